@@ -1,1 +1,1 @@
-"""One request end to end: routing, failover, the two backends, streams, token counting."""
+"""Process a request from end to end: routing, failover, both backends, streams, token counting."""

@@ -1,4 +1,4 @@
-"""The interface of a backend, which serves requests by one upstream."""
+"""Interface of a backend, which serves requests with one upstream."""
 
 from typing import Protocol
 
@@ -11,7 +11,7 @@ from anthropic_proxy.wire.json_codec import JsonObject
 
 
 class Backend(Protocol):
-    """Serves requests by one upstream. All methods that send requests raise ApiError."""
+    """Serves requests with one upstream. All methods that send requests raise ApiError."""
 
     @property
     def client(self) -> UpstreamClient:
@@ -21,7 +21,7 @@ class Backend(Protocol):
         """Send a request, and return the Message as JSON."""
 
     async def open_stream(self, context: RequestContext, route: Route) -> MessageStream:
-        """Send a request, and return the events of its Message when the first content has come."""
+        """Send a request, and return the stream of its Message when its first content arrives."""
 
     async def count_tokens(self, context: RequestContext, route: Route) -> bytes:
         """Return the response to `POST /v1/messages/count_tokens` as JSON."""
@@ -32,7 +32,7 @@ class Backend(Protocol):
         """Return the body of a successful response. Raises ApiError for an unsuccessful one."""
 
     def estimate_tokens(self, request: JsonObject, route: Route) -> int:
-        """Return the input tokens of a checked request, without a request to the upstream."""
+        """Return an estimate of a checked request's input tokens. Sends nothing to the upstream."""
 
     def describe_memory(self, model: str) -> JsonObject:
-        """Return what the backend remembers of a model, as JSON."""
+        """Return the backend's memory of a model as JSON."""

@@ -1,10 +1,15 @@
-"""Download the files that a request names by address, for upstreams that cannot fetch them.
+"""Download the files whose URLs a request contains, for upstreams that cannot fetch them.
 
-The addresses come from clients, and the proxy fetches them with its own access to the network. So
-it uses only http and https, without cookies or keys, connects only to hosts that the operator lists
-or to public addresses, and accepts only images and PDFs. The address is checked where the socket is
-created, so that no name, notation or redirect avoids the check. Names are checked before each
-request, as the HTTP client parses them.
+Clients choose the URLs, but the proxy fetches them with its own access to the network. To prevent
+misuse (server-side request forgery), the proxy:
+
+- uses only http and https, without cookies or keys;
+- connects only to the hosts that the operator lists, or to public IP addresses;
+- accepts only images and PDFs.
+
+The IP address is checked when the socket is created, so that no host name, notation or redirect can
+avoid the check. The host name is checked before each request, in the form in which the HTTP client
+has parsed it.
 """
 
 import asyncio
@@ -32,23 +37,23 @@ from anthropic_proxy.translate.request.media_sources import (
 )
 from anthropic_proxy.wire.json_codec import JsonObject
 
-# Of all files of one request: the API's own limit for a request with the files in it.
+# Maximum size of all files of a request together. The API has the same limit for a request that
+# contains its files.
 MAX_BYTES = 32 * 1024 * 1024
-# The API's own limit for images. It bounds the number of addresses that a request makes the proxy
-# fetch.
+# Maximum number of URLs that the proxy fetches for a request: the limit of the API for images.
 MAX_FILES = 600
 _TIMEOUT_SECONDS = 30.0
 _MAX_REDIRECTS = 3
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_CONNECTIONS = 32
 
-# Conversations repeat their addresses with each turn, so files are cached. The limit is in
-# characters of base64 and holds the largest download. Files expire, since an address may name
-# another file later.
+# Each turn of a conversation repeats the URLs of the earlier turns, so files are cached. The size
+# limit is in base64 characters, and is larger than the largest download. Files expire, because a
+# URL may return another file later.
 _MAX_CACHE_SIZE = 64 * 1024 * 1024
 _CACHE_SECONDS = 600.0
 
-# The first bytes of accepted files.
+# The first bytes of accepted files (WebP: see `_detect_media_type`).
 _MAGIC = (
     (b"%PDF-", "application/pdf"),
     (b"\xff\xd8\xff", "image/jpeg"),
@@ -59,18 +64,20 @@ _MAGIC = (
 _NOT_CACHEABLE = re.compile(r"\bno-(store|cache)\b", re.IGNORECASE)
 _MEDIA_TYPE_PREFIXES = {"image": "image/", "document": "application/pdf"}
 
-# IPv6 addresses of gateways into IPv4: the IPv4 address is in the last 32 bits.
+# IPv6 addresses of NAT64 gateways (RFC 6052). The last 32 bits are the IPv4 address.
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
-# The public part of IPv6 (RFC 4291, 2.4). Outside are old forms of private, local and IPv4
-# addresses that `is_global` knows only in part, depending on the version of Python.
+# The range of public IPv6 addresses (RFC 4291, 2.4). Other ranges contain deprecated forms of
+# private, local and IPv4 addresses. The property `is_global` does not know all of them in every
+# Python version.
 _IPV6_PUBLIC = ipaddress.ip_network("2000::/3")
-# Not public, although `is_global` may be true: documentation (RFC 9637), IETF protocols (with the
-# metadata of Oracle's cloud), and the address of Azure's platform, which virtual machines reach.
+# Not public, although `is_global` may be true: addresses for documentation (RFC 9637), addresses
+# for IETF protocols (Oracle's cloud metadata service uses one), and the address of the Azure
+# platform that virtual machines can reach.
 _NOT_PUBLIC = tuple(map(ipaddress.ip_network, ("3fff::/20", "192.0.0.0/24", "168.63.129.16/32")))
 
 
 class DownloadError(Exception):
-    """A file can't be downloaded; the text has the reason."""
+    """A file cannot be downloaded. The text contains the reason."""
 
 
 class NotPublicError(OSError):
@@ -78,7 +85,7 @@ class NotPublicError(OSError):
 
 
 class _DownloadBudget:
-    """The bytes that the downloads of a request may still take."""
+    """The number of bytes that a request may still download."""
 
     def __init__(self, size: int) -> None:
         self._bytes_left = size
@@ -87,15 +94,15 @@ class _DownloadBudget:
         self._bytes_left -= size
         if self._bytes_left < 0:
             raise DownloadError(
-                f"files of a request may have {MAX_BYTES // 1024 // 1024} MB together"
+                f"the files of a request must not exceed {MAX_BYTES // 1024 // 1024} MB in total"
             )
 
 
 @dataclass(frozen=True)
 class _DownloadedFile:
-    # The base64 source for a block of a request.
+    # The `source` of a content block, in base64.
     source: JsonObject
-    # Of the file, in bytes.
+    # Size of the file in bytes, before base64.
     size: int
 
 
@@ -120,8 +127,11 @@ class FileDownloader:
         on_shortage: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """on_shortage: called with the name of the exhausted resource when a connection fails.
-        clock: monotonic, in seconds.
+        """Create a downloader.
+
+        seconds: timeout of one file, redirects included. max_bytes: limit for all files of a
+        request. on_shortage: called with the name of the exhausted resource (such as file
+        descriptors) when a connection fails for that reason. clock: monotonic, in seconds.
         """
         self._on_shortage = on_shortage
         self._policy = policy or DownloadPolicy()
@@ -133,18 +143,18 @@ class FileDownloader:
         self._session: aiohttp.ClientSession | None = None
 
     async def inline_files(self, request: JsonObject, profile: ProviderProfile) -> JsonObject:
-        """Return the request with files in place of the addresses that the upstream cannot fetch.
+        """Return the request with files instead of the URLs that the upstream cannot fetch.
 
-        Each address is downloaded once. The given request is not changed. Raises ApiError (400),
-        with the text of the API.
+        Each URL is downloaded once. The given request is not changed. Raises ApiError (400), with
+        the text that the API uses.
         """
         references = count_remote_sources(request, profile)
         if not references:
             return request
         if len(references) > MAX_FILES:
             raise invalid_request(
-                f"messages: {len(references)} files are named by address, "
-                f"and at most {MAX_FILES} are fetched"
+                f"messages: the request contains the URLs of {len(references)} files; "
+                f"the maximum is {MAX_FILES}"
             )
         budget = _DownloadBudget(self._max_bytes)
         try:
@@ -153,7 +163,7 @@ class FileDownloader:
                 for remote in references:
                     tasks[remote] = group.create_task(self._load_source(remote, budget))
         except ExceptionGroup as failed:
-            # The first failure cancelled the others, or they failed at the same time.
+            # The task group cancels the other downloads at the first failure.
             raise failed.exceptions[0] from failed
         sources = {remote: task.result() for remote, task in tasks.items()}
         self._check_total_size(references, sources)
@@ -162,15 +172,18 @@ class FileDownloader:
     def _check_total_size(
         self, references: Counter[RemoteSource], sources: dict[RemoteSource, JsonObject]
     ) -> None:
-        """Raise ApiError (400) for files that are too large together, counted for each use."""
+        """Raise ApiError (400) if the files exceed the size limit together.
+
+        A file counts as often as the request contains its URL.
+        """
         size = sum(count * len(sources[remote]["data"]) for remote, count in references.items())
-        # In base64.
+        # Characters of base64.
         max_size = self._max_bytes * 4 // 3 + 4
         if size > max_size:
             megabytes = self._max_bytes // 1024 // 1024
             raise invalid_request(
-                f"messages: files named by address may have {megabytes} MB together, "
-                "counted as often as they are named"
+                f"messages: the files that are referenced by URL must not exceed {megabytes} MB in "
+                "total; each reference counts"
             )
 
     async def aclose(self) -> None:
@@ -207,26 +220,26 @@ class FileDownloader:
                         return result
                     url = result
         except TimeoutError:
-            raise DownloadError(f"it did not come within {self._seconds:g} s") from None
+            raise DownloadError(f"not received within {self._seconds:g} s") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             resource = find_exhausted_resource(error)
             if resource is not None:
                 self._on_shortage(resource)
                 raise resource_exhausted_error(resource, "download a file") from error
             raise DownloadError(_describe_error(error)) from error
-        raise DownloadError("it redirects too often")
+        raise DownloadError(f"more than {_MAX_REDIRECTS} redirects")
 
     async def _get(self, url: URL, budget: _DownloadBudget) -> _ResponseBody | URL:
-        """Return the body, or the address of a redirect."""
+        """Return the body of the file, or the URL to which the server redirects."""
         self._check_allowed(url)
         async with self._get_session().get(url, allow_redirects=False) as response:
             location = response.headers.get("location")
             if response.status in _REDIRECTS and location:
                 return url.join(URL(location))
             if response.status != 200:
-                raise DownloadError(f"the server answered {response.status}")
+                raise DownloadError(f"the server returned status {response.status}")
             if response.headers.get("content-encoding", "identity").lower() != "identity":
-                raise DownloadError("the server sent it compressed, which was not asked for")
+                raise DownloadError("the server compressed it without a request to do so")
             body = bytearray()
             async for chunk in response.content.iter_any():
                 budget.spend(len(chunk))
@@ -237,14 +250,16 @@ class FileDownloader:
 
     def _check_allowed(self, url: URL) -> None:
         if self._policy.scope == "off":
-            raise DownloadError("this server fetches no files (DOWNLOADS=off); send it in base64")
+            raise DownloadError(
+                "this server does not fetch files (DOWNLOADS=off); send it in base64"
+            )
         if url.scheme not in ("http", "https"):
-            raise DownloadError("only http and https addresses are fetched")
+            raise DownloadError("only http and https URLs are fetched")
         if not self._policy.allows(url.raw_host or ""):
-            raise DownloadError("its host is not one of the proxy's DOWNLOAD_ALLOWED_HOSTS")
+            raise DownloadError("its host is not in the proxy's DOWNLOAD_ALLOWED_HOSTS")
 
     def _get_session(self) -> aiohttp.ClientSession:
-        """Return the session, which is created in the event loop that uses it."""
+        """Return the session, and create it at the first call: it needs a running event loop."""
         if self._session is None:
             socket_factory = _create_public_socket if self._policy.public_only else None
             self._session = aiohttp.ClientSession(
@@ -264,7 +279,7 @@ def _cached_size(file: _DownloadedFile) -> int:
 
 
 def is_public_address(host: str) -> bool:
-    """Return whether `host` is a public IP address, possibly an IPv4 address within an IPv6 one."""
+    """Return whether `host` is a public IP address. IPv4 addresses within IPv6 ones are checked."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -290,9 +305,10 @@ def _create_public_socket(address: aiohttp.AddrInfoType) -> socket.socket:
 
 
 def _detect_media_type(data: bytes, kind: str) -> str:
-    """Return the media type by the first bytes of a file. Raises DownloadError for others.
+    """Return the media type of a file, which its first bytes show.
 
-    The server's media type may be wrong.
+    The `content-type` header of the server may be wrong. Raises DownloadError for an unsupported
+    type.
     """
     media_type = ""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
@@ -303,24 +319,27 @@ def _detect_media_type(data: bytes, kind: str) -> str:
     if media_type.startswith(_MEDIA_TYPE_PREFIXES[kind]):
         return media_type
     if kind == "document":
-        raise DownloadError("it is no PDF")
-    raise DownloadError("it is no JPEG, PNG, GIF or WebP image")
+        raise DownloadError("it is not a PDF")
+    raise DownloadError("it is not a JPEG, PNG, GIF or WebP image")
 
 
 def _describe_error(error: Exception) -> str:
-    """Return the reason in our words: the library's texts have addresses of the proxy's network."""
+    """Return the reason for the client.
+
+    The texts of the HTTP library are not used: they contain addresses of the proxy's network.
+    """
     os_error = getattr(error, "os_error", None)
     if isinstance(os_error, NotPublicError):
-        return "its host has no public address (DOWNLOAD_ALLOWED_HOSTS of the proxy can name it)"
+        return "its host has no public address; the proxy's DOWNLOAD_ALLOWED_HOSTS can allow it"
     if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return "its host is unknown"
+        return "its host name cannot be resolved"
     if isinstance(error, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError | OSError):
         return "the connection to its host failed"
-    return "it is no usable address, or its host does not speak HTTP"
+    return "its URL is invalid, or its host does not use HTTP"
 
 
 def _to_api_error(url: str, reason: str) -> ApiError:
-    """Return the error for the client. It shows no path and query, which may be secret."""
+    """Return the error for the client, with only the host of the URL: its path may be secret."""
     host = re.split(r"[/?#\\]", url.partition("://")[2], maxsplit=1)[0].rpartition("@")[2][:253]
     return invalid_request(
         f"Unable to download the file. Please verify the URL and try again. ({host}: {reason})"

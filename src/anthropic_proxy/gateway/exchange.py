@@ -1,4 +1,4 @@
-"""Send a prepared request, and read its response as one Message or as a stream of events."""
+"""Send a prepared request, and read its response as a Message or as a stream of events."""
 
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -26,7 +26,10 @@ _Result = TypeVar("_Result")
 
 
 class Exchange:
-    """Sends requests, and records in `sender` and `counter` what responses reveal of a model."""
+    """Sends requests, and reads their responses.
+
+    Properties of a model that a response shows are recorded in `sender` and `counter`.
+    """
 
     def __init__(
         self, sender: AdaptiveSender, counter: TokenCounter, threads: TranslationThreads
@@ -39,7 +42,7 @@ class Exchange:
     async def fetch_message(self, context: RequestContext, prepared: PreparedRequest) -> JsonObject:
         """Return the Message. Raises ApiError."""
         if prepared.spec.stop_sequences:
-            # As a stream, so that the upstream can be stopped at a stop sequence.
+            # Only a stream can be closed when a stop sequence appears.
             return await self._collect_stream(await self.open_stream(context, prepared))
         read = partial(self._read_message, context, prepared)
         message, translator = await self._send_and_read(context, prepared, {}, read)
@@ -55,10 +58,7 @@ class Exchange:
     async def open_stream(
         self, context: RequestContext, prepared: PreparedRequest
     ) -> TranslatedStream:
-        """Return the stream of the Message's events when its first content has arrived.
-
-        Raises ApiError.
-        """
+        """Return the stream of a Message when its first content has arrived. Raises ApiError."""
         stream_fields: JsonObject = {"stream": True}
         if prepared.client.upstream.profile.stream_options:
             stream_fields["stream_options"] = {"include_usage": True}
@@ -86,7 +86,8 @@ class Exchange:
     ) -> _Result:
         """Send a request, and return the result of `read` for the successful response.
 
-        Raises ApiError.
+        Sets the headers of the client's response, and marks the request as accepted. Raises
+        ApiError.
         """
         headers = context.response_headers
         untranslated = headers.get(UNAVAILABLE_HEADER)
@@ -147,11 +148,11 @@ class Exchange:
             # The caller of `open_stream` handles the error.
             return
         for error in (stream.error, stream.unexpected_error):
-            # A stream that is collected raises its error, and the request may be sent again.
+            # `_collect_stream` raises the error, so it is not a broken stream of the client.
             if error is not None and observation.is_stream:
                 self._log.log_stream_failure(observation.request_id, error)
                 observation.record_stream_failure(error)
-        # What was received of an incomplete response was paid for as well.
+        # Upstreams also charge for the tokens of an incomplete response.
         observation.record_response(
             stream.usage or translator.current_usage,
             translator.stop_reason,
@@ -160,7 +161,7 @@ class Exchange:
         )
 
     def _update_memory(self, prepared: PreparedRequest, translator: StreamTranslator) -> None:
-        """Remember what a response reveals of its model."""
+        """Record the properties of the model that a response shows."""
         reported_tokens = translator.reported_input_tokens
         if translator.unknown_finish_reason:
             self._log.log_ignored({f"finish reason {translator.unknown_finish_reason}"})

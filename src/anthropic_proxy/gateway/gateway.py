@@ -1,6 +1,6 @@
-"""Send a checked request to its routes, and return the response.
+"""Entry point of the package: select the routes of a checked request, and return the response.
 
-request -> routes -> the first backend that responds. Every failure is an ApiError.
+The response comes from the first route that succeeds. Every failure is an ApiError.
 """
 
 import random
@@ -25,7 +25,7 @@ from anthropic_proxy.routing.upstream import Upstream
 from anthropic_proxy.upstream.retry_plan import DEFAULT_MAX_REQUESTS, RetryPlan
 from anthropic_proxy.wire.anthropic.request import RequestBody
 
-# For a request that can only be passed through; a high estimate of its tokens.
+# For a high estimate of the tokens of a request that cannot be translated.
 _BYTES_PER_TOKEN = 4
 
 _Content = TypeVar("_Content", bytes, MessageStream)
@@ -42,12 +42,12 @@ class BackendFactory(Protocol):
         *,
         is_only: bool,
     ) -> Backend:
-        """is_only: no other upstream is configured."""
+        """Return the backend. is_only: whether no other upstream is configured."""
 
 
 @dataclass(frozen=True)
 class GatewayResponse(Generic[_Content]):
-    """A response for the client: a JSON document, or the events of a Message."""
+    """The response for the client. `content` is a JSON document, or the stream of a Message."""
 
     status: int
     headers: dict[str, str]
@@ -55,7 +55,7 @@ class GatewayResponse(Generic[_Content]):
 
 
 class Gateway:
-    """Serves checked requests by one configuration."""
+    """Serves checked requests with one configuration."""
 
     def __init__(  # noqa: PLR0913 - the parts of a configuration
         self,
@@ -71,7 +71,7 @@ class Gateway:
 
         previous: the gateway of the previous configuration. The backends of unchanged upstreams
         are reused, with their leases, circuit breakers, keys and model memories.
-        max_upstream_requests: the limit for one client request.
+        max_upstream_requests: the maximum number of upstream requests for one client request.
         """
         self._resources = resources
         self._process = process
@@ -81,7 +81,7 @@ class Gateway:
         self._routing = routing
         reusable = previous.reusable_backends(resources, routing) if previous else {}
         is_only = len(routing.upstreams) == 1
-        # In the order of the upstreams, as lists of models have it.
+        # In the configured order, which is the order of the list of models.
         self._backends: dict[str, Backend] = {}
         for upstream in routing.upstreams:
             backend = reusable.get(upstream.name)
@@ -91,7 +91,7 @@ class Gateway:
         self.model_list = ModelList(self._routing, self._backends)
 
     def upstream_availability(self) -> dict[str, bool]:
-        """Return whether each upstream is available, by its name: a circuit breaker may be open."""
+        """Return whether each upstream is available, by name. An open circuit is not available."""
         backends = self._backends
         return {name: not backends[name].client.is_circuit_open for name in backends}
 
@@ -103,7 +103,7 @@ class Gateway:
     def reusable_backends(
         self, resources: GatewayResources, routing: Routing
     ) -> dict[str, Backend]:
-        """Return the backends that another configuration can use, by the names of upstreams."""
+        """Return the backends that a new configuration can reuse, by the names of the upstreams."""
         was_only = len(self._routing.upstreams) == 1
         is_only = len(routing.upstreams) == 1
         if resources is not self._resources or was_only != is_only:
@@ -124,16 +124,16 @@ class Gateway:
     async def open_stream(
         self, body: RequestBody, caller: Caller, observation: Observation
     ) -> GatewayResponse[MessageStream]:
-        """Return the events of the Message for a request.
+        """Return the stream of the Message for a request. Raises ApiError.
 
-        The upstream may not have responded yet; its failure is then an event. Raises ApiError.
+        The stream may begin before an upstream has responded. A later failure is an `error` event.
         """
         context = self._create_context(body, caller, observation)
         routes = self._select_routes(context)
         self._process.retry_budget.record_request()
         opening_events = context.opening_events
         if any(_is_native(route) for route in routes):
-            # A stream that is passed through has opening events of its own.
+            # A stream that is passed through contains the opening events of the upstream.
             opening_events = list
         stream = DeferredStream(
             self._failover.run(context, routes, self._open_backend_stream),
@@ -148,7 +148,7 @@ class Gateway:
     async def count_tokens(
         self, body: RequestBody, caller: Caller, observation: Observation
     ) -> GatewayResponse[bytes]:
-        """Return the number of input tokens of a request; the model is not run. Raises ApiError."""
+        """Return the number of input tokens of a request, without a model run. Raises ApiError."""
         context = self._create_context(body, caller, observation)
         route = self._select_routes(context)[0]
         content = await self._get_backend(route).count_tokens(context, route)
@@ -184,7 +184,8 @@ class Gateway:
     def _select_routes(self, context: RequestContext) -> list[Route]:
         """Return the routes in the order in which to try them.
 
-        Raises ApiError when the first one, which is meant for the request, cannot serve it.
+        Raises ApiError if the first route cannot serve the request, because the operator selected
+        that route for it.
         """
         groups = self._routing.select_groups(context.request, partial(self._input_tokens, context))
         targets = shuffle_by_weight(groups, random.random)
@@ -193,7 +194,7 @@ class Gateway:
             if not _is_native(routes[0]):
                 raise context.refusal
             routes = [route for route in routes if _is_native(route)]
-        # Upstreams with an open circuit come last, and are tried when all others fail.
+        # Upstreams with an open circuit are last: they are tried only if all others fail.
         return sorted(routes, key=lambda route: self._get_backend(route).client.is_circuit_open)
 
     def _input_tokens(self, context: RequestContext) -> int:
@@ -209,12 +210,16 @@ def _is_native(route: Route) -> bool:
 
 
 def _translation_refusal(body: RequestBody) -> ApiError | None:
-    """Return the error for a request that only an upstream with the Messages API can serve."""
+    """Return the error of a request that cannot be translated; None if it can.
+
+    Only an upstream with the Messages API can serve such a request.
+    """
     if body.problem is not None:
         return ApiError(400, str(body.problem), details=body.problem.details)
     if not body.request.get("thread"):
         return None
-    # At this code the SDKs send the whole conversation again, and no thread from then on.
+    # When the SDKs receive this code, they send the complete conversation, and use no threads
+    # from then on.
     details = {"error_code": "thread_unsupported_request", "unsupported": []}
-    text = "thread: this server keeps no threads; send the whole conversation"
+    text = "thread: this server does not store threads; send the complete conversation"
     return ApiError(400, text, details=details)

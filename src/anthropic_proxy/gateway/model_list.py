@@ -1,4 +1,4 @@
-"""The models that clients may request: aliases, and the models of the upstreams."""
+"""List the models that clients may request: the aliases, and the models of the upstreams."""
 
 import asyncio
 from collections.abc import Mapping
@@ -20,16 +20,16 @@ from anthropic_proxy.upstream.http_client import UpstreamResponse
 from anthropic_proxy.wire.json_codec import JsonObject, loads
 from anthropic_proxy.wire.quoting import shorten
 
-# Seconds. Clients show nothing before they have the list, so an upstream that hangs must not delay
-# the models of the others.
+# Seconds. Clients show no models before they have the complete list, so a slow upstream must not
+# delay the models of the others.
 _TIMEOUT_SECONDS = 10
 
-# The Messages API returns its list in pages; this requests the largest page.
+# The Messages API returns its list in pages. This query requests the largest page.
 _ALL_QUERY = f"limit={MAX_LIMIT}"
 
 
 class ModelList:
-    """The models of all upstreams, requested each time."""
+    """Requests the models of all upstreams for each list. Nothing is cached."""
 
     def __init__(self, routing: Routing, backends: Mapping[str, Backend]) -> None:
         self._routing = routing
@@ -38,9 +38,9 @@ class ModelList:
     async def list_models(self, caller: Caller, observation: Observation) -> list[JsonObject]:
         """Return the aliases and the models of the upstreams.
 
-        The configured models replace a missing list of an upstream. With several upstreams, models
-        have names such as `upstream/model`. An upstream that fails is left out, unless all do.
-        Raises ApiError.
+        If an upstream has no list of models, its configured models are returned instead. If there
+        are several upstreams, the name of a model is `upstream/model`. The models of an upstream
+        that fails are omitted. Raises ApiError if all upstreams fail.
         """
         requests = []
         for backend in self._backends.values():
@@ -58,7 +58,7 @@ class ModelList:
         return add_aliases(models, self._aliases())
 
     def with_debug_info(self, models: list[JsonObject]) -> list[JsonObject]:
-        """Return the models with the upstreams that serve them, and what these have shown."""
+        """Return the models, each with its upstreams and their state in `anthropic_proxy`."""
         return [{**model, "anthropic_proxy": self._debug_info(model["id"])} for model in models]
 
     def _debug_info(self, model_id: str) -> JsonObject:
@@ -83,14 +83,14 @@ class ModelList:
     async def get_model(
         self, model_id: str, caller: Caller, observation: Observation
     ) -> JsonObject:
-        """Return one of the listed models. Raises ApiError (404) when none has that id."""
+        """Return a listed model. Raises ApiError (404) if no model has that id."""
         for model in await self.list_models(caller, observation):
             if model["id"] == model_id:
                 return model
         raise ApiError(404, f"model: {shorten(model_id)}")
 
     def _aliases(self) -> dict[str, str]:
-        """Return the aliases, and the listed names of the models that they mean."""
+        """Return the listed name of the first target of each alias."""
         names = {}
         for alias, groups in self._routing.aliases.items():
             first_target = groups[0][0]
@@ -99,7 +99,6 @@ class ModelList:
         return names
 
     def _listed_name(self, route: Route) -> str:
-        """Return the name under which a model is listed."""
         if len(self._backends) == 1:
             return route.model
         return f"{route.upstream.name}/{route.model}"
@@ -146,7 +145,7 @@ class ModelList:
 
 def _no_list_error(name: str, status: int) -> ApiError:
     hint = "set COMPLETION_MODEL or MODEL_ALIASES, or check UPSTREAM_BASE_URL"
-    error = ApiError(404, f"The upstream {name} has no list of models ({status}): {hint}")
+    error = ApiError(404, f"The upstream {name} has no list of models (status {status}): {hint}")
     error.upstream_status = status
     return error
 
@@ -163,7 +162,4 @@ def _parse_models(
         return models
     if is_html_page(response.headers):
         raise html_page_error(client.identity)
-    text = (
-        f"The upstream {client.upstream.name} answered 200 with something that is no list of models"
-    )
-    raise ApiError(500, text)
+    raise ApiError(500, f"The upstream {client.upstream.name} returned an invalid list of models")

@@ -1,8 +1,8 @@
-"""The memory of one upstream model, and the adaptation of one request to the model's refusals.
+"""Remember the request changes that an upstream model needs, and adapt requests to its refusals.
 
 Changes that made the model accept a request are applied to later requests before they are sent.
-The memory forgets them after an hour, so that a change of the upstream is noticed at the cost of
-one refused request. The caller passes the time, in seconds of any clock.
+Each change expires after an hour, because the upstream may have been updated. If it was not, one
+request is refused and changed again. The caller passes the time, in seconds of any clock.
 """
 
 from dataclasses import dataclass, field
@@ -17,11 +17,11 @@ from anthropic_proxy.wire.json_codec import JsonObject
 
 _TTL_SECONDS = 3600.0
 _MAX_CHANGES = 32
-# An upstream refuses one field at a time. Requests of real clients have at most this many fields
-# that could be refused.
+# An upstream refuses one field at a time. Requests of real clients have no more refusable fields.
 _MAX_CHANGES_PER_REQUEST = 8
-# Tokens; an estimate of the prompt may be this much too low, besides a tenth of it.
+# Tokens. The estimate of a prompt may be too low by 10 % and this number.
 _MARGIN_TOKENS = 256
+# Tokens. If less room is left for the response, `max_tokens` is not reduced.
 _MIN_RESPONSE_TOKENS = 1024
 
 
@@ -35,15 +35,15 @@ class _ChangeEntry:
 class ModelMemory:
     """The memory of one upstream model."""
 
-    # the API to use, if the upstream has named one
+    # The API to use; None for the configured API.
     api: str | None = None
-    # tokens of prompt and response together; 0 while unknown
+    # Tokens of the prompt and the response together; 0 if unknown.
     context_window: int = 0
-    # whether responses begin inside a reasoning block that the chat template opened, by whether
-    # the request forbids thinking: templates open no block for requests that do
+    # Whether responses begin inside a reasoning block that the chat template has opened. The key is
+    # whether the request forbids thinking, because templates then open no reasoning block.
     opens_thinking: dict[bool, bool] = field(default_factory=dict)
-    # by change, field and conditions, so that a newer value replaces an older one; in the order in
-    # which they are applied
+    # In the order in which the changes are applied. A newer change replaces an older one that has
+    # the same kind, field and conditions.
     _changes: dict[tuple[str, str, tuple[Condition, ...]], _ChangeEntry] = field(
         default_factory=dict
     )
@@ -53,7 +53,7 @@ class ModelMemory:
     def apply_to(self, body: JsonObject, prompt_tokens: int, now: float) -> JsonObject:
         """Return the request with the changes that the model needs.
 
-        `prompt_tokens` is the estimate for the prompt.
+        prompt_tokens: the estimated tokens of the prompt.
         """
         self._expire(now)
         for entry in self._changes.values():
@@ -64,7 +64,7 @@ class ModelMemory:
         return body
 
     def record_changes(self, changes: list[RequestChange], now: float) -> None:
-        """Record the changes that made the model accept a request, in their order."""
+        """Record the changes that made the model accept a request, in the given order."""
         for change in changes:
             key = (change.change, change.field, change.conditions)
             # The newest change is applied last.
@@ -74,31 +74,27 @@ class ModelMemory:
             del self._changes[next(iter(self._changes))]
 
     def set_api(self, api: str, now: float) -> None:
-        """Use this API from now on."""
+        """Use this API for later requests."""
         self.api = api
         self._api_since = now
 
     def record_refusal(self, failure: UpstreamFailure, now: float) -> None:
-        """Record a refusal, which may state the context window."""
+        """Record the context window if the text of a refusal contains it."""
         window = parse_context_sizes(failure).limit
         if window:
             self.context_window = window
             self._context_window_since = now
 
     def record_prompt(self, prompt_tokens: int) -> None:
-        """Record the upstream's token count of an accepted prompt.
+        """Record the token count that the upstream reported for an accepted prompt.
 
-        A prompt that fills the context window shows that the window has grown.
+        An accepted prompt that fills the recorded context window shows that the window is larger.
         """
         if prompt_tokens >= self.context_window:
             self.context_window = 0
 
     def describe(self) -> JsonObject:
-        """Return the memory as JSON.
-
-        Keys: the changes, the API, the context window in tokens, and whether responses open with
-        reasoning.
-        """
+        """Return the memory as JSON. `context_window` is in tokens."""
         return {
             "changes": [_describe_change(entry.change) for entry in self._changes.values()],
             "api": self.api,
@@ -109,8 +105,9 @@ class ModelMemory:
     def other_api(self, used_api: str, refusal: UpstreamFailure) -> str | None:
         """Return the API to use instead of the refused one; None if the API is not the reason.
 
-        An upstream may name the Responses API without having it. Another request may have changed
-        `api` since this one was sent, so what was used decides.
+        An upstream may require the Responses API although it does not have it.
+
+        used_api: the API of the refused request. Another request may have changed `api` since.
         """
         if used_api == "responses":
             return "chat_completions" if refusal.status in MISSING_PATH_STATUSES else None
@@ -129,14 +126,14 @@ class ModelMemory:
 
 
 class RequestAdapter:
-    """Adapts one request to the refusals of its model. The caller sends `body`."""
+    """Adapts one request to the refusals of its model. The caller sends the current `body`."""
 
     def __init__(
         self, memory: ModelMemory, api: Api, body: JsonObject, prompt_tokens: int, now: float
     ) -> None:
         """Apply the remembered changes to `body`, a Chat Completions request.
 
-        `prompt_tokens` is the estimate for the prompt.
+        prompt_tokens: the estimated tokens of the prompt.
         """
         self._api = api
         self.body = memory.apply_to(body, prompt_tokens, now)
@@ -147,9 +144,11 @@ class RequestAdapter:
     def adapt_to(self, failure: UpstreamFailure, now: float) -> RequestChange | None:
         """Apply the change that a refusal requires to `body`, and return the change.
 
-        None if the request cannot be adapted, so that the caller has to raise the failure: the
-        model needs another API (see `needs_other_api`), no rule recognizes the refusal, or the
-        upstream has refused the changed request already.
+        Return None if the request cannot be adapted, so that the caller must raise the failure:
+
+        - the model requires another API (see `needs_other_api`);
+        - no rule recognizes the refusal;
+        - the upstream has already refused the changed request.
         """
         self._memory.record_refusal(failure, now)
         if self.needs_other_api(failure) or len(self._changes) >= _MAX_CHANGES_PER_REQUEST:
@@ -159,7 +158,7 @@ class RequestAdapter:
             return None
         body = change.apply(self.body)
         if body in self._bodies:
-            # Two refusals contradict each other.
+            # Two refusals are contradictory.
             return None
         self._changes.append(change)
         self._bodies.append(body)
@@ -167,17 +166,19 @@ class RequestAdapter:
         return change
 
     def needs_other_api(self, failure: UpstreamFailure) -> bool:
-        """Return whether the model accepts the request by another API only.
+        """Return whether the model accepts the request only in another API.
 
-        No change of the request helps then. The caller selects that API with
-        `ModelMemory.other_api`.
+        The caller then selects that API with `ModelMemory.other_api`.
         """
         if self._api is not APIS["chat_completions"]:
             return False
         return self._memory.other_api("chat_completions", failure) is not None
 
     def record_changes(self, now: float) -> None:
-        """Remember the changes that hold for the model: it accepted them, or no request is left."""
+        """Record the changes that apply to the model and not only to this request.
+
+        Call this when the model has accepted the request, or when no more requests may be sent.
+        """
         lasting = [change for change in self._changes if change.is_lasting]
         self._memory.record_changes(lasting, now)
 

@@ -1,7 +1,7 @@
-"""The backend that passes requests and responses through: for an upstream with the Messages API.
+"""The passthrough backend: forward requests and responses of upstreams with the Messages API.
 
-A response that is not in the API's form, such as an error page of a gateway, becomes an error as
-with any upstream, and so does the refusal of a key of the proxy.
+Two kinds of responses are not forwarded, but converted to an error of the proxy: responses that are
+not in the format of the API, such as the error page of a gateway, and refusals of the proxy's key.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ _COUNT_TIMEOUT_SECONDS = 10
 
 
 class PassthroughBackend:
-    """Passes requests through to one upstream, to which `client` sends. See `Backend`."""
+    """Forwards requests to one upstream. `client` sends them. See `Backend`."""
 
     def __init__(self, client: UpstreamClient, log: Log) -> None:
         self.client = client
@@ -46,8 +46,8 @@ class PassthroughBackend:
         body = await read_body(response, self._log, context.request_id)
         if not body.lstrip().startswith(b"{"):
             text = (
-                f"The upstream {route.upstream.name} answered {response.status} with something "
-                "that is no message"
+                f"The upstream {route.upstream.name} returned status {response.status} with a body "
+                "that is not a message"
             )
             invalid_response = ApiError(500, text)
             raise_for_web_page(client, response, invalid_response)
@@ -57,7 +57,7 @@ class PassthroughBackend:
         return body
 
     async def open_stream(self, context: RequestContext, route: Route) -> PassthroughStream:
-        """Send a request, and return the upstream's events when its first content has arrived.
+        """Send a request, and return the upstream's stream when its first content has arrived.
 
         Raises ApiError.
         """
@@ -76,7 +76,7 @@ class PassthroughBackend:
         return stream
 
     async def count_tokens(self, context: RequestContext, route: Route) -> bytes:
-        """Return the upstream's count, or an estimate where it cannot count. Raises ApiError."""
+        """Return the upstream's count, or an estimate if it cannot count. Raises ApiError."""
         client, upstream = self._client_for(context), route.upstream
         payload = passthrough.build_request_body(context.raw_body, context.request, route.model, {})
         context.begin_route(route)
@@ -140,11 +140,11 @@ class PassthroughBackend:
         return body
 
     def estimate_tokens(self, request: JsonObject, route: Route) -> int:  # noqa: ARG002 - Backend
-        """Return the input tokens of a checked request, without a request to the upstream."""
+        """Return an estimate of a checked request's input tokens. Sends nothing to the upstream."""
         return max(estimate_untranslated(expand_compaction_blocks(request)).total, 1)
 
     def describe_memory(self, model: str) -> JsonObject:  # noqa: ARG002 - Backend
-        """Return nothing: a request that is passed through is not changed."""
+        """Return an empty object: a request that is passed through is not changed."""
         return {}
 
     def _estimate_response(self, context: RequestContext, route: Route) -> bytes:
@@ -155,7 +155,8 @@ class PassthroughBackend:
     def _create_stream(
         self, observation: Observation, client: UpstreamClient, response: UpstreamResponse
     ) -> PassthroughStream:
-        # Nothing here may refer to the request: it may have megabytes, and a stream lasts long.
+        # The stream must not refer to the request, which may have megabytes: a stream may be open
+        # for minutes.
         on_read = None
         if self._log.verbose:
             on_read = partial(self._log.log_body, "upstream chunk received", observation.request_id)
@@ -175,7 +176,7 @@ class PassthroughBackend:
         observation.record_response(usage, stop_reason, stream.tool_calls)
 
     def _input_estimate(self, context: RequestContext, route: Route) -> int:
-        # A request that only the upstream understands can't be estimated.
+        # The tokens of a request that cannot be translated cannot be estimated.
         if context.refusal is not None:
             return 0
         return self.estimate_tokens(context.request, route)
@@ -203,14 +204,14 @@ def _headers_without_secrets(
 ) -> Mapping[str, str]:
     """Return the headers without those that contain a secret.
 
-    They are not redacted: a masked number or id would be a wrong one.
+    Masking a part of a value is not sufficient: it would change numbers and ids.
     """
     redact = client.identity.redact
     return {name: value for name, value in response.headers.items() if redact(value) == value}
 
 
 def _raise_for_secrets(client: UpstreamClient, response: UpstreamResponse, body: bytes) -> None:
-    """Raise ApiError for an error that has a successful status and contains a secret."""
+    """Raise ApiError if the body of a successful response is an error that contains a secret."""
     if passthrough.is_error_body(body) and _contains_secret(client, body):
         failure = upstream_errors.parse_failure(500, response.headers, body, client.identity)
         raise to_caller_error(failure)

@@ -1,4 +1,4 @@
-"""Cache the text of PDFs: a conversation sends its documents again with every turn."""
+"""Cache the text of PDFs, because each turn of a conversation contains its documents again."""
 
 import hashlib
 from threading import Lock
@@ -10,9 +10,9 @@ _MAX_CHARACTERS = 16 * 1024 * 1024
 
 
 class PdfPageCache:
-    """The pages of the documents that were used last, bounded by documents and by characters.
+    """The pages of the most recently used documents. Thread-safe.
 
-    May be used from several threads.
+    The number of documents and the total number of characters are limited.
     """
 
     def __init__(
@@ -28,12 +28,15 @@ class PdfPageCache:
         self._lock = Lock()
 
     def get(self, data: str) -> list[str] | None:
-        """Return the pages of a document in base64; None when they are not cached."""
+        """Return the cached pages of a document, or None. data: the document in base64."""
         with self._lock:
             return self._documents.get(_key(data))
 
     def put(self, data: str, pages: list[str]) -> None:
-        """Cache the pages of a document in base64, unless they alone exceed the limit."""
+        """Cache the pages of a document, unless they alone exceed the character limit.
+
+        data: the document in base64.
+        """
         if _count_characters(pages) > self._documents.maxsize:
             return
         with self._lock:

@@ -1,9 +1,9 @@
-"""Read PDFs in processes of their own, one for each document.
+"""Read PDFs, each in a separate process.
 
-Reading is slow and pure Python, so a thread would stall all streams, and could not be stopped. A
-process is killed when its client disconnects or its time is over, and its memory is limited, so
-that hostile documents harm only their own request. It starts in half a second. The pages are cached
-for the next turns, and an idle server has no such process.
+The PDF library is slow and pure Python. In a thread it would delay all streams, and could not be
+stopped. A process is killed when its client disconnects or when it exceeds its time limit. Its
+memory is limited too, so that a hostile document affects only its own request. A process starts in
+half a second and reads one document, so an idle server has no such process.
 """
 
 import asyncio
@@ -22,15 +22,15 @@ from anthropic_proxy.observability.resource_exhaustion import find_exhausted_res
 from anthropic_proxy.translate.request.pdf import invalid_pdf_error, read_pages
 from anthropic_proxy.wire.json_codec import dumps, loads_object
 
-# For one document. The longest real documents take half of it.
+# Time limit for one document. The longest real documents need half of it.
 MAX_SECONDS = 120
 
-# More would slow down open streams.
+# More processes would slow down open streams.
 _MAX_PROCESSES = 2
 _MEMORY_BYTES = 768 * 1024 * 1024
 _NICENESS = 10
 
-# The variables that Python needs. The reader gets no keys.
+# The variables that Python needs. Other variables, such as keys, are not passed to the process.
 _ENVIRONMENT_NAMES = (
     "PATH",
     "HOME",
@@ -41,17 +41,17 @@ _ENVIRONMENT_NAMES = (
     "LD_LIBRARY_PATH",
 )
 
-# Of the end of a process's standard error, which is logged.
+# Only the last bytes of a process's standard error are logged.
 _MAX_ERROR_BYTES = 4096
 
-# Exit codes. Windows has no such signals.
-# SIGKILL, which the system sends when memory is short.
+# Exit codes for signals, which Windows does not have.
+# SIGKILL, which the system sends when memory is exhausted.
 _KILLED = -9
 # SIGXCPU, at the limit of CPU time.
 _OUT_OF_TIME = -24
 
-_TOO_SLOW = f"it takes more than {MAX_SECONDS} s to read; send the pages that matter"
-_TOO_LARGE = "it takes too much memory to read; send the pages that matter"
+_TOO_SLOW = f"it takes more than {MAX_SECONDS} s to read; send fewer pages"
+_TOO_LARGE = "it takes too much memory to read; send fewer pages"
 
 
 class _Log(Protocol):
@@ -70,10 +70,12 @@ class _Result(NamedTuple):
 
 
 class PdfReader:
-    """Reads PDFs, few at a time. `close` ends all reading."""
+    """Reads PDFs in a limited number of processes. `close` ends all of them."""
 
     def __init__(self, log: _Log, *, on_shortage: Callable[[str], None] = lambda _: None) -> None:
-        """log: gets the failures of processes. on_shortage: called with the name of the exhausted
+        """Create a reader.
+
+        log: receives the failures of processes. on_shortage: called with the name of the exhausted
         resource when no process can be started.
         """
         self._log = log
@@ -84,11 +86,11 @@ class PdfReader:
         self._is_closed = False
 
     async def read(self, data: str, caller: str) -> list[str]:
-        """Return the text of each page of a PDF in base64, after the documents that wait already.
+        """Return the text of each page of a PDF. Waits while too many documents are being read.
 
-        caller: one document of each is read at a time, for fairness; empty when it is not known.
-        Raises ApiError: 400 for an invalid document, 500 for a failure of this server, 529 when it
-        stops. A cancellation ends the process.
+        data: the PDF in base64. caller: only one document of each caller is read at a time, for
+        fairness; empty if the caller is unknown. Raises ApiError: 400 for an invalid document, 500
+        for a failure of this server, 529 if the server stops. A cancellation kills the process.
         """
         most = 1 if caller else _MAX_PROCESSES
         caller_semaphore = self._caller_semaphores.setdefault(caller, asyncio.Semaphore(most))
@@ -97,18 +99,18 @@ class PdfReader:
         return self._parse_result(result)
 
     def close(self) -> None:
-        """End all reading. Waiting requests fail with an ApiError (529)."""
+        """Kill all processes. The waiting calls of `read` raise ApiError (529)."""
         self._is_closed = True
         for process in self._processes:
             _kill(process)
 
     async def _run(self, data: str) -> _Result:
-        """Return the result of a process that reads a PDF. Raises ApiError."""
+        """Start a process that reads a PDF, and return its result. Raises ApiError."""
         self._raise_if_closed()
         process = await self._start()
         self._processes.add(process)
         try:
-            # `close` may have been called during the start of the process.
+            # `close` may have been called while the process started.
             self._raise_if_closed()
             async with asyncio.timeout(MAX_SECONDS):
                 return await _communicate(process, data.encode())
@@ -126,8 +128,8 @@ class PdfReader:
     async def _start(self) -> Process:
         environment = {name: os.environ[name] for name in _ENVIRONMENT_NAMES if name in os.environ}
         try:
-            # In a session of its own, so that Ctrl-C in a terminal does not end it: the server
-            # finishes its open requests.
+            # In a separate session, so that Ctrl-C in a terminal does not end the process: the
+            # server first finishes its open requests.
             return await asyncio.create_subprocess_exec(
                 *(sys.executable, "-P", "-m", __name__),
                 stdin=PIPE,
@@ -144,7 +146,7 @@ class PdfReader:
             raise resource_exhausted_error(resource, "read a PDF") from error
 
     def _parse_result(self, result: _Result) -> list[str]:
-        """Return the pages that a process read. Raises ApiError when there are none."""
+        """Return the pages that a process has read. Raises ApiError if it failed."""
         payload = loads_object(result.output) or {}
         if "pages" in payload:
             return list(map(str, payload["pages"]))
@@ -160,12 +162,12 @@ class PdfReader:
 
 
 def _to_exit_error(result: _Result) -> ApiError:
-    """Return the error for a process that ended without a result."""
+    """Return the error for a process that exited without a result."""
     if result.code == _OUT_OF_TIME:
         return invalid_pdf_error(_TOO_SLOW)
     if result.code == _KILLED or _last_line(result.errors).startswith(b"MemoryError"):
         return invalid_pdf_error(_TOO_LARGE)
-    return ApiError(500, "This server failed to read a PDF. Its log has the reason")
+    return ApiError(500, "This server failed to read a PDF. Its log contains the reason.")
 
 
 def _last_line(text: bytes) -> bytes:
@@ -173,10 +175,10 @@ def _last_line(text: bytes) -> bytes:
 
 
 async def _communicate(process: Process, data: bytes) -> _Result:
-    """Write `data` to a process, and return its result at its end.
+    """Write `data` to a process, wait until it exits, and return its result.
 
-    Unlike `Process.communicate` it keeps only the end of standard error: some documents make the
-    library log very much.
+    Unlike `Process.communicate`, this function keeps only the end of standard error, because the
+    library writes very long logs for some documents.
     """
     assert process.stdin and process.stdout and process.stderr  # noqa: S101, PT018 - pipes
     async with asyncio.TaskGroup() as group:
@@ -187,7 +189,7 @@ async def _communicate(process: Process, data: bytes) -> _Result:
 
 
 async def _write(pipe: asyncio.StreamWriter, data: bytes) -> None:
-    # A process that ends early does not read it. Its exit code has the reason.
+    # A process that exits early does not read all of it. Its exit code shows the reason.
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         pipe.write(data)
         await pipe.drain()
@@ -208,11 +210,11 @@ def _kill(process: Process) -> None:
 
 
 def main() -> None:
-    """Read one PDF in base64 from standard input, and write its pages or its error as JSON."""
-    # A service manager sends SIGTERM to all processes of a service. The server ends this process
-    # when it is no longer needed.
+    """Read a PDF in base64 from standard input, and write its pages or its error as JSON."""
+    # A service manager sends SIGTERM to all processes of a service. The server itself kills this
+    # process when it is no longer needed.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    # The library logs every flaw of a document, with parts of its text.
+    # The library logs every defect of a document, with parts of its text.
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)
     _limit_resources()
     data = sys.stdin.buffer.read().decode()
@@ -224,7 +226,10 @@ def main() -> None:
 
 
 def _limit_resources() -> None:
-    """Limit the memory of this process, and its time in case the server dies. Not on Windows."""
+    """Limit the memory and the CPU time of this process. Does nothing on Windows.
+
+    The server enforces the time limit itself; the CPU limit applies if the server has crashed.
+    """
     if sys.platform == "win32":
         return
     import resource  # Windows has none

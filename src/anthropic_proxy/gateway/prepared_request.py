@@ -11,22 +11,22 @@ from anthropic_proxy.wire.json_codec import JsonObject
 
 @dataclass(frozen=True)
 class PreparedRequest:
-    """A translated request, with what sending it and reading its response need."""
+    """A translated request, with the data to send it and to read its response."""
 
     client: UpstreamClient
-    # The API by which the request is sent.
+    # The API to which the request is sent.
     api: Api
     # A Chat Completions request, without `stream`.
     body: JsonObject
     # The upstream's name of the model.
     model: str
-    # Whether the request turns reasoning off.
+    # Whether the request disables reasoning.
     forbids_thinking: bool
-    # Compared with the tokens that the upstream reports.
+    # Estimate of the input tokens, to be compared with the number that the upstream reports.
     estimate: TokenEstimate
-    # What the translation of the response needs.
+    # The input of the translation of the response.
     spec: ResponseSpec
 
     def without_body(self) -> "PreparedRequest":
-        """Return the request without its body, which may have megabytes: streams last long."""
+        """Return a copy without the body, which may have megabytes, for the life of a stream."""
         return replace(self, body={})

@@ -1,4 +1,4 @@
-"""The gateway of the current configuration, replaced when the configuration is reloaded."""
+"""Hold the gateway of the current configuration, and replace it at a reload."""
 
 import time
 
@@ -21,9 +21,9 @@ from anthropic_proxy.upstream.retry import RetryBudget
 
 
 class ReloadableGateway:
-    """The gateway of the current configuration, and the resources of all earlier ones.
+    """The gateway of the current configuration, and the resources of all configurations so far.
 
-    A request is served by the gateway with which it began.
+    A request that began before a reload is finished by the gateway of its own configuration.
     """
 
     def __init__(
@@ -59,11 +59,11 @@ class ReloadableGateway:
         self.current.report_states()
 
     def upstream_availability(self) -> dict[str, bool]:
-        """Return the availability of the current upstreams."""
+        """Return whether each upstream of the current configuration is available, by name."""
         return self.current.upstream_availability()
 
     def reload(self, settings: Settings, routing: Routing) -> None:
-        """Serve new requests by another configuration."""
+        """Serve new requests with another configuration."""
         if not self._resources[-1].matches(settings):
             self._resources.append(GatewayResources.create(settings, self._process))
         self._process.http_client.max_bytes = settings.max_upstream_bytes
@@ -87,7 +87,7 @@ class ReloadableGateway:
 def create_backend(
     upstream: Upstream, resources: GatewayResources, process: ProcessResources, *, is_only: bool
 ) -> Backend:
-    """Create the backend of an upstream. is_only: no other upstream is configured."""
+    """Create the backend of an upstream. is_only: whether no other upstream is configured."""
     client = create_upstream_client(upstream, process.http_client, process.metrics, is_only=is_only)
     if upstream.api == "messages":
         return PassthroughBackend(client, process.log)

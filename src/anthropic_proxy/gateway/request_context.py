@@ -1,4 +1,4 @@
-"""One request of a client, and the head of its response as far as it is known."""
+"""Context of one client request, shared by routing, failover and the backends."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -22,20 +22,23 @@ MODEL_HEADER = "anthropic-proxy-model"
 
 @dataclass
 class RequestContext:
-    """A checked request and its caller. Streams must not hold it: it may have megabytes."""
+    """A checked request, its caller, and the status and headers of its response.
+
+    A stream must not refer to it, because the request may have megabytes.
+    """
 
     request: JsonObject
     observation: Observation
     caller: Caller = ANONYMOUS
     # The body of the request as it was received.
     raw_body: bytes = b""
-    # The error of every upstream that does not have the Messages API itself. If it is set, only
-    # what routing needs is sure to be valid in the request.
+    # The error if the request cannot be translated, so that only an upstream with the Messages API
+    # can serve it. If it is set, only the fields that routing needs have been validated.
     refusal: ApiError | None = None
     retry_plan: RetryPlan = field(default_factory=RetryPlan)
-    # The id of the Message, whichever upstream sends it.
+    # The id of the Message, which does not depend on the upstream.
     message_id: str = field(default_factory=partial(new_id, "msg"))
-    # Estimated tokens of the request that was sent last.
+    # Estimated input tokens of the last upstream request.
     input_estimate: int = 0
     # Set when an upstream has accepted the request.
     accepted: asyncio.Event = field(default_factory=asyncio.Event)
@@ -44,26 +47,26 @@ class RequestContext:
 
     @property
     def request_id(self) -> str:
-        """Return the id in logs, errors and the response header."""
+        """The id in logs, errors and the response header."""
         return self.observation.request_id
 
     @property
     def is_stream(self) -> bool:
-        """Return whether the client requests a stream."""
+        """True if the client requests a stream."""
         return bool(self.request.get("stream"))
 
     def begin_route(self, route: Route) -> None:
-        """Begin a route, and reset what an earlier one left."""
+        """Begin a route, and reset the status and headers of an earlier route."""
         self.observation.set_route(route.upstream.name, route.model)
         self.accepted.clear()
         self.response_status = 200
-        # The dictionary is shared with the response of a stream, which has begun already.
+        # The response of a stream that has already begun shares this dictionary.
         self.response_headers.clear()
         self.response_headers[UPSTREAM_HEADER] = to_header_text(route.upstream.name)
         self.response_headers[MODEL_HEADER] = to_header_text(route.model)
 
     def opening_events(self) -> list[JsonObject]:
-        """Return the events with which every stream begins, for a response that is yet to come."""
+        """Return the first events of the stream, before an upstream has responded."""
         usage = to_usage(None, input_estimate=self.input_estimate, output_estimate=0)
         message = events.message(self.message_id, self.request["model"], usage)
         message |= build_diagnostics(self.request)

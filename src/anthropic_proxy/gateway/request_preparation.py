@@ -1,4 +1,4 @@
-"""Prepare a request for an upstream: its translated body, and what its response needs."""
+"""Prepare a request for an upstream: translate its body, and create the spec of its response."""
 
 from functools import partial
 
@@ -39,7 +39,10 @@ class RequestPreparer:
         *,
         calls_in_text: bool,
     ) -> None:
-        """calls_in_text: whether tool calls that the model writes as text become tool calls."""
+        """Create a preparer.
+
+        calls_in_text: whether tool calls that the model writes as text become tool calls.
+        """
         self._client = client
         self._translator = translator
         self._signer = signer
@@ -53,7 +56,7 @@ class RequestPreparer:
     ) -> PreparedRequest:
         """Translate a request, and begin its route. Raises ApiError.
 
-        request: of the client, after its context edits.
+        request: the client's request, with its context edits applied.
         """
         translation = await self._translator.translate(request, route, context.caller.api_key)
         body = translation.body

@@ -1,8 +1,8 @@
-"""Translate checked requests: with their files and PDFs, and in threads where they are large.
+"""Translate checked requests, with their files and PDFs. Large requests are translated in threads.
 
-A translation takes microseconds for each block and tool. A request with many of them, or with
-documents of megabytes, is translated in a thread and does not delay other requests. PDFs are read
-by processes first (`gateway.pdf_process`), and their pages are cached for the next turns.
+A translation takes microseconds for each block and tool. A request with many blocks or tools, or
+with large documents, is translated in a thread, so that it does not delay other requests. Separate
+processes read PDFs (`gateway.pdf_process`), and the pages are cached for the next turns.
 """
 
 from collections.abc import Callable
@@ -18,10 +18,10 @@ from anthropic_proxy.translate.request.chat_request import TranslatedRequest, to
 from anthropic_proxy.translate.request.media_sources import count_blocks, has_pdfs
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
 
-# All token counts share one place in the PDF queue, under this caller name.
+# The caller of all token counts in the PDF queue: only one of their documents is read at a time.
 _COUNTING_CALLER = "count_tokens"
 
-# Blocks, messages and objects of tools. A translation of so many takes about 20 ms.
+# Number of messages, blocks and JSON objects in tools. Their translation takes about 20 ms.
 _MANY_PARTS = 4000
 
 
@@ -38,7 +38,7 @@ class RequestTranslator:
         reader: PdfReader,
         threads: TranslationThreads,
     ) -> None:
-        """Create a translator. threads: translate large requests; the caller closes them."""
+        """Create a translator. threads: used for large requests; the caller closes them."""
         self.threads = threads
         self._signer = signer
         self._downloads = downloads
@@ -48,9 +48,10 @@ class RequestTranslator:
     async def translate(
         self, request: JsonObject, route: Route, caller: str = ""
     ) -> TranslatedRequest:
-        """Return the upstream's request, with the files that it can't download. Raises ApiError.
+        """Return the upstream's request, with the files that it cannot download. Raises ApiError.
 
-        caller: name of the place of its PDFs in the queue.
+        caller: the caller's API key, which determines the place of its PDFs in the queue; empty if
+        there is none.
         """
         request = await self._downloads.inline_files(request, route.profile)
         return await self._translate(request, route, caller)
@@ -58,7 +59,7 @@ class RequestTranslator:
     async def translate_for_counting(self, request: JsonObject, route: Route) -> TranslatedRequest:
         """Return the upstream's request without downloading files.
 
-        Raises ApiError, also for documents that must be downloaded.
+        Raises ApiError, also for a document that would have to be downloaded.
         """
         return await self._translate(request, route, _COUNTING_CALLER)
 
@@ -77,12 +78,15 @@ class RequestTranslator:
     async def _translate_with_pdfs(
         self, translate: Callable[..., TranslatedRequest], caller: str
     ) -> TranslatedRequest:
-        """Translate with the cached pages of the PDFs. If any are missing, read them and repeat."""
+        """Translate a request with the cached pages of its PDFs.
+
+        If pages are missing, read those PDFs, and translate the request again.
+        """
         pages_by_document: dict[str, list[str]] = {}
         missing: dict[str, None] = {}
 
         def get_pages_or_record_missing(data: str) -> list[str]:
-            """Return the pages of a PDF; an empty page as a placeholder for a missing one."""
+            """Return the pages of a PDF. Record a missing PDF, and return an empty page for it."""
             pages = pages_by_document.get(data) or self._pdf_cache.get(data)
             if pages is None:
                 missing[data] = None
@@ -100,7 +104,7 @@ class RequestTranslator:
 
 
 def _count_parts(request: JsonObject) -> int:
-    """Return about how many parts a checked request has: messages, blocks and objects of tools."""
+    """Return the approximate number of messages, blocks and JSON objects in tools."""
     count = len(request["messages"]) + count_blocks(request)
     tools = request.get("tools")
     if tools:

@@ -1,4 +1,4 @@
-"""The resources that gateways share: those of the process, and those of a configuration."""
+"""Resources that gateways share: of the process, and of a configuration."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -18,7 +18,7 @@ from anthropic_proxy.upstream.retry import RetryBudget
 
 @dataclass(frozen=True)
 class ProcessResources:
-    """Resources that exist once in a process, whatever its configuration."""
+    """Resources that exist once in a process. A reload does not replace them."""
 
     log: Log
     metrics: Metrics
@@ -30,11 +30,11 @@ class ProcessResources:
 
 @dataclass(frozen=True)
 class GatewayResources:
-    """Resources of one configuration, apart from its upstreams."""
+    """Resources of one configuration, except its upstreams."""
 
     translator: RequestTranslator
     signer: Signer
-    # Whether tool calls written as text become tool calls.
+    # Whether tool calls that a model writes as text become tool calls.
     recovers_calls: bool
     settings: Settings
 

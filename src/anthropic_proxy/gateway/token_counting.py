@@ -1,9 +1,9 @@
-"""Count the input tokens of a request: by the upstream, or else by an estimate.
+"""Count the input tokens of a request, with an endpoint of the upstream or with an estimate.
 
-Servers differ in how they count without running the model, so each known method is a row of a
-table. The first request to count for a model tries the methods, and the one that works is
-remembered; a server without any is not tried again for some time. After any failure the client gets
-the estimate, calibrated by earlier responses.
+Servers have different endpoints that count tokens without running the model. `_METHODS` is the
+table of these methods. The first count for a model tries the methods, and the first method that
+works is remembered. If no method works, the server is not queried again for some time. After any
+failure the proxy returns an estimate, which is calibrated with the usage in earlier responses.
 """
 
 import asyncio
@@ -29,15 +29,15 @@ from anthropic_proxy.translate.tokens.estimate import (
 from anthropic_proxy.upstream.client import UpstreamClient
 from anthropic_proxy.wire.json_codec import JsonObject, dumps, loads_object
 
-# For one count. Claude Code requests 30 at once and shows nothing until it has them.
+# Time limit of one count. Claude Code requests 30 counts at once, and waits for all of them.
 _TIMEOUT_SECONDS = 2
-# Until a server that supports no method is tried again.
+# Time until a server that supports no method is queried again.
 _PAUSE_UNSUPPORTED_SECONDS = 600
-# Until a server that failed to count is tried again.
+# Time until a server that failed to count is queried again.
 _PAUSE_FAILED_SECONDS = 30
 _MAX_MODELS = 256
 
-# The largest integer that clients read exactly. No number of tokens is larger.
+# Clients in JavaScript represent larger integers only approximately.
 _MAX_TOKENS = 2**53
 
 
@@ -45,18 +45,18 @@ class _CountRefusedError(Exception):
     """The server did not count this request."""
 
     def __init__(self, *, is_missing: bool) -> None:
-        """is_missing: whether the server lacks the path, so that it does not support the method."""
+        """Create the error. is_missing: the server lacks the path, and so the method."""
         super().__init__()
         self.is_missing = is_missing
 
 
 @dataclass
 class _CountingState:
-    """How the tokens of one model are counted."""
+    """The state of the token counts of one model."""
 
-    # The method that works.
+    # The method that works; None while no method is known.
     method: "_Method | None" = None
-    # No method is tried before this time, in monotonic seconds.
+    # No method is tried before this time, in seconds of the counter's clock.
     paused_until: float = float("-inf")
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -69,8 +69,9 @@ class TokenCounter:
         translate: Callable[[JsonObject, Route], Awaitable[TranslatedRequest]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """translate: creates the upstream's request for a checked one, or raises ApiError.
+        """Create a counter.
 
+        translate: translates a checked request to the upstream's request, or raises ApiError.
         clock: monotonic, in seconds.
         """
         self._translate = translate
@@ -79,11 +80,11 @@ class TokenCounter:
         self._states: LRUCache[str, _CountingState] = LRUCache(_MAX_MODELS)
 
     def predict(self, model: str, estimate: TokenEstimate) -> int:
-        """Return the input tokens that the upstream will report for a request."""
+        """Return the input tokens that the upstream will probably report for a request."""
         return self._ratios.predict(model, estimate)
 
     def observe(self, model: str, estimate: TokenEstimate, reported: int | None) -> None:
-        """Learn from the input tokens that a response reported; None when it reported none."""
+        """Calibrate the estimates with the input tokens that a response reported, if it did."""
         if reported is not None:
             self._ratios.observe(model, estimate, reported)
 
@@ -110,8 +111,7 @@ class TokenCounter:
         try:
             body = (await self._translate(request, route)).body
         except ApiError:
-            # A request that can't be sent is counted all the same: the client may be about to
-            # change it.
+            # Return a count although the request cannot be sent: the client may change it first.
             return self.estimate(route, request)
         tokens = None
         if route.profile.counts_tokens:
@@ -119,10 +119,10 @@ class TokenCounter:
         return tokens or self.predict(route.model, estimate_request(body))
 
     async def _count_upstream(self, client: UpstreamClient, body: JsonObject) -> int | None:
-        """Return the upstream's own count; None when there is none."""
+        """Return the upstream's own count; None if it has none."""
         state = self._states.setdefault(body["model"], _CountingState())
         if state.method is None:
-            # One request tries the methods, and others for this model wait for the outcome.
+            # One request tries the methods. Other requests for this model wait for its result.
             async with state.lock:
                 if state.method is None:
                     return await self._find_method(state, client, body)
@@ -131,7 +131,10 @@ class TokenCounter:
     async def _find_method(
         self, state: _CountingState, client: UpstreamClient, body: JsonObject
     ) -> int | None:
-        """Return the count by the first method that works, and remember it; None when none does."""
+        """Return the count of the first method that works, and remember the method.
+
+        Return None if no method works.
+        """
         if self._clock() < state.paused_until:
             return None
         pause = _PAUSE_UNSUPPORTED_SECONDS
@@ -160,7 +163,7 @@ class TokenCounter:
                 return await method(partial(_query, client), client.upstream, body)
         except _CountRefusedError as error:
             if error.is_missing:
-                # Another server has taken the address: detect the method again.
+                # A different server uses the address now: detect the method again.
                 state.method = None
             return None
         except (TimeoutError, ApiError):
@@ -187,9 +190,9 @@ _Method = Callable[[_Query, Upstream, JsonObject], Awaitable[int | None]]
 
 
 async def _count_by_input_tokens(query: _Query, upstream: Upstream, body: JsonObject) -> int | None:
-    """Count the whole request, with images: llama.cpp since 2026.
+    """Count the complete request, images included: llama.cpp since 2026.
 
-    Measured: the same number as its responses report.
+    Measured: the result equals the number in the responses.
     """
     response = await query(upstream.build_url("/chat/completions/input_tokens"), body)
     return _parse_count(response.get("input_tokens"))
@@ -198,7 +201,7 @@ async def _count_by_input_tokens(query: _Query, upstream: Upstream, body: JsonOb
 async def _count_by_messages(query: _Query, upstream: Upstream, body: JsonObject) -> int | None:
     """Count the messages: vLLM (TokenizeChatRequest in its API reference) and compatible servers.
 
-    They would count placeholders instead of images.
+    Requests with images are not counted: these servers count only a placeholder for an image.
     """
     _refuse_media(body)
     payload: JsonObject = {name: value for name, value in body.items() if name in _TOKENIZE_FIELDS}
@@ -208,9 +211,9 @@ async def _count_by_messages(query: _Query, upstream: Upstream, body: JsonObject
 
 
 async def _count_by_template(query: _Query, upstream: Upstream, body: JsonObject) -> int | None:
-    """Count the tokens of the prompt: llama.cpp before 2026.
+    """Apply the chat template, and count the tokens of the prompt: llama.cpp before 2026.
 
-    The prompt has the template's special tokens as text.
+    The prompt contains the special tokens of the template as text.
     """
     _refuse_media(body)
     prompt = (await query(upstream.build_root_url("/apply-template"), body)).get("prompt")
@@ -235,7 +238,7 @@ def _refuse_media(body: JsonObject) -> None:
 
 
 def _parse_count(value: object) -> int | None:
-    """Return a number of tokens; None for any other value."""
+    """Return `value` if it is a plausible number of tokens, otherwise None."""
     if not isinstance(value, int) or isinstance(value, bool):
         return None
     return value if 0 < value <= _MAX_TOKENS else None

@@ -1,4 +1,4 @@
-"""The backend that translates: requests to Chat Completions or Responses, and responses back."""
+"""The translating backend: convert requests to an OpenAI-compatible API, and responses back."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -33,16 +33,16 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True)
 class _Delivery(Generic[_Result]):
-    """How a response is delivered: as one Message, or as a stream of events."""
+    """The form in which a response is returned: as one Message, or as a stream of events."""
 
     # Sends a request to the upstream, and returns its response.
     fetch: Callable[[RequestContext, PreparedRequest], Awaitable[_Result]]
-    # Returns a response that needs no further upstream request.
+    # Returns a response that is created from events, without a request to the upstream.
     from_events: Callable[[list[JsonObject]], _Result]
 
 
 class TranslatingBackend:
-    """Translates requests for one upstream, to which `client` sends. See `Backend`."""
+    """Translates requests for one upstream. `client` sends them. See `Backend`."""
 
     def __init__(
         self,
@@ -74,11 +74,11 @@ class TranslatingBackend:
         return dumps(await self._respond(context, route, self._as_message))
 
     async def open_stream(self, context: RequestContext, route: Route) -> MessageStream:
-        """Send a request, and return the events of its Message. Raises ApiError."""
+        """Send a request, and return the stream of its Message. Raises ApiError."""
         return await self._respond(context, route, self._as_stream)
 
     async def count_tokens(self, context: RequestContext, route: Route) -> bytes:
-        """Return the number of input tokens as JSON; the model is not run. Never fails."""
+        """Return the number of input tokens as JSON, without a model run. Never fails."""
         client = self.client.for_request(context.caller, context.observation, context.retry_plan)
         return dumps(await self._counter.count(client, context.request, route))
 
@@ -90,17 +90,17 @@ class TranslatingBackend:
         return await read_successful_body(response, self._log, request_id, to_error)
 
     def describe_memory(self, model: str) -> JsonObject:
-        """Return what is remembered of a model, as JSON."""
+        """Return the memory of a model as JSON."""
         return self.sender.get_memory(model).describe()
 
     def estimate_tokens(self, request: JsonObject, route: Route) -> int:
-        """Return the input tokens of a checked request. Neither translates it nor sends a query."""
+        """Return an estimate of a checked request's input tokens. Sends nothing to the upstream."""
         return self._counter.estimate(route, expand_compaction_blocks(request))
 
     async def _respond(
         self, context: RequestContext, route: Route, delivery: _Delivery[_Result]
     ) -> _Result:
-        """Respond by the model's API. If the upstream requires its other API, use that."""
+        """Respond with the model's API, or with the other API if the upstream requires it."""
         while True:
             memory = self.sender.get_memory(route.model)
             api = memory.api or self.client.upstream.api
@@ -113,7 +113,7 @@ class TranslatingBackend:
     def _change_api(
         self, context: RequestContext, route: Route, used_api: str, error: UpstreamFailureError
     ) -> bool:
-        """Remember the API that a refusal requires. Return whether to send the request to it."""
+        """Record the API that a refusal requires, and return whether to send the request to it."""
         upstream = self.client.upstream
         memory = self.sender.get_memory(route.model)
         api = memory.other_api(used_api, error.failure)
@@ -135,7 +135,7 @@ class TranslatingBackend:
     async def _respond_by(
         self, context: RequestContext, route: Route, api: Api, delivery: _Delivery[_Result]
     ) -> _Result:
-        """Respond by one API: send the edited request, or a summary of its conversation."""
+        """Respond with one API. Applies the request's context edits and its compaction first."""
         profile = api.to_profile(route.upstream.profile)
         if profile is not route.upstream.profile:
             route = replace(route, upstream=replace(route.upstream, profile=profile))
@@ -148,7 +148,7 @@ class TranslatingBackend:
             report = {"applied_edits": applied_edits}
             prepared = replace(prepared, spec=replace(prepared.spec, context_management=report))
         if request["max_tokens"] == 0:
-            # A check whether the request can be served (`max_tokens: 0` of the API).
+            # In the API, `max_tokens: 0` only checks whether the request can be served.
             return delivery.from_events(build_empty_events(prepared.spec))
         if plan is not None:
             return await self._respond_compacted(
@@ -166,7 +166,7 @@ class TranslatingBackend:
         plan: compaction.SummaryPlan,
         delivery: _Delivery[_Result],
     ) -> _Result:
-        """Fetch a summary of the conversation, and continue from it."""
+        """Request a summary of the conversation, and send the request with that summary."""
         context.retry_plan.begin_compaction()
         summary_request = await prepare(compaction.build_summary_request(request, plan))
         spec = replace(summary_request.spec, reasoning=ReasoningDisplay.HIDDEN)

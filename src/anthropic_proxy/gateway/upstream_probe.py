@@ -1,8 +1,8 @@
-"""Probe the upstreams when the server starts: can each be reached, and does it accept its keys?
+"""Probe the upstreams when the server starts: reachability, and validity of the keys.
 
 A probe requests the list of models with each key of an upstream. The server does not wait for the
-results. An upstream whose result is not healthy is probed again until it is. Clients' requests do
-not depend on the results, but their responses correct them.
+results. An unhealthy upstream is probed again until it is healthy. Requests of clients do not
+depend on the results, but the responses of upstreams correct the results.
 """
 
 import asyncio
@@ -31,23 +31,23 @@ from anthropic_proxy.upstream.http_client import (
 )
 from anthropic_proxy.wire.json_codec import JsonObject, dumps, loads, loads_received
 
-# Not the usual one: operators of upstreams can distinguish probes from requests of clients.
+# Differs from the header of other requests, so that operators of upstreams can recognize probes.
 USER_AGENT = "anthropic-proxy (start-up probe)"
 
 _TIMEOUTS = Timeouts(connect=5, first_byte=10, idle=10, total=20)
-# Seconds after which upstreams that are not healthy are probed again; doubled up to the maximum.
+# Seconds after which unhealthy upstreams are probed again; doubled each time, up to the maximum.
 _RETRY_SECONDS = 10.0
 _MAX_RETRY_SECONDS = 300.0
-# Seconds after which a process that does not probe reads the results of the one that does.
+# Seconds between two reads of the shared results, in a process that does not probe.
 _READ_SECONDS = 1.0
-# Settings that reasons name, and the advice on them.
+# Settings that a reason may contain, and the advice for the operator.
 _ADVICE_BY_SETTING = {
     "SSL_CERT_FILE": "set SSL_CERT_FILE",
     "HTTP_PROXY": "check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY",
 }
-# Paths that check a key, on servers whose list of models needs none.
+# Paths that check a key, for servers whose list of models does not require a key.
 _KEY_PATHS = {"openrouter": "/key"}
-# Names of models in the log.
+# Number of model names in the log.
 _MAX_NAMES = 3
 _MAX_NAME_LENGTH = 60
 _SERVER_NAME = re.compile(r"[A-Za-z0-9 ./_()-]{1,40}")
@@ -64,39 +64,39 @@ _KEY_TEXTS: Mapping[KeyState, str] = {
     "the client's": "the client's key is sent",
     "not checked": "key not checked",
 }
-# The operator has to set a key.
+# States in which the operator must set a key.
 _BAD_KEY_STATES = ("rejected", "missing")
 _KEY_REFUSED_STATUSES = (401, 403)
-_WANTS_TLS = "its port takes TLS only: the address has to begin with https://"
-_NO_API = "that is no OpenAI-compatible API"
+_WANTS_TLS = "its port requires TLS: the URL must begin with https://"
+_NO_API = "this is not an OpenAI-compatible API"
 
 
 @dataclass(frozen=True)
 class ProbeResult:
     """The result of probing one upstream."""
 
-    # Whether it responded, or at least accepted a connection.
+    # Whether the upstream responded, or at least accepted a connection.
     is_reachable: bool
-    # Why it returned no list of models, without the name of the upstream.
+    # The reason why there is no list of models, without the name of the upstream.
     reason: str = ""
     key: KeyState = "not checked"
-    # Numbers, from 1, of the rejected keys of an upstream with several keys.
+    # Numbers, from 1, of the rejected keys if the upstream has several keys.
     rejected: tuple[int, ...] = ()
-    # The kind of server, if it is known.
+    # The server software; empty if unknown.
     server: str = ""
     # Names of models; None without a list.
     models: tuple[str, ...] | None = None
-    # Whether a client's request had this result, not a probe.
+    # Whether this is the result of a client's request, and not of a probe.
     is_request: bool = False
 
     @property
     def is_healthy(self) -> bool:
-        """Return whether the operator has nothing to do."""
+        """True if the operator has nothing to fix."""
         return self.is_reachable and self.key not in _BAD_KEY_STATES and not self.reason
 
     @property
     def summary(self) -> str:
-        """Return one line for the log and for `/readyz`."""
+        """One line for the log and for `/readyz`."""
         if not self.is_reachable:
             return self.reason
         key_text = _KEY_TEXTS[self.key]
@@ -117,18 +117,18 @@ class ProbeResult:
 
 @dataclass(frozen=True)
 class Sharing:
-    """Where several processes serve, one of them probes for all."""
+    """How processes of one server share the results: one process probes for all of them."""
 
-    # Written by the process that probes, and read by the others.
+    # The file of results. The process that probes writes it, and the others read it.
     file: Path
-    # Whether this process is the one that probes.
+    # Whether this process probes.
     is_prober: bool
 
 
 class UpstreamProber:
     """Probes the upstreams and holds the results.
 
-    It is a sink of observations as well: the responses to clients' requests correct the results.
+    It is also an observation sink: the responses to clients' requests correct the results.
     """
 
     def __init__(
@@ -139,30 +139,30 @@ class UpstreamProber:
     ) -> None:
         """Create a prober.
 
-        upstreams: returns the upstreams of the current configuration. sharing: None in a server of
-        one process.
+        upstreams: returns the upstreams of the current configuration. sharing: None if the server
+        has a single process.
         """
         self._log = log
         self._upstreams = upstreams
         self._sharing = sharing
-        # The results that another process has shared.
+        # The last results that were read from the shared file.
         self._shared: Mapping[str, ProbeResult] = {}
         self._results: dict[str, tuple[Upstream, ProbeResult]] = {}
-        # Names of upstreams to which a request succeeded.
+        # Names of the upstreams that have served a request.
         self._has_served: set[str] = set()
-        # To be set when the configuration has changed.
+        # The owner of the prober sets it after a reload of the configuration.
         self.upstreams_changed = asyncio.Event()
-        # Whether the upstreams are those of CONFIG_FILE.
+        # Whether CONFIG_FILE contains the upstreams.
         self.has_config_file = False
-        # Called with a line for each upstream: when all were probed, and when a result changes.
+        # Called with one line for each upstream, after all were probed and after each change.
         self.on_change: Callable[[Sequence[str]], None] = lambda _: None
 
     def results(self) -> Mapping[str, ProbeResult]:
-        """Return the results so far, by the names of the upstreams."""
+        """Return the current results, by the names of the upstreams."""
         return {name: result for name, (_, result) in self._results.items()}
 
     async def run(self) -> None:
-        """Probe the upstreams, or read the results of the process that does. Never returns."""
+        """Probe the upstreams, or read the results of the process that probes. Never returns."""
         sharing = self._sharing
         if sharing is None or sharing.is_prober:
             await self._probe_repeatedly()
@@ -175,7 +175,7 @@ class UpstreamProber:
             await asyncio.sleep(_READ_SECONDS)
 
     async def _probe_repeatedly(self) -> NoReturn:
-        """Probe all upstreams once, and again those that are not healthy or have changed."""
+        """Probe all upstreams, and then repeatedly those that are unhealthy or have changed."""
         http_client = UpstreamHTTPClient()
         pause = _RETRY_SECONDS
         try:
@@ -195,14 +195,14 @@ class UpstreamProber:
     def _next_pause(self, pause: float) -> float:
         """Return the seconds until the next probe.
 
-        An unreachable upstream may start at any time, so its pause does not grow.
+        The pause does not increase while an upstream is unreachable, as it may start at any time.
         """
         if not all(result.is_reachable for result in self.results().values()):
             return _RETRY_SECONDS
         return min(pause * 2, _MAX_RETRY_SECONDS)
 
     def _adopt(self, shared: Mapping[str, ProbeResult]) -> None:
-        """Replace the results that have changed in the process that probes."""
+        """Replace the results that have changed in the shared file."""
         upstreams = {upstream.name: upstream for upstream in self._upstreams()}
         for name in upstreams.keys() & shared.keys():
             if shared[name] != self._shared.get(name) or name not in self._results:
@@ -210,7 +210,7 @@ class UpstreamProber:
         self._shared = shared
 
     def _publish(self) -> None:
-        """Share the results with the other processes, and with `on_change`."""
+        """Write the results for the other processes, and call `on_change`."""
         if self._sharing is not None:
             if not self._sharing.is_prober:
                 return
@@ -221,16 +221,16 @@ class UpstreamProber:
         self.on_change(lines)
 
     def request_started(self, observation: Observation) -> None:
-        """Do nothing: the upstream has not responded yet."""
+        """Do nothing, because no upstream has responded yet."""
 
     def request_finished(self, observation: Observation) -> None:
-        """Replace the results that the responses to this request contradict."""
+        """Replace the results that are inconsistent with the responses to this request."""
         for request in observation.upstream_requests:
             if request.method == "POST" and request.status is not None:
                 self._correct(request.upstream, request.status, request.error_type)
 
     def _correct(self, upstream: Upstream, status: int, error_type: str | None) -> None:
-        """Replace the result of an upstream by that of a request, if it differs."""
+        """Replace the result of an upstream if the status of a request contradicts it."""
         if not self._is_current(upstream):
             return
         _, result = self._results[upstream.name]
@@ -246,35 +246,35 @@ class UpstreamProber:
                 self._replace(upstream, ProbeResult(is_reachable=True, key=key, is_request=True))
         elif self._shows_bad_key(upstream, status) and result.is_healthy:
             key = _key_state(upstream, first_key, status)
-            reason = f"refused a request with {status}"
+            reason = f"rejected a request with status {status}"
             result = ProbeResult(is_reachable=True, key=key, reason=reason, is_request=True)
             self._replace(upstream, result)
 
     def _shows_bad_key(self, upstream: Upstream, status: int) -> bool:
-        """Return whether a status means that the proxy's key does not work.
+        """Return whether a status means that the proxy's key is not valid.
 
-        A refused key of the caller, or one of several keys, does not show that. Where requests
-        succeed, 403 refuses a part of the request, such as a model of another account.
+        This is unknown if the request used the caller's key or one of several keys. If other
+        requests succeed, 403 refers to a part of the request, such as a model of another account.
         """
         if upstream.key_passthrough or len(upstream.keys) > 1:
             return False
         return status == 401 or (status == 403 and upstream.name not in self._has_served)
 
     async def _probe_due(self, http_client: UpstreamHTTPClient) -> bool:
-        """Probe the upstreams that are due; return whether none of them is due any more."""
+        """Probe the upstreams that need it. Return whether none of them needs another probe."""
         upstreams = self._upstreams()
         current = [upstream.name for upstream in upstreams if self._is_current(upstream)]
         self._results = {name: self._results[name] for name in current}
         self._has_served &= self._results.keys()
-        due = [upstream for upstream in upstreams if self._is_due(upstream.name)]
+        due = [upstream for upstream in upstreams if self._needs_probe(upstream.name)]
         await asyncio.gather(*[self._probe(upstream, http_client) for upstream in due])
-        return not any(self._is_due(upstream.name) for upstream in upstreams)
+        return not any(self._needs_probe(upstream.name) for upstream in upstreams)
 
-    def _is_due(self, name: str) -> bool:
-        """Return whether an upstream has no result, or an unhealthy one of a probe.
+    def _needs_probe(self, name: str) -> bool:
+        """Return whether an upstream has no result, or an unhealthy result of a probe.
 
-        Only requests correct the result of a request: a list of models may be readable with a key
-        that is rejected elsewhere.
+        Only another request corrects the result of a request: some upstreams return the list of
+        models for a key with which they reject other requests.
         """
         if name not in self._results:
             return True
@@ -282,7 +282,7 @@ class UpstreamProber:
         return not (result.is_healthy or result.is_request)
 
     def _is_current(self, upstream: Upstream) -> bool:
-        """Return whether there is a result of this configuration of the upstream."""
+        """Return whether there is a result for the upstream with its current configuration."""
         entry = self._results.get(upstream.name)
         return entry is not None and entry[0] == upstream
 
@@ -295,12 +295,12 @@ class UpstreamProber:
         started_at = time.perf_counter()
         try:
             result = await probe_upstream(upstream, http_client)
-        except Exception as error:  # noqa: BLE001 - a bug here must not end the server
+        except Exception as error:  # noqa: BLE001 - a bug here must not stop the server
             self._log.error("internal error", exc_info=error)
             result = ProbeResult(is_reachable=True, reason="could not be probed")
         _, previous = self._results.get(upstream.name, (upstream, None))
         if previous is not None and previous.is_request:
-            # A request was finished in the meantime.
+            # A client's request has set the result during the probe.
             return
         self._results[upstream.name] = (upstream, result)
         if previous is None or previous.summary != result.summary:
@@ -309,7 +309,7 @@ class UpstreamProber:
     def _report(
         self, upstream: Upstream, result: ProbeResult, seconds: float | None = None
     ) -> None:
-        """Log a result. seconds: the duration of the probe; None for the result of a request."""
+        """Log a result. seconds: duration of the probe; None for the result of a request."""
         values: dict[str, object] = {
             "result": result.summary,
             "name": upstream.name,
@@ -342,9 +342,9 @@ class UpstreamProber:
 
 
 def write_results(path: Path, results: Mapping[str, ProbeResult]) -> None:
-    """Replace a file of results at once, so that a reader finds it complete.
+    """Replace the file of results atomically, so that other processes never read a part of it.
 
-    The results are for display only, so a full disk is no error.
+    Errors, such as a full disk, are ignored, because the results are only displayed.
     """
     new = path.with_suffix(".new")
     with contextlib.suppress(OSError):
@@ -353,7 +353,7 @@ def write_results(path: Path, results: Mapping[str, ProbeResult]) -> None:
 
 
 def read_results(path: Path) -> dict[str, ProbeResult]:
-    """Return the results that `write_results` wrote; none if there is no file yet."""
+    """Return the results that `write_results` wrote; empty if there is no file yet."""
     try:
         written = loads(path.read_bytes())
     except OSError:
@@ -362,7 +362,7 @@ def read_results(path: Path) -> dict[str, ProbeResult]:
 
 
 def _parse_result(values: JsonObject) -> ProbeResult:
-    """Return a result. JSON has arrays for its tuples."""
+    """Convert the JSON object of a result. Its arrays become tuples."""
     values["rejected"] = tuple(values["rejected"])
     if values["models"] is not None:
         values["models"] = tuple(values["models"])
@@ -370,7 +370,7 @@ def _parse_result(values: JsonObject) -> ProbeResult:
 
 
 async def probe_upstream(upstream: Upstream, http_client: UpstreamHTTPClient) -> ProbeResult:
-    """Request the models of an upstream with each of its keys. Raises no ApiError."""
+    """Request the models of an upstream with each of its keys. Never raises ApiError."""
     keys: tuple[str | None, ...] = upstream.keys or (None,)
     if upstream.key_passthrough:
         keys = (None,)
@@ -413,7 +413,7 @@ def _to_failed_result(upstream: Upstream, error: ApiError) -> ProbeResult:
 async def _checks_keys(upstream: Upstream, http_client: UpstreamHTTPClient) -> bool:
     """Return whether the upstream refuses a request without a key.
 
-    Only then an accepted key is a valid one.
+    If it does not, a successful request does not show that the key is valid.
     """
     path = _KEY_PATHS.get(upstream.profile.name, "/models")
     try:
@@ -424,7 +424,7 @@ async def _checks_keys(upstream: Upstream, http_client: UpstreamHTTPClient) -> b
 
 
 def _without_key_claim(result: ProbeResult) -> ProbeResult:
-    """Return the result for a list of models that needs no key, and so does not check it."""
+    """Return the result for an upstream whose list of models requires no key."""
     if result.key != "accepted":
         return result
     return replace(result, key="not checked")
@@ -456,21 +456,21 @@ def _to_result(
         models = _parse_model_names(body)
         if models is not None:
             return replace(result, models=models)
-        reason = "answered 200 without a list of models"
+        reason = "returned status 200 without a list of models"
         if is_web_page:
-            reason = f"answered a web page: {_NO_API}"
+            reason = f"returned a web page: {_NO_API}"
         return replace(result, reason=reason, key="not checked")
     if status in MISSING_PATH_STATUSES and is_web_page:
-        return replace(result, reason=f"answered {status} with a web page: {_NO_API}")
+        return replace(result, reason=f"returned status {status} with a web page: {_NO_API}")
     if status in _KEY_REFUSED_STATUSES or status in MISSING_PATH_STATUSES:
         return result
     if status == 400 and wants_tls(body):
         return replace(result, reason=_WANTS_TLS)
-    return replace(result, reason=f"answered {status} to a request for its models")
+    return replace(result, reason=f"returned status {status} for its list of models")
 
 
 def _key_state(upstream: Upstream, key: str | None, status: int) -> KeyState:
-    """Return what a status shows of the key that was sent, or of its absence."""
+    """Return the state of the key that a response status shows. key: the key that was sent."""
     is_refused = status in _KEY_REFUSED_STATUSES
     if status != 200 and not is_refused:
         return "not checked"
@@ -492,7 +492,7 @@ def _parse_model_names(body: bytes) -> tuple[str, ...] | None:
 
 
 def _server_name(upstream: Upstream, headers: Mapping[str, str]) -> str:
-    """Return the kind of server that is configured or was detected, else its `server` header."""
+    """Return the profile that was configured or detected, otherwise the `server` header."""
     if upstream.profile is not GENERIC and upstream.profile.name != GENERIC.name:
         return upstream.profile.name
     name = headers.get("server", "")
@@ -502,14 +502,17 @@ def _server_name(upstream: Upstream, headers: Mapping[str, str]) -> str:
 
 
 def _hint(upstream: Upstream, result: ProbeResult, *, is_from_file: bool) -> str:
-    """Return what the operator may do. is_from_file: whether CONFIG_FILE has the upstream."""
+    """Return the advice for the operator.
+
+    is_from_file: whether CONFIG_FILE contains the upstream.
+    """
     url, key = "UPSTREAM_BASE_URL", "UPSTREAM_API_KEY"
     if is_from_file:
         url = f"url of {upstream.name} in CONFIG_FILE"
         key = f"the key of {upstream.name} in CONFIG_FILE"
     if not result.is_reachable:
-        advice = _find_advice(result.reason) or f"check that it runs, and {url}"
-        return f"{advice}; it is probed again every {_RETRY_SECONDS:g} s"
+        advice = _find_advice(result.reason) or f"check that it is running, and check {url}"
+        return f"{advice}; the next probe is in {_RETRY_SECONDS:g} s"
     if result.key in _BAD_KEY_STATES:
         return f"set {key}"
     if not result.reason:
@@ -518,7 +521,7 @@ def _hint(upstream: Upstream, result: ProbeResult, *, is_from_file: bool) -> str
 
 
 def _find_advice(reason: str) -> str | None:
-    """Return the advice on the setting that a reason names, if it names one."""
+    """Return the advice for the setting that a reason contains; None if it contains none."""
     for setting, advice in _ADVICE_BY_SETTING.items():
         if setting in reason:
             return advice

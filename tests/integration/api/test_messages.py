@@ -301,10 +301,10 @@ def test_an_upstream_that_dies_in_the_stream(proxy: str, upstream: ScriptedUpstr
         (streams([first, pause], done=False), "ended the response before it was complete"),
         (
             streams([first, pause, b'data: {"choices": [{"del'], done=False),
-            "sent something that is no chunk",
+            "sent an invalid chunk",
         ),
         (streams([first, pause, {"error": {"message": "out of memory"}}]), "out of memory"),
-        (chunked(first, pause, RESET), "broke the connection before the answer was complete"),
+        (chunked(first, pause, RESET), "closed the connection before the response was complete"),
     ]:
         pause.go.clear()
         upstream.then(script)

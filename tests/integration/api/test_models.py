@@ -111,7 +111,9 @@ def test_no_list_and_no_names(upstream: ScriptedUpstream, path: str, api: str, s
         response = httpx.get(proxy + path, timeout=DEADLINE, trust_env=False)
     assert response.status_code == 404
     message = response.json()["error"]["message"]
-    assert f"has no list of models ({status}): set COMPLETION_MODEL or MODEL_ALIASES" in message
+    assert (
+        f"has no list of models (status {status}): set COMPLETION_MODEL or MODEL_ALIASES" in message
+    )
 
 
 def test_an_alias_in_a_request(upstream: ScriptedUpstream) -> None:

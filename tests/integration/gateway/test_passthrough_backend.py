@@ -300,7 +300,7 @@ OVERFLOW = (
             "I know ***",
         ),
         (302, OVERLOADED, 500, "redirects"),
-        (200, b"<html>Welcome</html>", 500, "no message"),
+        (200, b"<html>Welcome</html>", 500, "not a message"),
     ],
 )
 def test_other_errors_are_translated(
@@ -316,7 +316,7 @@ def test_other_errors_are_translated(
     ("kind", "text"),
     [
         ("text/html", "returned an HTML page: it is not an OpenAI-compatible API"),
-        ("application/json; charset=utf-8", "no stream of events"),
+        ("application/json; charset=utf-8", "instead of a stream of events"),
     ],
 )
 def test_a_stream_that_is_none(

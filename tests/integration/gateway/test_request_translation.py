@@ -292,7 +292,7 @@ def test_a_reader_that_can_not_be_started(raised: OSError, resource: str | None)
     if isinstance(caught.value, ApiError):
         assert (
             caught.value.message
-            == f"This server has run out of {resource}, so it can't read a PDF. Try again in 1 s."
+            == f"This server has run out of {resource}, so it can't read a PDF. Retry in 1 s."
         )
         assert (caught.value.status, caught.value.headers) == (500, {"retry-after": "1"})
 

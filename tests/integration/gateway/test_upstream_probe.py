@@ -35,7 +35,7 @@ from tests.support.scripted_upstream import (
 
 _MODELS = {"object": "list", "data": [{"id": "a"}, {"id": "b"}]}
 _KEY: dict[str, Any] = {"UPSTREAM_API_KEY": "canary-key"}
-_WEB_PAGE = "reachable, key not checked, answered a web page: that is no OpenAI-compatible API"
+_WEB_PAGE = "reachable, key not checked, returned a web page: this is not an OpenAI-compatible API"
 _HTML = {"content-type": "text/html"}
 
 
@@ -91,8 +91,8 @@ def _probe(url: str, **variables: Any) -> ProbeResult:
             answers(b"<!doctype html>", 404, _HTML),
             _KEY,
             (
-                "reachable, key not checked, answered 404 with a web page: "
-                "that is no OpenAI-compatible API"
+                "reachable, key not checked, returned status 404 with a web page: "
+                "this is not an OpenAI-compatible API"
             ),
             False,
         ),
@@ -100,8 +100,8 @@ def _probe(url: str, **variables: Any) -> ProbeResult:
             answers(b"\n<html>", 405),
             {},
             (
-                "reachable, key not checked, answered 405 with a web page: "
-                "that is no OpenAI-compatible API"
+                "reachable, key not checked, returned status 405 with a web page: "
+                "this is not an OpenAI-compatible API"
             ),
             False,
         ),
@@ -110,7 +110,7 @@ def _probe(url: str, **variables: Any) -> ProbeResult:
         (
             answers({}, 500),
             _KEY,
-            "reachable, key not checked, answered 500 to a request for its models",
+            "reachable, key not checked, returned status 500 for its list of models",
             False,
         ),
         (answers(b"<html>", headers=_HTML), {}, _WEB_PAGE, False),
@@ -119,8 +119,8 @@ def _probe(url: str, **variables: Any) -> ProbeResult:
                 answers(page, 400, _HTML),
                 {},
                 (
-                    "reachable, key not checked, its port takes TLS only: "
-                    "the address has to begin with https://"
+                    "reachable, key not checked, its port requires TLS: "
+                    "the URL must begin with https://"
                 ),
                 False,
             )
@@ -133,7 +133,7 @@ def _probe(url: str, **variables: Any) -> ProbeResult:
         (
             answers(b"{}"),
             {},
-            "reachable, key not checked, answered 200 without a list of models",
+            "reachable, key not checked, returned status 200 without a list of models",
             False,
         ),
     ],
@@ -341,7 +341,7 @@ def _prober(**variables: Any) -> tuple[UpstreamProber, Any]:
     return UpstreamProber(Log(), lambda: [endpoint]), endpoint
 
 
-_BAD = ProbeResult(is_reachable=True, reason="answered 503 to a request for its models")
+_BAD = ProbeResult(is_reachable=True, reason="returned status 503 for its list of models")
 _ONE_OF_TWO = ProbeResult(is_reachable=True, key="rejected", rejected=(1,))
 _SUCCEEDED = "reachable, key accepted, a request succeeded"
 
@@ -355,10 +355,10 @@ _SUCCEEDED = "reachable, key accepted, a request succeeded"
         (_BAD, [200], {}, "reachable, key not needed, a request succeeded"),
         (_BAD, [503], _KEY, _BAD.summary),
         (_GOOD, [200], _KEY, _GOOD.summary),
-        (_GOOD, [401], _KEY, "reachable, key rejected, refused a request with 401"),
-        (_GOOD, [403], _KEY, "reachable, key rejected, refused a request with 403"),
+        (_GOOD, [401], _KEY, "reachable, key rejected, rejected a request with status 401"),
+        (_GOOD, [403], _KEY, "reachable, key rejected, rejected a request with status 403"),
         (_GOOD, [200, 403], _KEY, _GOOD.summary),
-        (_GOOD, [401], {}, "reachable, key missing, refused a request with 401"),
+        (_GOOD, [401], {}, "reachable, key missing, rejected a request with status 401"),
         (_GOOD, [401, 200], _KEY, _SUCCEEDED),
         (_GOOD, [429], _KEY, _GOOD.summary),
         (_GOOD, [None], _KEY, _GOOD.summary),
@@ -384,7 +384,7 @@ def test_a_request_that_was_refused(upstream: ScriptedUpstream) -> None:
     upstream.then(answers({"error": {"message": "bad key"}}, 401), answers(completion()))
     with running_proxy(upstream.url, **_KEY) as proxy, httpx.Client(trust_env=False) as client:
         until(lambda: "2 models" in _readiness(client, proxy), "it is probed")
-        for expected in ("key rejected, refused a request with 401", "a request succeeded"):
+        for expected in ("key rejected, rejected a request with status 401", "a request succeeded"):
             client.post(f"{proxy}/v1/messages", json=REQUEST, timeout=DEADLINE)
             # The function runs at once.
             until(lambda: expected in _readiness(client, proxy), expected)  # noqa: B023
@@ -438,7 +438,7 @@ _UNTRUSTED = ProbeResult(
 _DEAD_PROXY = ProbeResult(
     is_reachable=False, reason="the HTTP proxy (HTTP_PROXY, ...) refuses connections"
 )
-_AGAIN = "; it is probed again every 10 s"
+_AGAIN = "; the next probe is in 10 s"
 
 
 @pytest.mark.parametrize(
@@ -446,8 +446,8 @@ _AGAIN = "; it is probed again every 10 s"
     [
         (
             _DOWN,
-            f"check that it runs, and UPSTREAM_BASE_URL{_AGAIN}",
-            f"check that it runs, and url of u in CONFIG_FILE{_AGAIN}",
+            f"check that it is running, and check UPSTREAM_BASE_URL{_AGAIN}",
+            f"check that it is running, and check url of u in CONFIG_FILE{_AGAIN}",
         ),
         (_UNTRUSTED, f"set SSL_CERT_FILE{_AGAIN}", f"set SSL_CERT_FILE{_AGAIN}"),
         (

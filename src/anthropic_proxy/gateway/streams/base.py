@@ -1,10 +1,10 @@
-"""The life of a stream from an upstream to a client: start, events, silence, failure, end.
+"""Base class of a stream from an upstream to a client: start, events, silence, failure, end.
 
 `start` waits until the response begins. Until then the client has received nothing, so a failure is
-raised, and another upstream may be used. From then on a failure becomes an `error` event.
+raised, and another upstream may serve the request. Later failures become an `error` event.
 
-A stream is a class and not a generator: a generator that was never started does not run its
-`finally`, but `aclose` always reaches the upstream.
+A stream is not a generator, because a generator that was never started does not run its `finally`
+block. `aclose` always closes the upstream's response.
 """
 
 import asyncio
@@ -16,21 +16,22 @@ from anthropic_proxy.errors import ApiError
 from anthropic_proxy.upstream.http_client import UpstreamResponse
 from anthropic_proxy.wire.json_codec import JsonObject
 
-# Seconds to the first content after the first sign of a response: some upstreams report only within
-# the stream that they are overloaded. For deferred streams and those that are passed through.
+# Seconds. How long deferred and passed-through streams wait for the first content after the first
+# bytes of a response: some upstreams report an overload only within the stream.
 FIRST_CONTENT_SECONDS = 1
 
-# Seconds without an event, after which the client receives a ping. Claude Code gives up on a stream
-# that is silent for some minutes.
+# Seconds without an event after which the client receives a ping. Claude Code closes a stream that
+# sends nothing for some minutes.
 SILENCE_SECONDS = 10
 
 Batch = TypeVar("Batch", bound=list[JsonObject] | bytes)
 
 
 class EventStream(ABC, Generic[Batch]):
-    """An async iterator over the events of a response, one batch for each read that has any.
+    """An asynchronous iterator over the events of a response.
 
-    Call `start` before the first batch, and `aclose` after use.
+    Each batch contains the events of one read. Reads without a complete event return no batch. Call
+    `start` before the first batch, and `aclose` after use.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class EventStream(ABC, Generic[Batch]):
         """Read `response`.
 
         Args:
-            output: the first value of `_output`, which is empty.
+            output: an empty batch, the first value of `_output`.
             on_read: called with the bytes of each read.
             on_end: called with this stream once, when it is closed.
         """
@@ -110,9 +111,9 @@ class EventStream(ABC, Generic[Batch]):
             on_end(self)
 
     async def _step(self, until: float) -> bool:
-        """Process one read. Return False if nothing arrived until `until` (time of the event loop).
+        """Process one read. Return False if no bytes arrived in time. Raises ApiError.
 
-        Raises ApiError.
+        until: in seconds of the event loop's clock.
         """
         try:
             data = await self._response.read_available(until)
@@ -128,17 +129,17 @@ class EventStream(ABC, Generic[Batch]):
                 self._on_read(data)
             self._feed(data)
         if self._is_finished and not self._is_input_complete:
-            # A stop sequence: the upstream need not generate more.
+            # A stop sequence was found: close the connection, so that the upstream stops.
             await self._response.aclose()
         return data != b""
 
     def _is_message_complete(self) -> bool:
-        """Return whether a failed read is the end of a complete message."""
+        """Return whether the message is complete, so that a failed read only ends the stream."""
         return False
 
     @abstractmethod
     def _take_output(self) -> Batch:
-        """Return `_output`, and empty it."""
+        """Return `_output`, and reset it."""
 
     @abstractmethod
     async def _wait_for_content(self) -> None:
@@ -150,7 +151,7 @@ class EventStream(ABC, Generic[Batch]):
 
     @abstractmethod
     def _end_of_input(self) -> None:
-        """Add the last events to `_output`. Raises ApiError when the response is incomplete."""
+        """Add the last events to `_output`. Raises ApiError if the response is incomplete."""
 
     @abstractmethod
     def _handle_silence(self) -> None:

@@ -1,9 +1,9 @@
-"""A stream that begins before its response is known.
+"""A stream that can begin before an upstream has responded.
 
-The work for a response may take long: several upstreams are tried in turn, or a conversation is
-summarized first. While the client has received nothing, a failure is raised and keeps its HTTP
-status. The stream begins when an upstream has accepted the request and does not fail at once, or
-after START_TIMEOUT. From then on pings keep the connection open, and a failure is an `error` event.
+The response may be delayed, because several upstreams are tried or a conversation is summarized.
+Until the stream begins, a failure is raised and returned to the client with its HTTP status. The
+stream begins when an upstream has accepted the request and does not fail at once, or after
+START_TIMEOUT. From then on, pings keep the connection open, and a failure is an `error` event.
 """
 
 import asyncio
@@ -22,13 +22,13 @@ from anthropic_proxy.gateway.streams.message_stream import (
 from anthropic_proxy.wire.anthropic import events
 from anthropic_proxy.wire.json_codec import JsonObject
 
-# Seconds without a status from any upstream. Reverse proxies close a connection without response
-# headers after 60 s (the default of nginx and of load balancers); Claude Code waits for 600 s.
+# Seconds. Without response headers, reverse proxies close a connection after 60 s (the default of
+# nginx and of load balancers). Claude Code waits for 600 s.
 START_TIMEOUT = 45
 
 
-# The states of a DeferredStream, each with what it needs. A stream may be open for minutes, and
-# `opening_events` refers to the request, which may have megabytes: no later state keeps it.
+# The states of a DeferredStream. Only the first state has `opening_events`: it refers to the
+# request, which may have megabytes, and the stream may be open for minutes.
 
 
 @dataclass(frozen=True)
@@ -40,20 +40,20 @@ class _Unopened:
 
 @dataclass(frozen=True)
 class _Waiting:
-    """The client has received the opening events, and receives pings until there is a result."""
+    """The client has received the opening events, and receives pings until `work` has finished."""
 
     opening_count: int
 
 
 @dataclass(frozen=True)
 class _Resolved:
-    """The client receives the events of the result."""
+    """The client receives the events of the stream that `work` returned."""
 
     stream: MessageStream
 
 
 class DeferredStream:
-    """The events of the stream that `work` results in.
+    """The events of the stream that `work` returns.
 
     Call `start` before the first event, and `aclose` after use.
     """
@@ -69,14 +69,14 @@ class DeferredStream:
         """Start `work`.
 
         Args:
-            opening_events: returns message_start and ping, with which the result begins as well; or
-                an empty list, if the result may begin differently.
-            on_error: called with a failure that is sent within the stream.
+            opening_events: returns the first events of the stream that `work` returns
+                (message_start and ping), or an empty list if they are not known in advance.
+            on_error: called with a failure that is sent as an event of the stream.
             accepted: set by `work` when an upstream has accepted the request.
         """
         self._task = asyncio.ensure_future(work)
         self._accepted = accepted
-        # Then there is nothing more to wait for.
+        # Wake up `_wait_until_accepted` when `work` has finished.
         self._task.add_done_callback(lambda _: accepted.set())
         self._request_id = request_id
         self._on_error = on_error
@@ -98,9 +98,9 @@ class DeferredStream:
             raise
 
     async def _wait_until_accepted(self) -> None:
-        """Wait until an upstream has accepted the request and had time to fail.
+        """Wait until an upstream has accepted the request and FIRST_CONTENT_SECONDS have passed.
 
-        If it fails, `work` may send the request to another upstream.
+        If the upstream fails in this time, `work` may send the request to another upstream.
         """
         while not self._task.done():
             await self._accepted.wait()
@@ -109,7 +109,7 @@ class DeferredStream:
                 return
 
     def unwrap(self) -> MessageStream:
-        """Return the stream of the result if there is one already, else this stream."""
+        """Return the stream that `work` returned if it has finished, otherwise this stream."""
         if isinstance(self._state, _Resolved):
             return self._state.stream
         return self
@@ -133,7 +133,7 @@ class DeferredStream:
         return opening or [events.ping()]
 
     async def _wait_for_result(self, opening_count: int) -> EventBatch:
-        """Return a ping, or the first events of the result after the opening events."""
+        """Return a ping, or the first events after the opening events if `work` has finished."""
         await asyncio.wait({self._task}, timeout=SILENCE_SECONDS)
         if not self._task.done():
             return [events.ping()]
@@ -157,7 +157,7 @@ class DeferredStream:
         return stream
 
     async def aclose(self) -> None:
-        """Cancel the work, or close the stream of its result. Repeatable."""
+        """Cancel `work`, or close the stream that it returned. May be called again."""
         self._task.cancel()
         await asyncio.wait({self._task})
         if isinstance(self._state, _Resolved):

@@ -1,4 +1,4 @@
-"""The streams of events that the gateway returns."""
+"""The interface of the streams that the gateway returns."""
 
 from collections.abc import AsyncIterator, Awaitable
 from typing import Protocol
@@ -6,11 +6,11 @@ from typing import Protocol
 from anthropic_proxy.wire.json_codec import JsonObject
 
 EventBatch = list[JsonObject] | bytes
-"""Events, or the bytes of some that are passed through."""
+"""A list of events, or the bytes of complete events that are passed through."""
 
 
 class MessageStream(Protocol):
-    """The events of a Message, in batches. `aclose` after use."""
+    """The events of a Message, in batches. Call `aclose` after use."""
 
     def __aiter__(self) -> AsyncIterator[EventBatch]: ...
 
@@ -20,7 +20,7 @@ class MessageStream(Protocol):
 
 
 class EventListStream:
-    """A stream of events that are known from the start."""
+    """A stream whose events are all known in advance."""
 
     def __init__(self, events: list[JsonObject]) -> None:
         self._events = events

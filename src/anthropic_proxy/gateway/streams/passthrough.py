@@ -1,8 +1,8 @@
-"""Pass a stream through: the upstream's bytes in, the same bytes out, event by event.
+"""Forward the events of an upstream with the Messages API, byte for byte.
 
-The bytes of an incomplete event are held until its end, so that a ping in a silence, or an error
-where the stream breaks off, is between two events. Events are not parsed: only their ends are
-searched for, and at the end of the stream the name of the last event.
+The bytes of an incomplete event are held until the event is complete. So the proxy can insert a
+ping or an error between two events. Events are not parsed: the code searches only for the ends of
+events, and at the end of the stream for the name of the last event.
 """
 
 import math
@@ -18,27 +18,28 @@ from anthropic_proxy.wire.anthropic import events
 from anthropic_proxy.wire.json_codec import loads_object
 from anthropic_proxy.wire.sse import MAX_EVENT_BYTES, SSEDecoder, encode_event
 
-# An empty line, which ends an event; lines end in LF, CRLF or CR.
+# An empty line ends an event. Lines end with LF, CRLF or CR.
 _EMPTY_LINES = (b"\n\n", b"\n\r\n", b"\r\r")
 
-# The data of an event contains no line break, so no text of the model looks like this.
+# Text of the model cannot match, because the data of an event contains no line break.
 _CONTENT_START = re.compile(rb"(?:^|[\r\n])event: ?(?:content_block|message_delta|message_stop)")
 _ERROR = re.compile(rb"(?:^|[\r\n])event: ?error[\r\n]")
-# In the text of a model the quotes are escaped.
+# Text of the model cannot match, because its quotes are escaped.
 _TOOL_USE = re.compile(rb'"type": ?"tool_use"')
-# Occurs twice in each event with a piece of the response, which has about _EVENT_BYTES other bytes.
+# Occurs twice in each event of this type.
 _DELTA = b"content_block_delta"
+# The approximate size of such an event without its text.
 _EVENT_BYTES = 115
 _BYTES_PER_TOKEN = 4
 _MESSAGE_END = re.compile(rb"(?:^|[\r\n])event: ?(?:message_stop|error)[\r\n]")
-# Bytes; the last event is much shorter.
+# Bytes. The last event of a stream is much shorter.
 _TAIL_BYTES = 4096
 
 _NON_STREAM_TYPES = ("application/json", "text/html")
 
 
 class PassthroughStream(EventStream[bytes]):
-    """The events of a response as bytes."""
+    """A stream whose batches are the bytes of complete events."""
 
     def __init__(
         self,
@@ -49,7 +50,7 @@ class PassthroughStream(EventStream[bytes]):
         on_read: Callable[[bytes], None] | None,
         on_end: Callable[["PassthroughStream"], None],
     ) -> None:
-        """Pass `response` through.
+        """Forward `response`.
 
         Args:
             on_read: called with the bytes of each read.
@@ -58,28 +59,29 @@ class PassthroughStream(EventStream[bytes]):
         super().__init__(response, request_id, b"", on_read=on_read, on_end=on_end)
         # Number of tool calls.
         self.tool_calls = 0
-        # Input tokens, for an upstream that does not report them.
+        # Input tokens, for an upstream that does not report them. The caller sets it.
         self.input_estimate = 0
         self._upstream_name = identity.name
         self._redact = identity.redact
         self._partial_event = bytearray()
         # The last bytes of the complete events.
         self._tail = b""
-        # The events that report usage, which are few.
+        # The few events that contain usage.
         self._usage_events = bytearray()
         self._delta_names = 0
         self._delta_bytes = 0
 
     @property
     def usage_events(self) -> bytes:
-        """The events that report usage."""
+        """The bytes of the events that contain usage."""
         return bytes(self._usage_events)
 
     @property
     def output_estimate(self) -> int:
-        """Output tokens so far: one per delta or per four bytes of deltas, whichever is more.
+        """Estimate of the output tokens so far.
 
-        A rough estimate, as the events are not parsed.
+        One token per delta, or one token per four bytes of deltas, whichever is more. The estimate
+        is rough, because events are not parsed.
         """
         deltas = self._delta_names // 2
         return max(deltas, (self._delta_bytes - _EVENT_BYTES * deltas) // _BYTES_PER_TOKEN)
@@ -96,10 +98,10 @@ class PassthroughStream(EventStream[bytes]):
         self._check_media_type()
         opening = bytearray()
         until = math.inf
-        # The time also limits an upstream that never pauses.
+        # The clock is checked here too, because `until` does not limit reads that return at once.
         while not self._is_finished and self._loop.time() < until:
             await self._step(until)
-            # Only new events are searched. They are complete, so no name is cut.
+            # Only the new events are searched. They are complete, so they contain complete names.
             complete_events, self._output = self._output, b""
             opening += complete_events
             if _CONTENT_START.search(complete_events):
@@ -115,22 +117,22 @@ class PassthroughStream(EventStream[bytes]):
         media_type = content_type.partition(";")[0].strip().lower()
         if media_type in _NON_STREAM_TYPES:
             raise self._create_error(
-                f"answered 200 with something that is no stream of events: {media_type}"
+                f"returned status 200 with {media_type} instead of a stream of events"
             )
 
     def _opening_error(self, opening: bytes) -> ApiError:
-        """Return the error with which the stream begins."""
+        """Return the error in the first events of the stream."""
         for payload in SSEDecoder().feed(opening):
             error = passthrough.parse_event_error(payload)
             if error is not None:
                 return error
-        return self._create_error("broke off its answer with an error")
+        return self._create_error("ended its response with an error")
 
     def _create_error(self, text: str) -> ApiError:
         return ApiError(500, f"The upstream {self._upstream_name} {text}")
 
     def _feed(self, data: bytes) -> None:
-        """Forward the events that are complete now, and hold the rest."""
+        """Forward the complete events, and hold the bytes of an incomplete one."""
         if not self._partial_event and data.endswith(b"\n\n"):
             self._forward(data)
             return
@@ -144,7 +146,7 @@ class PassthroughStream(EventStream[bytes]):
             raise self._create_error(f"sent an event of more than {MAX_EVENT_BYTES} bytes")
 
     def _find_events_end(self, search_start: int) -> int:
-        """Return where the last complete event of the held bytes ends; 0 if none is complete."""
+        """Return the end of the last complete event in the held bytes; 0 if none is complete."""
         end = 0
         for empty_line in _EMPTY_LINES:
             at = self._partial_event.rfind(empty_line, search_start)
@@ -155,7 +157,7 @@ class PassthroughStream(EventStream[bytes]):
     def _forward(self, complete_events: bytes) -> None:
         complete_events = self._redact_events(complete_events)
         self._output += complete_events
-        # In the text of a model the quotes are escaped.
+        # Text of the model cannot match, because its quotes are escaped.
         if b'"usage"' in complete_events and len(self._usage_events) < MAX_EVENT_BYTES:
             self._usage_events += complete_events
         if b"tool_use" in complete_events:
@@ -170,11 +172,11 @@ class PassthroughStream(EventStream[bytes]):
             self._tail = (self._tail + complete_events)[-_TAIL_BYTES:]
 
     def _redact_events(self, complete_events: bytes) -> bytes:
-        """Return events without the secrets that errors among them repeat.
+        """Redact the secrets in the error events among `complete_events`.
 
-        Raises ApiError when the redaction would break JSON.
+        Raises ApiError if the redacted events are not valid JSON.
         """
-        # No other event has this outside of a text, where quotes are escaped.
+        # Only error events contain this. Quotes in the text of the model are escaped.
         if b'"error"' not in complete_events:
             return complete_events
         text = complete_events.decode("utf-8", "surrogateescape")
@@ -183,11 +185,11 @@ class PassthroughStream(EventStream[bytes]):
             return complete_events
         redacted_events = redacted_text.encode("utf-8", "surrogateescape")
         if None in map(loads_object, SSEDecoder().feed(redacted_events)):
-            raise self._create_error("sent an error that repeats a secret")
+            raise self._create_error("sent an error that contains a secret")
         return redacted_events
 
     def _end_of_input(self) -> None:
-        """Finish the stream. Raises ApiError when its last event is not a final one."""
+        """Finish the stream. Raises ApiError if the message is incomplete."""
         if not _MESSAGE_END.search(self._tail + self._partial_event):
             raise TruncatedError(
                 f"The upstream {self._upstream_name} ended its stream before the end of the message"
@@ -200,7 +202,7 @@ class PassthroughStream(EventStream[bytes]):
 
     def _handle_silence(self) -> None:
         if _MESSAGE_END.search(self._tail):
-            # Some servers leave the connection open.
+            # Some servers do not close the connection after the last event.
             self._finish()
         else:
             self._output = encode_event(events.ping())

@@ -1,4 +1,4 @@
-"""Translate a response while it streams: the upstream's bytes in, Anthropic events out."""
+"""Translate a streamed response: convert the upstream's bytes to Anthropic events."""
 
 import contextlib
 import math
@@ -17,15 +17,15 @@ from anthropic_proxy.wire.json_codec import JsonObject, loads_object
 from anthropic_proxy.wire.openai import get_plain_text
 from anthropic_proxy.wire.sse import DONE, EventTooLargeError, SSEDecoder, parse_data
 
-# Seconds. After [DONE] the end of the body is a few bytes away; once it is read, the connection can
-# be used again.
+# Seconds. After [DONE], only a few bytes of the body are left. The connection can be reused when
+# they have been read.
 _DRAIN_SECONDS = 0.25
 
 
 class TranslatedStream(EventStream[list[JsonObject]]):
     """The translated events of a response."""
 
-    def __init__(  # noqa: PLR0913 - what it reads, how it translates, and its callbacks
+    def __init__(  # noqa: PLR0913 - the response, its translation, and callbacks
         self,
         response: UpstreamResponse,
         translator: StreamTranslator,
@@ -39,8 +39,8 @@ class TranslatedStream(EventStream[list[JsonObject]]):
         """Translate the stream of `response`.
 
         Args:
-            api: the API in which the upstream writes the stream.
-            threads: translate a large response that is not a stream.
+            api: the API of the upstream.
+            threads: translate a large response that is not streamed.
             on_read: called with the bytes of each read.
             on_end: called with this stream once, when it is closed.
         """
@@ -55,11 +55,11 @@ class TranslatedStream(EventStream[list[JsonObject]]):
 
     @property
     def usage(self) -> JsonObject | None:
-        """The usage of a complete response, in tokens."""
+        """The usage that the upstream reported, in tokens; None before that."""
         return self._translator.usage
 
     def limit_size(self) -> None:
-        """Limit the size of the rest of the response, for callers that collect all events."""
+        """Limit the size of the remaining response, for callers that collect all events."""
         self._response.limit_size()
 
     async def aclose(self) -> None:
@@ -70,7 +70,7 @@ class TranslatedStream(EventStream[list[JsonObject]]):
             await super().aclose()
 
     async def _drain(self) -> None:
-        """Read the end of the body, so that the connection can be used again."""
+        """Read the end of the body, so that the connection can be reused."""
         until = self._loop.time() + _DRAIN_SECONDS
         with contextlib.suppress(ApiError):
             while await self._response.read_available(until):
@@ -89,7 +89,7 @@ class TranslatedStream(EventStream[list[JsonObject]]):
         self._output = [*self._translator.start(), *self._output]
 
     async def _translate_completion(self, body: bytes) -> None:
-        """Translate a response that is not a stream, though the request was for one."""
+        """Translate a complete response, which an upstream sent instead of the requested stream."""
         self._is_input_complete = True
         if self._on_read is not None:
             self._on_read(body)
@@ -109,7 +109,7 @@ class TranslatedStream(EventStream[list[JsonObject]]):
             raise ApiError(500, f"The upstream sent {error}") from error
         at = 0
         while at < len(raw_events):
-            # Not `islice(raw_events, at, None)`, which walks over the events before `at` each time.
+            # Not `islice(raw_events, at, None)`: it would iterate over the events before `at`.
             following = map(raw_events.__getitem__, range(at, len(raw_events)))
             texts = self._template.parse_texts(following)
             if texts:
@@ -121,7 +121,10 @@ class TranslatedStream(EventStream[list[JsonObject]]):
         self._is_finished = self._translator.is_finished
 
     def _translate_texts(self, texts: list[str], raw_events: list[bytes]) -> None:
-        """Translate the texts of events together, or one by one if filters must read some."""
+        """Translate the texts of events together.
+
+        If this is not possible, because a filter must read some of them, translate each separately.
+        """
         text_events = self._fast_path.feed(texts)
         if text_events:
             self._output += text_events
@@ -152,7 +155,7 @@ class TranslatedStream(EventStream[list[JsonObject]]):
 
     def _handle_silence(self) -> None:
         if self._translator.has_finish_reason:
-            # Some servers leave the connection open.
+            # Some servers do not close the connection after the last event.
             self._end_of_input()
         else:
             self._output.append(events.ping())
@@ -166,5 +169,5 @@ class TranslatedStream(EventStream[list[JsonObject]]):
 def _parse_chunk(payload: bytes) -> JsonObject:
     chunk = loads_object(payload)
     if chunk is None:
-        raise ApiError(500, "The upstream sent something that is no chunk of an answer")
+        raise ApiError(500, "The upstream sent an invalid chunk: it is not a JSON object")
     return chunk
