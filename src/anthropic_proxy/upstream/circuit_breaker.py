@@ -1,7 +1,7 @@
 """A circuit breaker: stop sending requests to an upstream that has failed, and probe it later.
 
-It is a state machine without a clock of its own. `now` is the time in seconds, of any clock that
-only moves forward. `random` returns a number from 0 up to 1.
+The state machine does not read a clock. `now` is the time in seconds, from any monotonic clock.
+`random` returns a number from 0 up to 1.
 """
 
 from collections.abc import Callable
@@ -14,28 +14,29 @@ BreakerState = Literal["closed", "open", "half_open"]
 
 @dataclass(frozen=True)
 class BreakerConfig:
-    """When a circuit breaker opens, and for how long."""
+    """Conditions that open a circuit breaker, and the time for which it stays open."""
 
-    # Failures in a row after which it opens.
+    # Number of consecutive failures that opens it.
     failures: int = 5
-    # Seconds that it stays open at first; doubled by each failed probe, up to `max_cool_down`.
+    # Seconds for which it first stays open; doubled by each failed probe, up to `max_cool_down`.
     cool_down: float = 10
+    # Seconds.
     max_cool_down: float = 120
-    # The largest random reduction of the cool-down, as a share of it: several processes do not
-    # probe at the same time.
+    # Maximum random reduction of the cool-down, as a fraction of it, so that several processes do
+    # not probe at the same time.
     jitter: float = 0.2
 
 
 class CircuitBreaker:
     """Allows requests while closed, none while open, and one probe while half-open.
 
-    It opens after several failures in a row, and is half-open after a cool-down. The result of
-    the probe closes or opens it.
+    It opens after consecutive failures, and becomes half-open after a cool-down. The result of the
+    probe closes it or opens it again.
 
     Responses take minutes, so results arrive late and out of order. Each opening or closing begins
-    a new era. A permit has the number of the era in which it was issued, and its result counts in
-    that era only. A stream that began before an outage and fails after it neither counts against
-    the recovered upstream nor ends the probe of another request.
+    a new era. A permit records the era in which it was issued, and its result counts only in that
+    era. For example, a stream that began before an outage and fails after it does not count as a
+    failure of the recovered upstream, and does not end the probe of another request.
     """
 
     def __init__(self, random: _Random, config: BreakerConfig | None = None) -> None:
@@ -55,17 +56,17 @@ class CircuitBreaker:
         return "half_open"
 
     def allows(self, now: float) -> bool:
-        """Return whether `try_acquire` would return a permit. Acquires nothing."""
+        """Return whether `try_acquire` would return a permit. Does not change the state."""
         state = self.state(now)
         if state == "half_open":
             return not self._is_probing
         return state == "closed"
 
     def try_acquire(self, now: float) -> "Permit | None":
-        """Return a permit, or None when no request may be sent.
+        """Return a permit, or None if no request may be sent.
 
-        The caller must record on the permit how the request ended. The first permit of the
-        half-open state is the probe. No other one is issued until the probe has ended or its
+        The caller must record the result of the request in the permit. The first permit in the
+        half-open state is the probe. No other permit is issued until the probe has ended or its
         response has started.
         """
         if not self.allows(now):
@@ -121,7 +122,7 @@ class CircuitBreaker:
 class Permit:
     """Permission for one request to an upstream.
 
-    Only the first recorded end counts, so a `finally` may call `abandon`.
+    Only the first recorded result counts, so a `finally` block may call `abandon`.
     """
 
     def __init__(self, breaker: CircuitBreaker, era: int) -> None:
@@ -131,26 +132,26 @@ class Permit:
     def record_response_start(self) -> None:
         """Record that a response has started.
 
-        A probe succeeds here: its response may take minutes to end.
+        This is the success of a probe, because the response may take minutes to end.
         """
         if self._breaker:
             self._breaker._record_response_start(self._era)  # noqa: SLF001 - two parts of one thing
 
     def record_success(self) -> None:
-        """Record that the upstream responded, even if with an error that the request caused."""
+        """Record that the upstream responded, possibly with an error that the request caused."""
         if breaker := self._end():
             breaker._record_success(self._era)  # noqa: SLF001 - two parts of one thing
 
     def record_failure(self, now: float) -> None:
-        """Record that the upstream was unreachable, cut its response, or returned an outage status.
+        """Record a failure: the upstream was unreachable, or its response was incomplete.
 
-        See `retry.is_outage`.
+        A status for which `retry.is_outage` is true is also a failure.
         """
         if breaker := self._end():
             breaker._record_failure(self._era, now)  # noqa: SLF001 - two parts of one thing
 
     def abandon(self) -> None:
-        """Record that the request ended without a result, as when the client disconnected."""
+        """Record that the request ended without a result, for example by a client disconnect."""
         if breaker := self._end():
             breaker._release_probe(self._era)  # noqa: SLF001 - two parts of one thing
 

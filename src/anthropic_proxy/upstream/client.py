@@ -1,8 +1,8 @@
-"""Send requests to one upstream, with its keys and headers and within its limits.
+"""Send requests to one upstream, with its keys and headers, and within its limits.
 
-A request waits for a lease (`ConcurrencyLimiter`), gets the next key in turn (`KeyRing`), and needs
-a permit of that key's circuit breaker. If the upstream refuses or limits the key, the key cools
-down, and the next one is used at once.
+A request needs three things: a lease (`ConcurrencyLimiter`), for which it may have to wait, the
+least recently used key (`KeyRing`), and a permit of that key's circuit breaker. If the upstream
+refuses or limits the key, the key cools down, and the request is sent again with the next key.
 """
 
 import math
@@ -45,18 +45,18 @@ from anthropic_proxy.wire.retry_after import parse_retry_after
 # States of circuit breakers, from the best to the worst.
 _BEST_FIRST = ("closed", "half_open", "open")
 
-# Seconds. Without another upstream to fail over to, a longer pause would only delay the recovery.
+# Seconds. If there is no other upstream, a longer cool-down would only delay the recovery.
 _ONLY_UPSTREAM_MAX_COOL_DOWN = 10
 
 
 class UpstreamSnapshot(TypedDict):
     """The state of an upstream at one time."""
 
-    # Requests in progress.
+    # Number of requests in progress.
     busy: int
-    # Requests that wait for a lease.
+    # Number of requests that wait for a lease.
     waiting: int
-    # The state of its best circuit breaker.
+    # The best state among the circuit breakers of its keys.
     breaker: BreakerState
 
 
@@ -67,10 +67,10 @@ class _TraceObserver:
         self._upstream_request = upstream_request
 
     def body_started(self) -> None:
-        """Do nothing: the observation knows the time of the first content."""
+        """Do nothing: the time of the first content is recorded elsewhere."""
 
     def body_completed(self) -> None:
-        """Do nothing: the response ends when it is closed."""
+        """Do nothing: `closed` records the end."""
 
     def body_failed(self, error: UpstreamError) -> None:
         self._upstream_request.fail(error.phase)
@@ -102,30 +102,31 @@ class _LeaseObserver:
     def closed(self) -> None:
         self._lease.release()
         if self._has_started:
-            # The client disconnected, a stop sequence was found, or the body has no end mark.
+            # The proxy closed the response early: the client disconnected, a stop sequence was
+            # found, or the server does not close the connection after the last event.
             self._permit.record_success()
         else:
             self._permit.abandon()
 
 
 class UpstreamState:
-    """The state of one upstream, which all its clients share."""
+    """The state of one upstream, which all `UpstreamClient` objects for it share."""
 
     def __init__(self, upstream: Upstream, breaker: BreakerConfig) -> None:
         limits = upstream.limits
         self.limiter = ConcurrencyLimiter(limits.concurrency, limits.queue, limits.queue_seconds)
         self.key_ring = KeyRing(upstream.keys)
-        # One for each key, by the numbers of the keys.
+        # One circuit breaker per key; the number of the key is the index.
         self.breakers = [CircuitBreaker(random.random, breaker) for _ in range(len(self.key_ring))]
-        # The reason of the last failure.
+        # Reason of the last failure.
         self.failure_reason = ""
-        # The status after which each key cooled down last.
+        # The status that caused the last cool-down of each key.
         self._statuses: dict[UpstreamKey, int] = {}
 
     def acquire_key(self, name: str) -> tuple[UpstreamKey, Permit]:
-        """Return the next key that is usable, and a permit to use it. Raises ApiError.
+        """Return the next usable key, and a permit of its circuit breaker. Raises ApiError.
 
-        name: of the upstream.
+        name: name of the upstream, for the error.
         """
         now = time.monotonic()
         for _ in self.breakers:
@@ -136,10 +137,12 @@ class UpstreamState:
             if permit is not None:
                 return key, permit
         text = f"The upstream {name} has failed several times in a row: {self.failure_reason}"
-        raise _busy_error(529, text, min(breaker.retry_after(now) for breaker in self.breakers))
+        raise _retry_later_error(
+            529, text, min(breaker.retry_after(now) for breaker in self.breakers)
+        )
 
     def cool_key(self, key: UpstreamKey, status: int, seconds: float) -> None:
-        """Do not use a key for some seconds. status: of the response that it got."""
+        """Do not use a key for some seconds. status: of the response that refused or limited it."""
         self._statuses[key] = status
         self.key_ring.cool_down(key, time.monotonic(), seconds)
 
@@ -149,10 +152,10 @@ class UpstreamState:
     def _no_key_error(self, name: str, now: float) -> ApiError:
         statuses = set(self._statuses.values())
         if 429 in statuses:
-            text = f"The upstream {name} has set a limit to all of the proxy's keys for it"
-            return _busy_error(429, text, self.key_ring.retry_after(now))
+            text = f"The upstream {name} has rate limited all of the proxy's keys for it"
+            return _retry_later_error(429, text, self.key_ring.retry_after(now))
         status_list = ", ".join(str(status) for status in sorted(statuses))
-        text = f"The upstream {name} refused all of the proxy's keys for it ({status_list})"
+        text = f"The upstream {name} rejected all of the proxy's keys for it (status {status_list})"
         status = 402 if statuses == {402} else 500
         error = ApiError(status, text, {"x-should-retry": "false"})
         error.upstream_status = max(statuses)
@@ -167,13 +170,14 @@ class UpstreamClient:
     http_client: UpstreamHTTPClient
     state: UpstreamState
     metrics: Metrics
-    # The caller whose key or headers may have to be forwarded.
+    # The caller, if its key or headers are forwarded.
     caller: Caller = ANONYMOUS
     # The observation of the caller's request, which records the upstream requests.
     observation: Observation | None = None
-    # Counts the upstream requests. None for the proxy's own queries, which are not sent again.
+    # Counts the upstream requests. None for the proxy's own queries, which are not retried.
     retry_plan: RetryPlan | None = None
-    # The value of HOPS_HEADER: the proxies that the request passed, this one included.
+    # The value of HOPS_HEADER: the ids of the proxies that the request has passed, this proxy
+    # included.
     hops: str = PROXY_ID
 
     def for_request(
@@ -191,7 +195,7 @@ class UpstreamClient:
 
     @property
     def identity(self) -> UpstreamIdentity:
-        """Return the upstream's name for errors, and the secrets that must not appear in them."""
+        """The upstream's name for errors, and the secrets that must not appear in them."""
         upstream = self.upstream
         caller_api_key = self.caller.api_key if upstream.key_passthrough else None
         url = upstream.base_url if upstream.has_public_address else ""
@@ -202,7 +206,7 @@ class UpstreamClient:
 
     @property
     def is_circuit_open(self) -> bool:
-        """Return whether the circuit breakers of all keys refuse requests now."""
+        """True if the circuit breakers of all keys reject requests at this time."""
         now = time.monotonic()
         return not any(breaker.allows(now) for breaker in self.state.breakers)
 
@@ -231,21 +235,21 @@ class UpstreamClient:
         return response
 
     async def query(self, url: str, payload: bytes) -> UpstreamResponse:
-        """Post a query as JSON.
+        """Post a query as JSON. The caller closes the response. Raises ApiError.
 
-        A query runs no model: it needs no lease, and its failure does not count against the
-        upstream.
+        A query does not run a model. So it needs no lease, and its failure does not count as a
+        failure of the upstream.
         """
-        return await self._send(self._any_key(), url, payload)
+        return await self._send_with_headers(self._any_key(), url, payload)
 
     async def get(self, url: str) -> UpstreamResponse:
-        """Send a query without a body. See `query`."""
-        return await self._send(self._any_key(), url, None)
+        """Send a query with the method GET. See `query`."""
+        return await self._send_with_headers(self._any_key(), url, None)
 
     async def probe(self, path: str) -> tuple[int, bytes] | None:
-        """Return status and body at a path of the server, without a caller's key.
+        """Return the status and body at a path of the server; None if there was no response.
 
-        Return None when there was no response.
+        The request contains no key of a caller.
         """
         client = replace(self, upstream=replace(self.upstream, key_passthrough=False))
         try:
@@ -264,14 +268,14 @@ class UpstreamClient:
         try:
             lease = await self.state.limiter.acquire()
         except BusyError as error:
-            text = f"The upstream {name} has as many requests as this server may give it"
-            raise _busy_error(529, text, error.retry_after) from error
+            text = f"The upstream {name} is at its concurrency limit"
+            raise _retry_later_error(529, text, error.retry_after) from error
         if has_to_wait:
             self.metrics.observe_queue_time(name, time.monotonic() - started_at)
         return lease
 
     async def _post_with_keys(self, url: str, payload: bytes) -> tuple[UpstreamResponse, Permit]:
-        """Post with the next key, and with another one if the upstream refuses or limits it."""
+        """Post with the next key, and with other keys if the upstream refuses or limits it."""
         unused_keys = len(self.state.key_ring)
         key, permit = self.state.acquire_key(self.upstream.name)
         while True:
@@ -285,7 +289,8 @@ class UpstreamClient:
             try:
                 key, next_permit = self.state.acquire_key(self.upstream.name)
             except ApiError:
-                # The circuit breakers of the other keys are open: the refusal says more.
+                # The circuit breakers of the other keys are open. The response to this key is more
+                # informative than that error.
                 return response, permit
             permit.record_success()
             permit = next_permit
@@ -304,7 +309,7 @@ class UpstreamClient:
         try:
             if self.retry_plan is not None:
                 self.retry_plan.record_request()
-            response = await self._send(key.value, url, payload)
+            response = await self._send_with_headers(key.value, url, payload)
         except LocalShortageError:
             permit.abandon()
             raise
@@ -317,10 +322,12 @@ class UpstreamClient:
             raise
         self.metrics.count_upstream_response(name, response.status, time.monotonic() - started_at)
         if is_outage(response.status):
-            self._record_failure(permit, f"it answered {response.status}")
+            self._record_failure(permit, f"it returned status {response.status}")
         return response
 
-    async def _send(self, key: str | None, url: str, payload: bytes | None) -> UpstreamResponse:
+    async def _send_with_headers(
+        self, key: str | None, url: str, payload: bytes | None
+    ) -> UpstreamResponse:
         """Send a request with all headers, and record it in the observation.
 
         payload: the body of a POST; None for a GET.
@@ -355,10 +362,7 @@ class UpstreamClient:
         )
 
     def _try_resend(self) -> bool:
-        """Return whether a request whose reused connection was closed may be sent again.
-
-        If so, it counts as sent.
-        """
+        """Return whether to resend a request whose reused connection was closed, and count it."""
         if self.retry_plan is None or not self.retry_plan.try_resend(self.upstream):
             return False
         self.metrics.count_retry(self.upstream.name)
@@ -374,9 +378,9 @@ class UpstreamClient:
         permit.record_failure(time.monotonic())
 
     def _cool_refused_key(self, key: UpstreamKey, response: UpstreamResponse) -> bool:
-        """Cool down one of several keys if the upstream refused or limited it.
+        """Cool down a key if the upstream refused or limited it. Return whether it did.
 
-        Return whether it did.
+        A single key never cools down.
         """
         if len(self.state.key_ring) < 2:
             return False
@@ -387,7 +391,7 @@ class UpstreamClient:
         return True
 
     def _any_key(self) -> str | None:
-        """Return a key, even when all cool down."""
+        """Return the next usable key. If all keys cool down, return the first one."""
         key = self.state.key_ring.next(time.monotonic())
         if key is not None:
             return key.value
@@ -401,7 +405,7 @@ def create_upstream_client(
     *,
     is_only: bool = True,
 ) -> UpstreamClient:
-    """Create the client of an upstream. is_only: no other upstream is configured."""
+    """Create the client of an upstream. is_only: whether no other upstream is configured."""
     breaker = BreakerConfig()
     if is_only:
         breaker = BreakerConfig(max_cool_down=_ONLY_UPSTREAM_MAX_COOL_DOWN)
@@ -409,9 +413,9 @@ def create_upstream_client(
     return UpstreamClient(upstream, http_client, state, metrics or Metrics())
 
 
-def _busy_error(status: int, text: str, seconds: float) -> ApiError:
+def _retry_later_error(status: int, text: str, seconds: float) -> ApiError:
     wait_seconds = max(math.ceil(seconds), 1)
-    text = f"{text}. Try again in {wait_seconds} s"
+    text = f"{text}. Retry in {wait_seconds} s."
     error = ApiError(status, text, {"retry-after": str(wait_seconds)})
     error.upstream_status = status
     return error

@@ -1,23 +1,23 @@
 """Limit concurrent requests per upstream, with a bounded FIFO queue and a wait timeout.
 
-A released lease goes directly to the first waiter, so a later request never overtakes it. A waiter
-that is cancelled at the moment it gets the lease passes it on.
+A released lease is passed directly to the first waiter, so that a later request cannot overtake it.
+If this waiter is cancelled before it runs, it passes the lease to the next waiter.
 """
 
 import asyncio
 
 
 class BusyError(Exception):
-    """There was no lease."""
+    """No lease is available."""
 
     def __init__(self, retry_after: float) -> None:
         super().__init__(retry_after)
-        # Seconds after which all waiters have got a lease or given up.
+        # Seconds after which every current waiter has got a lease or timed out.
         self.retry_after = retry_after
 
 
 class QueueFullError(BusyError):
-    """No lease is free and no more requests may wait."""
+    """No lease is free, and the queue is full."""
 
 
 class QueueTimeoutError(BusyError):
@@ -25,13 +25,13 @@ class QueueTimeoutError(BusyError):
 
 
 class ConcurrencyLimiter:
-    """The limiter of one upstream, on one event loop."""
+    """The limiter of one upstream. All calls must be in the same event loop."""
 
     def __init__(self, concurrency: int | None, queue: int, queue_seconds: float) -> None:
         """Create a limiter.
 
-        concurrency: leases at a time (None: no limit). queue: maximum number of waiters.
-        queue_seconds: the longest wait.
+        concurrency: maximum number of leases at a time; None: no limit. queue: maximum number of
+        waiters. queue_seconds: maximum wait.
         """
         self._concurrency = concurrency
         self._queue = queue
@@ -41,23 +41,23 @@ class ConcurrencyLimiter:
 
     @property
     def busy(self) -> int:
-        """Return the number of leases in use."""
+        """Number of leases in use."""
         return self._busy
 
     @property
     def waiting(self) -> int:
-        """Return the number of requests that wait for a lease."""
+        """Number of requests that wait for a lease."""
         return len(self._waiting)
 
     @property
     def is_full(self) -> bool:
-        """Return whether the next request has to wait."""
+        """True if the next request has to wait."""
         return self._concurrency is not None and self._busy >= self._concurrency
 
     async def acquire(self) -> "Lease":
         """Return a lease, which the caller releases after use.
 
-        Raises QueueFullError at once, QueueTimeoutError after the longest wait.
+        Raises QueueFullError if the queue is full, and QueueTimeoutError after the maximum wait.
         """
         if not self.is_full:
             self._busy += 1
@@ -69,7 +69,7 @@ class ConcurrencyLimiter:
         return Lease(self)
 
     async def _wait_for_turn(self) -> bool:
-        """Wait for a lease; return False when the wait has timed out."""
+        """Wait for a lease. Return False if the wait has timed out."""
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[bool] = loop.create_future()
         self._waiting[turn] = None

@@ -1,8 +1,8 @@
-"""Detect which software a self-hosted upstream runs, as its host name does not show it.
+"""Detect the server software of a self-hosted upstream.
 
-Each kind has a path that the others do not have, or a response of its own form there. All paths
-are requested at once, and a path without a response in time is ignored. An unrecognized server is
-treated as a plain one.
+Each kind of server has a path that other servers do not have, or returns a different response
+there. All paths are requested at once. A path without a response in time is ignored. An
+unrecognized server keeps the generic profile.
 """
 
 import asyncio
@@ -15,15 +15,15 @@ from anthropic_proxy.providers.profiles import ProviderProfile, find_profile_by_
 from anthropic_proxy.routing.upstream import Upstream
 from anthropic_proxy.wire.json_codec import JsonObject, loads_object
 
-# Seconds. The server starts to listen only after detection.
+# Seconds. The proxy starts to listen only after the detection.
 _TIMEOUT_SECONDS = 2
 
-# Returns the status and body at a path; None when there was no response.
+# Returns the status and body at a path; None if there was no response.
 Fetch = Callable[[str], Awaitable[tuple[int, bytes] | None]]
 
 
 def _first_model(models: Any) -> JsonObject:
-    """Return the first object of a list of models; empty where there is none."""
+    """Return the first object of a list of models; an empty object if there is none."""
     if isinstance(models, list) and models and isinstance(models[0], dict):
         return models[0]
     return {}
@@ -34,7 +34,7 @@ def _is_owned_by(owner: str) -> Callable[[JsonObject], bool]:
 
 
 class _Fingerprint(NamedTuple):
-    """How one kind of server is recognized."""
+    """A property that identifies one kind of server."""
 
     profile_name: str
     path: str
@@ -42,8 +42,8 @@ class _Fingerprint(NamedTuple):
     is_match: Callable[[JsonObject], bool]
 
 
-# The first match counts. `/version` is not used: several kinds have it. Sources: the servers' API
-# references and source code; recorded from llama.cpp, vLLM and Ollama.
+# The first match is used. `/version` is not listed, because several kinds of servers have it.
+# Sources: API references and source code of the servers; recordings of llama.cpp, vLLM and Ollama.
 _FINGERPRINTS = (
     _Fingerprint(
         "ollama",
@@ -73,7 +73,7 @@ PATHS: tuple[str, ...] = tuple(dict.fromkeys(fingerprint.path for fingerprint in
 
 
 async def detect_provider(fetch: Fetch) -> ProviderProfile | None:
-    """Return the profile of the server that `fetch` reads from; None when it is not recognized.
+    """Return the profile of the server that `fetch` requests; None if it is not recognized.
 
     Never fails.
     """
@@ -87,7 +87,7 @@ async def detect_provider(fetch: Fetch) -> ProviderProfile | None:
 
 
 async def _fetch_object(fetch: Fetch, path: str) -> JsonObject | None:
-    """Return the JSON object at a path; None when there is none, or not in time."""
+    """Return the JSON object at a path; None if there is none, or if the request times out."""
     try:
         async with asyncio.timeout(_TIMEOUT_SECONDS):
             response = await fetch(path)
@@ -100,9 +100,9 @@ async def _fetch_object(fetch: Fetch, path: str) -> JsonObject | None:
 
 
 def should_detect(upstream: Upstream) -> bool:
-    """Return whether the provider of a self-hosted upstream is unknown.
+    """Return whether the upstream is self-hosted and its provider is unknown.
 
-    A hosted service is known by its host, and gets no requests that no client has sent.
+    A hosted service is recognized by its host name, and is never probed.
     """
     return (
         upstream.is_profile_guessed
@@ -112,9 +112,9 @@ def should_detect(upstream: Upstream) -> bool:
 
 
 def _is_private_host(host: str) -> bool:
-    """Return whether a host has a private address, or a name that no public server has.
+    """Return whether a host has a private IP address or a local name.
 
-    Examples of such names: `localhost`, `ollama`, `gpu.local`.
+    Examples of local names: `localhost`, `ollama`, `gpu.local`.
     """
     with contextlib.suppress(ValueError):
         return not ipaddress.ip_address(host).is_global

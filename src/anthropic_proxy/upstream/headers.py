@@ -1,8 +1,7 @@
-"""The headers of a request to an upstream: its key, and the forwarded headers of the client.
+"""Build the headers of a request to an upstream: its key, and the forwarded client headers.
 
-An upstream with the Messages API receives the client's headers that belong to that API: its
-version, its betas, and the name of the client software. All other headers of the client are for
-this proxy only.
+Only upstreams with the Messages API receive headers of the client: those for the API version, its
+betas, and the client software. The proxy does not forward other headers.
 """
 
 import re
@@ -13,23 +12,23 @@ from anthropic_proxy.errors import ApiError
 from anthropic_proxy.routing.upstream import Upstream
 
 _NO_KEY = (
-    "This server passes the client's own key to the upstream, and the request has none: "
+    "This server forwards the client's own key to the upstream, but the request has none: "
     "set ANTHROPIC_AUTH_TOKEN"
 )
 
-# Ways to send a key: header names, and the text before the key.
+# Ways to send a key: the names of headers, and the text before the key.
 _KEY_HEADERS: Mapping[str, Mapping[str, str]] = {
     "bearer": {"authorization": "Bearer "},
     "api-key": {"api-key": ""},
     "x-api-key": {"x-api-key": ""},
-    # Servers with the Messages API read either the one (vLLM) or the other.
+    # Some servers with the Messages API, such as vLLM, read only one of these headers.
     "native-bearer": {"x-api-key": "", "authorization": "Bearer "},
-    # Microsoft Foundry, as its SDK sends it.
+    # The SDK of Microsoft Foundry sends these.
     "native-api-key": {"x-api-key": "", "api-key": ""},
 }
 _ANTHROPIC_HOST = "anthropic.com"
-# Login tokens. Anthropic accepts them as bearer tokens with this beta only (as the SDK sends them).
-_LOGIN_TOKEN_PREFIX = "sk-ant-oat"  # noqa: S105 - the beginning of such tokens
+# Login tokens. Anthropic accepts them only as bearer tokens with this beta, as its SDK sends them.
+_LOGIN_TOKEN_PREFIX = "sk-ant-oat"  # noqa: S105 - only the prefix of such tokens
 _LOGIN_BETA = "oauth-2025-04-20"
 
 _CREDENTIAL = re.compile(r"auth|key|token|cookie|secret", re.IGNORECASE)
@@ -37,12 +36,12 @@ _CREDENTIAL = re.compile(r"auth|key|token|cookie|secret", re.IGNORECASE)
 _FORWARDED = frozenset({"user-agent", "x-app", "accept", "content-type", "x-client-request-id"})
 _FORWARDED_PREFIXES = ("anthropic-", "x-stainless-", "x-claude-code-")
 _KEY_HEADER_NAMES = ("x-api-key", "authorization")
-# Required by the API, but often missing from requests by curl.
+# The API requires it, but requests with curl often lack it.
 _VERSION = {"anthropic-version": "2023-06-01"}
 
 
 def build_headers(upstream: Upstream, key: str | None, caller: Caller) -> dict[str, str]:
-    """Return all headers by lower-case names.
+    """Return all headers of a request. Their names are in lower case.
 
     An upstream with `key_passthrough` receives the caller's key instead of `key`. Raises ApiError
     (401) if the caller has none.
@@ -64,7 +63,7 @@ def build_headers(upstream: Upstream, key: str | None, caller: Caller) -> dict[s
 
 
 def has_credential(headers: Mapping[str, str]) -> bool:
-    """Return whether configured headers may hold a key."""
+    """Return whether configured headers may contain a key."""
     return any(_CREDENTIAL.search(name) for name in headers)
 
 

@@ -1,8 +1,8 @@
-"""HTTP client for upstreams: sends requests, and limits the time and the size of the responses.
+"""HTTP client for upstreams, with limits on the time and the size of responses.
 
-A request goes through three phases: connect, head (until the response's headers) and body. Each
-phase has a time limit, and the whole request may have one. An UpstreamError has the phase in which
-it occurred: before the body, the request may be sent to another upstream.
+A request has three phases: connect, head (until the headers of the response) and body. Each phase
+has a time limit, and the complete request may have one too. An UpstreamError contains the phase in
+which it occurred. If this is not the body phase, the request may be sent to another upstream.
 """
 
 import asyncio
@@ -22,19 +22,19 @@ from anthropic_proxy.routing.upstream import Timeouts
 from anthropic_proxy.upstream.interruption import ReadDeadline
 from anthropic_proxy.upstream.transport import AiohttpTransport
 
-# Bytes of a response that is read whole, decompressed. The largest real ones have a few MB: tool
-# calls that write files.
+# Bytes of a response that is not streamed, after decompression. The largest real responses have a
+# few MB: tool calls that write files.
 MAX_BYTES = 64 * 1024 * 1024
 
 _HEADERS = {"user-agent": "anthropic-proxy", "accept": "*/*", "accept-encoding": "identity"}
 _JSON = {**_HEADERS, "content-type": "application/json"}
 
-# Bytes that are read before other tasks run: a read of data that has arrived does not yield to the
-# event loop by itself.
+# Bytes that are read before other tasks can run: a read of data that has already arrived does not
+# yield to the event loop.
 _TURN_BYTES = 64 * 1024
 
-# Seconds after which a read is repeated. aiohttp closes the connection of a malformed body, but
-# reports that to the next read only.
+# Seconds after which a read is repeated. When aiohttp closes the connection because of a malformed
+# body, only the next read reports it.
 _CHECK_SECONDS = 10
 
 Phase = Literal["connect", "head", "body"]
@@ -45,13 +45,13 @@ class UpstreamError(ApiError):
 
     def __init__(self, status: int, message: str, phase: Phase) -> None:
         super().__init__(status, message)
-        # `connect` when the request was not sent; `head` when no byte of a response was received;
-        # `body` when a response had started.
+        # `connect`: the request was not sent. `head`: the headers of the response were not
+        # received. `body`: the response had started.
         self.phase = phase
 
 
 class LocalShortageError(UpstreamError):
-    """This server has exhausted a resource that a connection needs. The upstream did not fail."""
+    """The proxy has exhausted a resource that a connection needs. The upstream did not fail."""
 
     def __init__(self, name: str, resource: str) -> None:
         error = resource_exhausted_error(resource, f"connect to the upstream {name}")
@@ -60,7 +60,7 @@ class LocalShortageError(UpstreamError):
 
 
 class ResponseObserver(Protocol):
-    """Is notified of the progress of a response's body."""
+    """Interface of an object that receives the progress of a response body."""
 
     def body_started(self) -> None:
         """Handle the first bytes of the body."""
@@ -76,7 +76,7 @@ class ResponseObserver(Protocol):
 
 
 class UpstreamResponse:
-    """A response whose head has been received, and whose body is still to be read.
+    """A response whose headers have been received. Its body is read with the methods.
 
     Call `aclose` after use.
     """
@@ -91,35 +91,36 @@ class UpstreamResponse:
     ) -> None:
         """Read the body of `response`.
 
-        name: of the upstream, for errors. deadline: time of the event loop by which the body
-        must be complete. max_bytes: of a bounded body.
+        name: name of the upstream, for errors. deadline: time by which the body must be complete,
+        in seconds of the event loop's clock. max_bytes: maximum size after `limit_size`.
         """
         self.status = response.status_code
-        # By lower-case names. A plain mapping: that of httpx searches all headers at each access.
+        # Names are in lower case. A dict, because the mapping of httpx searches all headers at each
+        # access.
         self.headers: Mapping[str, str] = dict(response.headers.items())
-        # Are notified of the progress of the body.
+        # They receive the progress of the body.
         self.observers: list[ResponseObserver] = []
         self._name = name
         self._timeouts = timeouts
         self._deadline = deadline
         self._max_bytes = max_bytes
-        # Bytes that a bounded body may still have.
+        # Number of bytes that the body may still have after `limit_size`.
         self._bytes_left = math.inf
-        # The deadline of a read that `until` has interrupted.
+        # The idle deadline of a read that has returned at `until` without data.
         self._idle_deadline: float | None = None
-        # Bytes that were read since other tasks could run.
+        # Bytes that were read since other tasks could last run.
         self._bytes_in_turn = 0
         self._has_started = False
         self._read_deadline = ReadDeadline()
         self._loop = asyncio.get_running_loop()
         body: _ReadableBody = response.extensions.get("body") or _IteratedBody(response)
-        # The response is not kept: it would hold its headers again while a stream is open.
+        # The httpx response is not kept, because it contains another copy of the headers.
         self._read, self._close = body.read, body.aclose
 
     async def read_available(self, until: float = math.inf) -> bytes | None:
-        """Return the next bytes of the body, as the socket delivers them; None at its end.
+        """Return the next bytes of the body, as the socket delivers them; None at the end.
 
-        Return b"" when none arrive before `until`, in seconds of the event loop's clock; the call
+        Return b"" if no bytes arrive before `until`, in seconds of the event loop's clock. The call
         can then be repeated. Raises UpstreamError.
         """
         now = self._loop.time()
@@ -142,18 +143,20 @@ class UpstreamResponse:
                     return b""
             except (httpx.HTTPError, aiohttp.ClientError, OSError, RuntimeError) as error:
                 # aiohttp raises RuntimeError for a connection that it closed on a malformed body.
-                raise self._fail(_to_upstream_error(error, self._name, "body")) from error
+                failure = _to_upstream_error(error, self._name, "body")
+                raise self._notify_failure(failure) from error
             else:
                 return self._accept(data)
         is_total = now >= self._deadline
-        raise self._fail(_timeout_error(self._name, "body", self._timeouts, is_total=is_total))
+        failure = _timeout_error(self._name, "body", self._timeouts, is_total=is_total)
+        raise self._notify_failure(failure)
 
     def limit_size(self) -> None:
-        """Limit the rest of the body to the size of a response that is read whole."""
+        """Limit the rest of the body to the maximum size of a response that is not streamed."""
         self._bytes_left = self._max_bytes
 
     async def read(self) -> bytes:
-        """Return the whole body. Raises UpstreamError."""
+        """Return the complete body. Raises UpstreamError."""
         self.limit_size()
         chunks = []
         while (chunk := await self.read_available()) is not None:
@@ -161,11 +164,11 @@ class UpstreamResponse:
         return b"".join(chunks)
 
     async def aclose(self) -> None:
-        """Release the connection, or close it when the body was not read to its end.
+        """Release the connection, or close it if the body was not read to its end.
 
         May be called again.
         """
-        # aiohttp raises the same exception object from every read of a closed body. Its traceback
+        # aiohttp raises the same exception object for every read of a closed body. Its traceback
         # would collect the frames, and so the responses, of all later reads.
         self._read = _read_after_close
         self._read_deadline.cancel()
@@ -174,16 +177,16 @@ class UpstreamResponse:
         await self._close()
 
     def _accept(self, data: bytes) -> bytes | None:
-        """Return the bytes of a read, None for the end.
+        """Return the bytes of a read; None at the end.
 
-        Raises UpstreamError beyond the maximum size.
+        Raises UpstreamError if the body exceeds the maximum size.
         """
         self._idle_deadline = None
         self._bytes_in_turn += len(data)
         self._bytes_left -= len(data)
         if self._bytes_left < 0:
-            text = f"sent an answer of more than {self._max_bytes} bytes"
-            raise self._fail(_create_error(500, self._name, text, "body"))
+            text = f"sent a response of more than {self._max_bytes} bytes"
+            raise self._notify_failure(_create_error(500, self._name, text, "body"))
         if not data:
             for observer in self.observers:
                 observer.body_completed()
@@ -194,8 +197,8 @@ class UpstreamResponse:
                 observer.body_started()
         return data
 
-    def _fail(self, failure: UpstreamError) -> UpstreamError:
-        """Notify the observers of a failure, and return it to be raised."""
+    def _notify_failure(self, failure: UpstreamError) -> UpstreamError:
+        """Notify the observers of a failure, and return it for a `raise` statement."""
         for observer in self.observers:
             observer.body_failed(failure)
         return failure
@@ -217,13 +220,13 @@ class UpstreamHTTPClient:
     ) -> None:
         """Create a client.
 
-        transport: replaces the network in tests. max_bytes: of a response that is read whole; a
-        larger one is an error, so that no upstream can fill the memory. on_shortage: called with
-        the name of the exhausted resource when a connection can't be made.
+        transport: replaces the network in tests. max_bytes: maximum size of a response that is not
+        streamed; it prevents that an upstream exhausts the memory. on_shortage: called with the
+        name of the exhausted resource when a connection cannot be made for that reason.
         """
         self.max_bytes = max_bytes
         self._on_shortage = on_shortage
-        # An `httpx.AsyncClient` is not used: our clients must not share its cookies and logins.
+        # Not `httpx.AsyncClient`, because all callers would share its cookies and credentials.
         self._transport = transport or AiohttpTransport()
 
     async def post(  # noqa: PLR0913 - the parts of a request
@@ -236,30 +239,30 @@ class UpstreamHTTPClient:
         *,
         allow_resend: Callable[[], bool] = lambda: True,
     ) -> UpstreamResponse:
-        """Post JSON, and return the response when its head has been received.
+        """Post JSON, and return the response when its headers have been received.
 
         The caller closes the response. Raises UpstreamError.
 
-        headers: by lower-case names. name: of the upstream, for errors. allow_resend: called when
-        a reused connection turns out to be closed; returns whether to send the request once more
-        on another connection.
+        headers: names in lower case. name: name of the upstream, for errors. allow_resend: called
+        if a reused connection was closed by the server; returns whether to send the request once
+        more on another connection.
         """
         request = httpx.Request(
             "POST", _parse_url(url), headers={**_JSON, **headers}, content=payload
         )
-        return await self._send(request, timeouts, name, allow_resend)
+        return await self._send_with_resend(request, timeouts, name, allow_resend)
 
     async def get(
         self, url: str, headers: Mapping[str, str], timeouts: Timeouts, name: str
     ) -> UpstreamResponse:
-        """Send a GET request, as `post` does. aiohttp resends it when its connection breaks."""
+        """Send a GET request; see `post`. aiohttp itself resends it on a closed connection."""
         request = httpx.Request("GET", _parse_url(url), headers={**_HEADERS, **headers})
-        return await self._send(request, timeouts, name, allow_resend=lambda: False)
+        return await self._send_with_resend(request, timeouts, name, allow_resend=lambda: False)
 
     async def aclose(self) -> None:
         await self._transport.aclose()
 
-    async def _send(
+    async def _send_with_resend(
         self,
         request: httpx.Request,
         timeouts: Timeouts,
@@ -283,20 +286,20 @@ class UpstreamHTTPClient:
 
 @lru_cache
 def _parse_url(url: str) -> httpx.URL:
-    """Return a parsed URL. Upstreams have few, and each costs as much as the rest of httpx."""
+    """Parse a URL. Cached, because it takes as long as the rest of httpx for a request."""
     return httpx.URL(url)
 
 
 class _SendAttempt:
-    """Sends a request once, and waits for the head of its response.
+    """Sends a request once, and waits for the headers of its response.
 
-    The trace of the transport shows in which phase the request is.
+    The trace events of the transport show the current phase of the request.
     """
 
     def __init__(
         self, timeouts: Timeouts, name: str, deadline: float, on_shortage: Callable[[str], None]
     ) -> None:
-        # Whether the connection has served another request before.
+        # Whether the connection has already served another request.
         self.is_reused = False
         self._on_shortage = on_shortage
         self._timeouts = timeouts
@@ -334,7 +337,7 @@ class _SendAttempt:
     def _trace(self, event: str) -> None:
         self.is_reused = self.is_reused or event == "reused"
         self._phase = "head"
-        # A response may arrive while the body of its request is still being sent.
+        # A response may arrive before the body of its request has been sent.
         if self._timeout is not None and not self._timeout.expired():
             self._timeout.reschedule(self._deadline_after(self._timeouts.first_byte))
 
@@ -343,7 +346,7 @@ class _SendAttempt:
 
 
 class _ReadableBody(Protocol):
-    """The body of a response, as AiohttpTransport creates it."""
+    """Interface of the body that AiohttpTransport creates."""
 
     async def read(self) -> bytes: ...
 
@@ -351,7 +354,7 @@ class _ReadableBody(Protocol):
 
 
 class _IteratedBody:
-    """The body of a response of another transport. A cancelled read may lose bytes."""
+    """A body from another transport, for tests. A cancelled read may lose bytes."""
 
     def __init__(self, response: httpx.Response) -> None:
         self._chunks = response.aiter_bytes()
@@ -365,31 +368,32 @@ _UNREACHABLE = "refuses connections or can't be reached: is it running?"
 # The beginning of a TLS alert (RFC 8446, 5.1), as aiohttp quotes an invalid status line.
 _TLS_ALERT = repr(b"\x15\x03")[:-1]
 _ENDED_HANDSHAKE = (
-    "closed the connection before TLS began: if its port takes no TLS, the address has to begin "
-    "with http://"
+    "closed the connection before TLS began: if its port does not use TLS, the URL must begin with "
+    "http://"
 )
-# OpenSSL's error for a reply that is not TLS, such as an HTTP response.
+# OpenSSL's error for bytes that are not TLS, such as an HTTP response.
 _PLAIN_REPLY = "WRONG_VERSION_NUMBER"
 _PROXY = "the HTTP proxy that the environment names (HTTP_PROXY, HTTPS_PROXY or ALL_PROXY)"
-_TRUST_HINT = "SSL_CERT_FILE can name a PEM file with its authority"
-_BROKEN = "broke the connection before the answer was complete"
+_TRUST_HINT = "set SSL_CERT_FILE to a PEM file with its certificate authority"
+_BROKEN = "closed the connection before the response was complete"
 
 # The time limit of each phase, and the text for the client.
 _TIMEOUT_TEXTS: Mapping[str, tuple[Callable[[Timeouts], float | None], str]] = {
     "connect": (attrgetter("connect"), "did not accept a connection"),
-    "head": (attrgetter("first_byte"), "did not begin to answer"),
-    "body": (attrgetter("idle"), "sent nothing more of its answer"),
-    "total": (attrgetter("total"), "did not complete its answer"),
+    "head": (attrgetter("first_byte"), "did not begin its response"),
+    "body": (attrgetter("idle"), "sent no more data of its response"),
+    "total": (attrgetter("total"), "did not complete its response"),
 }
 
-# Class of an error, status and text for the client. The first match counts. Other transports than
-# AiohttpTransport raise the errors of httpx. Claude Code hides the text of a 529.
+# Error class, status and text for the client. The first match is used. AiohttpTransport raises the
+# errors of aiohttp, other transports those of httpx. No status is 529, because Claude Code does not
+# show the text of a 529.
 _FAILURES: tuple[tuple[type[BaseException], int, str], ...] = (
     (aiohttp.ClientConnectorDNSError, 500, "has no address (its name can't be resolved)"),
     (
         aiohttp.ClientConnectorCertificateError,
         500,
-        f"has a TLS certificate that can't be trusted: {_TRUST_HINT}",
+        f"has a TLS certificate that can't be trusted; {_TRUST_HINT}",
     ),
     (aiohttp.ClientConnectorSSLError, 500, "can't be reached over TLS"),
     (
@@ -399,9 +403,9 @@ _FAILURES: tuple[tuple[type[BaseException], int, str], ...] = (
     ),
     (aiohttp.ClientConnectorError, 500, _UNREACHABLE),
     (aiohttp.ClientHttpProxyError, 500, f"can't be reached: {_PROXY} refuses it"),
-    (aiohttp.ClientResponseError, 500, "sent something that is no HTTP answer"),
+    (aiohttp.ClientResponseError, 500, "sent an invalid HTTP response"),
     (httpx.ConnectTimeout, 504, "did not accept a connection in time"),
-    (httpx.TimeoutException, 504, "did not answer in time"),
+    (httpx.TimeoutException, 504, "did not respond in time"),
     (httpx.ConnectError, 500, _UNREACHABLE),
 )
 # The errors of httpx that are raised before a request is sent.
@@ -412,7 +416,7 @@ def _to_upstream_error(error: Exception, name: str, phase: Phase) -> UpstreamErr
     """Return the error for an exception of the HTTP library."""
     was_sent = isinstance(error, httpx.HTTPError) and not isinstance(error, _BEFORE_SENDING)
     if phase == "connect" and was_sent:
-        # Other transports than AiohttpTransport do not report that a request was sent.
+        # Only AiohttpTransport reports that a request was sent.
         phase = "head"
     for kind, status, text in _FAILURES:
         if isinstance(error, kind):
@@ -423,20 +427,20 @@ def _to_upstream_error(error: Exception, name: str, phase: Phase) -> UpstreamErr
 def _add_explanation(
     failure: UpstreamError, cause: Exception, url: httpx.URL, transport: httpx.AsyncBaseTransport
 ) -> UpstreamError:
-    """Add a probable cause: an HTTP proxy in between, or TLS on one side only."""
+    """Add a probable cause: an HTTP proxy, or TLS that only one side uses."""
     if isinstance(failure, LocalShortageError) or _PROXY in failure.message:
         return failure
     text = failure.message
     if isinstance(transport, AiohttpTransport) and transport.uses_proxy(url):
         if isinstance(cause, aiohttp.ClientConnectorDNSError):
-            # Only the name of the HTTP proxy is resolved here.
-            text += f": that is {_PROXY}"
+            # The proxy resolves only the name of the HTTP proxy, not the name of the upstream.
+            text += f": this is {_PROXY}"
         else:
             text += f" (through {_PROXY})"
     elif failure.phase == "head" and url.scheme == "http" and _may_be_tls(cause):
-        text += "; if its port takes TLS, the address has to begin with https://"
+        text += "; if its port uses TLS, the URL must begin with https://"
     elif isinstance(cause, aiohttp.ClientConnectorSSLError) and _PLAIN_REPLY in str(cause):
-        text += ": it speaks no TLS there, so the address has to begin with http://"
+        text += ": its port does not use TLS, so the URL must begin with http://"
     elif url.scheme == "https" and _ended_handshake(cause):
         text = text.replace(_UNREACHABLE, _ENDED_HANDSHAKE)
     else:
@@ -445,7 +449,7 @@ def _add_explanation(
 
 
 def _ended_handshake(cause: Exception) -> bool:
-    """Return whether a server closed a connection before TLS began, as servers without TLS do."""
+    """Return whether a server reset the connection before TLS began, as servers without TLS do."""
     if not isinstance(cause, aiohttp.ClientConnectorError):
         return False
     return isinstance(cause.os_error, ConnectionResetError)
@@ -454,7 +458,7 @@ def _ended_handshake(cause: Exception) -> bool:
 def _may_be_tls(cause: Exception) -> bool:
     """Return whether a server may have expected TLS.
 
-    It closed or reset the connection without a byte, or sent an alert.
+    Such a server closes or resets the connection without sending a byte, or sends a TLS alert.
     """
     if isinstance(cause, aiohttp.ServerDisconnectedError):
         return _is_without_head(cause)
@@ -466,8 +470,8 @@ def _may_be_tls(cause: Exception) -> bool:
 def _is_idle_disconnect(error: BaseException | None) -> bool:
     """Return whether a server closed a connection before it sent any byte of a response.
 
-    A server may close an idle connection at the moment when it is used again. Then the failure is
-    not about the request (RFC 9112, 9.5).
+    A server may close an idle connection at the moment when the client uses it again. The request
+    did not cause such a failure (RFC 9112, 9.5).
     """
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return _is_without_head(error)
@@ -475,7 +479,10 @@ def _is_idle_disconnect(error: BaseException | None) -> bool:
 
 
 def _is_without_head(error: aiohttp.ServerDisconnectedError) -> bool:
-    """Return whether nothing of a head was received. Otherwise, the message is its beginning."""
+    """Return whether no byte of the headers was received.
+
+    aiohttp sets `message` to the received headers if there are any, otherwise to a text.
+    """
     return isinstance(error.message, str)
 
 
@@ -486,7 +493,7 @@ def _create_error(status: int, name: str, text: str, phase: Phase) -> UpstreamEr
 def _timeout_error(name: str, phase: Phase, timeouts: Timeouts, *, is_total: bool) -> UpstreamError:
     """Create the error for a timeout.
 
-    is_total: whether the limit of the whole request has expired, not that of the phase.
+    is_total: whether the limit of the complete request has expired, and not the phase's limit.
     """
     seconds, text = _TIMEOUT_TEXTS["total" if is_total else phase]
     return _create_error(504, name, f"{text} within {seconds(timeouts):g} s", phase)

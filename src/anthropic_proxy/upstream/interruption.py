@@ -1,8 +1,8 @@
-"""Interrupt a task that waits, and turn its cancellation into a result.
+"""Interrupt an `await` of a task, and distinguish the interruption from other cancellations.
 
-A read ends at a deadline, a handler when its client disconnects, a request when the server
-stops. All three cancel the task that waits, and must then distinguish their own cancellation from
-one that another part of the program has requested.
+Three parts of the program interrupt a task: the deadline of a read, the disconnect of a client, and
+the stop of the server. Each of them cancels the task, and must then distinguish its own
+cancellation from that of another part of the program.
 """
 
 import asyncio
@@ -14,10 +14,10 @@ _Result = TypeVar("_Result")
 
 
 class Interruption:
-    """Interrupts the awaits of one task at a time, from outside of it.
+    """Interrupts an `await` of a task from outside the task.
 
-    The task calls `begin`, awaits, and calls `end`. Where the await raises CancelledError, it
-    calls `absorb`, and raises the error again if that returns False.
+    The task calls `begin`, awaits, and calls `end`. If the await raises CancelledError, the task
+    calls `absorb`, and raises the error again if `absorb` returns False.
     """
 
     __slots__ = ("_cancellations", "_is_requested", "_task")
@@ -29,11 +29,11 @@ class Interruption:
 
     @property
     def is_waiting(self) -> bool:
-        """Return whether a task is between `begin` and `end`."""
+        """True while a task is between `begin` and `end`."""
         return self._task is not None
 
     def begin(self) -> None:
-        """Let `interrupt` cancel the current task from now on."""
+        """Make the current task the target of `interrupt`."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - only tasks can be in a coroutine that waits
         self._task = task
@@ -41,15 +41,15 @@ class Interruption:
         self._is_requested = False
 
     def interrupt(self) -> None:
-        """Cancel the task that waits, if one does."""
+        """Cancel the task if it is between `begin` and `end`."""
         if self._task is not None:
             self._is_requested = True
             self._task.cancel()
 
     def absorb(self) -> bool:
-        """Take back the cancellation by `interrupt`.
+        """Undo the cancellation by `interrupt`.
 
-        Return True if there was one, and nothing else has cancelled the task as well.
+        Return True if `interrupt` cancelled the task and nothing else did.
         """
         if not self._is_requested or self._task is None:
             return False
@@ -57,17 +57,17 @@ class Interruption:
         return self._task.uncancel() <= self._cancellations
 
     def end(self) -> None:
-        """Let `interrupt` cancel nothing any more."""
+        """Remove the target of `interrupt`."""
         self._task = None
         self._is_requested = False
 
 
 class ReadDeadline:
-    """A deadline for the awaits of one task. Call `cancel` after use.
+    """A deadline for the awaits of a task. Call `cancel` after use.
 
-    The event loop's own timeouts cost a timer and a context for each await. A stream of many
-    reads has a single timer here. It is not moved with the deadline: when it fires early, it is
-    scheduled again.
+    `asyncio.timeout` creates a timer and a context for each await. This class uses a single timer
+    for the many reads of a stream. A later deadline does not move the timer: when the timer expires
+    too early, it is scheduled again.
     """
 
     def __init__(self) -> None:

@@ -1,9 +1,8 @@
-"""Detect requests that come back to the proxy that sent them.
+"""Detect request loops: requests that return to the proxy that sent them.
 
-Each request to an upstream has a header with the ids of the proxies that it passed. A proxy that
-finds its own id there is its own upstream, directly or through another proxy. All processes that
-one server forks have the same id. Replicas have different ids, so the number of proxies in a row
-is limited as well.
+Each request to an upstream has a header with the ids of the proxies that it has passed. If a proxy
+receives its own id, it is its own upstream, directly or through other proxies. All processes of a
+server have the same id. Replicas have different ids, so the number of ids is limited too.
 """
 
 import re
@@ -13,9 +12,9 @@ from collections.abc import Mapping
 from anthropic_proxy.errors import ApiError
 
 HOPS_HEADER = "x-anthropic-proxy-hops"
-# A random number that reveals nothing: other companies' servers receive it.
+# Random, because upstreams of other operators receive it.
 PROXY_ID = secrets.token_hex(8)
-# More proxies than an operator would chain on purpose.
+# Operators do not chain so many proxies intentionally.
 MAX_HOPS = 8
 
 # Characters of MAX_HOPS ids and their separators.
@@ -23,21 +22,22 @@ _MAX_LENGTH = 200
 
 _ID = re.compile(r"[0-9a-f]{16}")
 _LOOP = (
-    "This request came back to the proxy that sent it: the address of an upstream "
-    "(UPSTREAM_BASE_URL, or `url` in CONFIG_FILE) leads to the proxy itself. Set it to the address "
-    "of the server that runs the models"
+    "Request loop: this proxy has received its own request. The URL of an upstream "
+    "(UPSTREAM_BASE_URL, or `url` in CONFIG_FILE) is the address of the proxy itself. Set it to "
+    "the address of the server that runs the models."
 )
 _TOO_MANY = (
-    f"This request passed {MAX_HOPS} proxies of this kind: the addresses of their upstreams "
-    "(UPSTREAM_BASE_URL, or `url` in CONFIG_FILE) probably lead in a circle. Set them to the "
-    "address of the server that runs the models"
+    f"Probable request loop: this request has passed {MAX_HOPS} anthropic-proxy servers. The URLs "
+    "of their upstreams (UPSTREAM_BASE_URL, or `url` in CONFIG_FILE) probably form a loop. Set "
+    "them to the address of the server that runs the models."
 )
 
 
 def refuse_loop(headers: Mapping[str, str]) -> None:
     """Raise ApiError (400) for a request that this server sent, or that passed too many proxies.
 
-    The status is not 508: each proxy of the circle would retry a 5xx, and multiply the requests.
+    The status is not 508, because each proxy of the loop would retry a 5xx status, which multiplies
+    the requests.
     """
     hops = _hops(headers)
     if PROXY_ID in hops:
@@ -49,16 +49,16 @@ def refuse_loop(headers: Mapping[str, str]) -> None:
 def hops_value(headers: Mapping[str, str]) -> str:
     """Return the value of HOPS_HEADER for a request to an upstream.
 
-    headers: of the client's request.
+    headers: headers of the client's request.
     """
     return ", ".join([*_hops(headers), PROXY_ID])
 
 
 def _hops(headers: Mapping[str, str]) -> list[str]:
-    """Return the ids in the header; other texts come from clients and are not forwarded.
+    """Return the ids in the header. Other text is ignored, because only a client can have sent it.
 
-    A value longer than proxies write comes from a client, too. It is not parsed, as that takes
-    many times longer than the rest of a small request.
+    A value that is longer than proxies write is ignored too, because parsing it would take much
+    longer than processing a small request.
     """
     value = headers.get(HOPS_HEADER, "")
     if len(value) > _MAX_LENGTH:

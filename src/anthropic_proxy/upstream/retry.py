@@ -1,11 +1,11 @@
-"""Rules for retries: which statuses, which key, after which delay, and how many in total.
+"""Rules for retries: statuses, keys, delays and the total number of retries.
 
-The functions and classes neither wait nor read a clock. `now` is the time in seconds, of any clock
-that only moves forward. `random` returns a number from 0 up to 1. `retry_after` is the number of
-seconds that the upstream requested, if it did.
+The functions and classes do not wait and do not read a clock. `now` is the time in seconds, from
+any monotonic clock. `random` returns a number from 0 up to 1. `retry_after` is the number of
+seconds that the upstream requested; None if it requested none.
 
-A KeyRing belongs to one upstream, a RetryBudget to the process. `retry_plan.RetryPlan` applies the
-rules to one client request.
+There is a KeyRing for each upstream, and a RetryBudget for the process. `retry_plan.RetryPlan`
+applies the rules to one client request.
 """
 
 from collections import deque
@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 
 _Random = Callable[[], float]
 
-# The key has no rights or credit, or the upstream does not have the model: another one may.
+# The key has no permission or credit, or the upstream does not have the model. Another upstream may
+# accept the request.
 _REFUSED_HERE = frozenset({401, 402, 403, 404})
 # RFC 9110, 15.5.9, and RFC 6585, 4.
 _TRANSIENT = frozenset({408, 429})
-# The server can't do this at all (RFC 9110, 15.6.2 and 15.6.6).
+# The server does not support the request (RFC 9110, 15.6.2 and 15.6.6).
 _PERMANENT = frozenset({501, 505})
 # The upstream refuses the key, or the key's account has no credit.
 _KEY_REFUSED = frozenset({401, 402, 403})
@@ -30,24 +31,25 @@ _MAX_KEY_COOL_DOWN = 300.0
 
 
 def should_fail_over(status: int) -> bool:
-    """Return whether another upstream may succeed where one responded with this HTTP status.
+    """Return whether another upstream may succeed after this HTTP status.
 
-    An error in the request itself (400, 413, 422) is an error everywhere.
+    An error in the request itself (400, 413, 422) would be the same at every upstream.
     """
     return status in _REFUSED_HERE or status in _TRANSIENT or status >= 500
 
 
 def is_transient(status: int) -> bool:
-    """Return whether the same request to the same upstream may succeed in a moment."""
+    """Return whether the same request to the same upstream may succeed a moment later."""
     return status in _TRANSIENT or (status >= 500 and status not in _PERMANENT)
 
 
 def is_outage(status: int) -> bool:
-    """Return whether this HTTP status counts against the upstream as a whole (`CircuitBreaker`).
+    """Return whether this HTTP status is a failure of the upstream for `CircuitBreaker`.
 
-    A rate limit often applies to one model, and cools down its key (`KeyRing`). A missing model or
-    a refused key says nothing about other requests. Some servers return 500 for a request that
-    they can't handle (llama.cpp for an image that its model can't see).
+    These statuses are not, because other requests may succeed: a rate limit, which often applies to
+    one model and cools down the key (`KeyRing`); a missing model; a refused key; and 500, which
+    some servers return for a request that they cannot process (llama.cpp for an image that its
+    model does not support).
     """
     return is_transient(status) and status not in (429, 500)
 
@@ -56,7 +58,7 @@ def is_outage(status: int) -> bool:
 class UpstreamKey:
     """One key of an upstream."""
 
-    # The position in the configuration, from 0, as in the log.
+    # The position in the configuration, from 0.
     number: int
     # None when no key is sent.
     value: str | None = field(repr=False)
@@ -65,8 +67,8 @@ class UpstreamKey:
 def cool_down_seconds(status: int, retry_after: float | None) -> float | None:
     """Return the seconds for which a key is not used after this HTTP status.
 
-    Return None when it stays in use. The operator has to fix a refused key, so it is retried at
-    long intervals.
+    Return None if the key stays in use. A refused key is tried again only after a long time,
+    because the operator has to fix it.
     """
     if status in _KEY_REFUSED:
         return _REFUSED_KEY_COOL_DOWN
@@ -78,14 +80,14 @@ def cool_down_seconds(status: int, retry_after: float | None) -> float | None:
 
 
 class KeyRing:
-    """The keys of one upstream, in turn, without those that cool down.
+    """The keys of one upstream, used in turn. Keys that cool down are skipped.
 
-    A single key never cools down: no other key can replace it, and the client receives the
-    upstream's error.
+    A single key never cools down, because no other key can replace it. The client then receives the
+    error of the upstream.
     """
 
     def __init__(self, keys: Iterable[str]) -> None:
-        """Create a ring. Repeated keys count once; without any there is one key without a value."""
+        """Create a ring without duplicates. If `keys` is empty, it has one key without a value."""
         values: list[str | None] = [*dict.fromkeys(keys)]
         entries = enumerate(values or [None])
         self._keys = deque(UpstreamKey(number, value) for number, value in entries)
@@ -95,7 +97,7 @@ class KeyRing:
         return len(self._keys)
 
     def next(self, now: float) -> UpstreamKey | None:
-        """Return the least recently used key; None when all cool down."""
+        """Return the least recently used key; None if all cool down."""
         for key in self._keys:
             if self._cool_until[key] <= now:
                 self._keys.remove(key)
@@ -109,7 +111,7 @@ class KeyRing:
             self._cool_until[key] = max(self._cool_until[key], now + seconds)
 
     def retry_after(self, now: float) -> float:
-        """Return the seconds until a key can be used; 0 when one can be used now."""
+        """Return the seconds until a key can be used; 0 if a key can be used now."""
         return max(min(self._cool_until.values()) - now, 0)
 
 
@@ -117,20 +119,19 @@ class KeyRing:
 class RetryPolicy:
     """The delays before a request is sent to the same upstream again, in seconds."""
 
-    # The upper bound of the first delay; it doubles with each retry, up to `max_delay`.
+    # Upper bound of the first delay. It doubles with each retry, up to `max_delay`.
     base_delay: float = 0.5
     max_delay: float = 8
-    # The longest wait that an upstream may request. For a longer one the client receives the error.
+    # The longest wait that an upstream may request. If it requests more, there is no retry.
     max_retry_after: float = 10
 
     def delay(self, retry_count: int, retry_after: float | None, random: _Random) -> float | None:
-        """Return the seconds to wait; None when the client should receive the error.
+        """Return the seconds to wait; None if the request must not be retried.
 
-        Without `retry_after` the delay is random up to the bound: "full jitter" spreads the
-        clients of a failed server best
-        (aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter).
+        Without `retry_after`, the delay is a random number up to the bound ("full jitter", see
+        aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter).
 
-        retry_count: earlier retries, 0 before the first one.
+        retry_count: number of earlier retries.
         """
         if retry_after is None:
             return random() * min(self.base_delay * 2.0 ** min(retry_count, 32), self.max_delay)
@@ -140,9 +141,9 @@ class RetryPolicy:
 
 
 def effective_retries(retries: int) -> int:
-    """Return the largest number of retries of one client request at one upstream.
+    """Return the maximum number of retries of a client request at one upstream.
 
-    At least one: a broken connection is retried once even where the configured number is 0.
+    At least 1, because a broken connection is retried once even if the configured number is 0.
 
     retries: the configured number.
     """
@@ -153,33 +154,34 @@ def effective_retries(retries: int) -> int:
 class RetryBudgetConfig:
     """The size of a retry budget."""
 
-    # Retries for each request of the last `window` seconds.
+    # Number of retries per request in the last `window` seconds.
     share: float = 0.2
     # Seconds.
     window: float = 60
-    # Retries that every window allows, however few its requests are.
+    # Minimum number of retries in a window, for any number of requests.
     floor: int = 10
 
 
 class RetryBudget:
-    """Limits retries to a share of the requests: retries must not multiply the load of an outage.
+    """Limits retries to a fraction of the requests, so that they do not multiply an overload.
 
-    As in Finagle (RetryBudget), counted over a sliding window. Its edge moves in steps of a tenth.
+    Based on RetryBudget of Finagle. The window is divided into ten slots, so that it slides in
+    steps of a tenth.
     """
 
     def __init__(self, clock: Callable[[], float], config: RetryBudgetConfig | None = None) -> None:
-        """Create a budget. clock: returns seconds, and only moves forward."""
+        """Create a budget. clock: monotonic, in seconds."""
         self._clock = clock
         self._config = config or RetryBudgetConfig()
         self._requests = _SlidingCounter(self._config.window)
         self._retries = _SlidingCounter(self._config.window)
 
     def record_request(self) -> None:
-        """Count a client's request. Its retries are not counted here."""
+        """Count a client request, but not its retries."""
         self._requests.add(self._clock())
 
     def try_spend(self) -> bool:
-        """Return whether one more retry is within the budget. If so, it is counted."""
+        """Return whether one more retry is within the budget. If it is, count it."""
         now = self._clock()
         allowed = max(self._config.floor, int(self._config.share * self._requests.count(now)))
         if self._retries.count(now) >= allowed:
@@ -189,11 +191,11 @@ class RetryBudget:
 
 
 class _SlidingCounter:
-    """Counts events of the last `window` seconds, in ten slots, whatever the rate."""
+    """Counts the events of the last `window` seconds, in ten slots, with constant memory."""
 
     def __init__(self, window: float) -> None:
         self._width = window / 10
-        # Number and count of each slot.
+        # [slot number, count of events] for each slot that has events.
         self._slots: deque[list[int]] = deque()
 
     def add(self, now: float) -> None:

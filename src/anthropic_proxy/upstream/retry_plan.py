@@ -1,22 +1,23 @@
-"""When one client request is sent to upstreams again, and how often at most.
+"""Decide when a client request is sent to upstreams again, and limit the number of requests.
 
-There are six reasons to send it again. Each has a limit of its own, and all together have one,
-`MAX_UPSTREAM_REQUESTS`:
+There are six reasons to send a request again. Each reason has its own limit, and
+`MAX_UPSTREAM_REQUESTS` limits all of them together:
 
-- **retry**: the same upstream may succeed in a moment. Up to the upstream's `retries`, within
-  the budget of the process (`RetryBudget`).
-- **connection**: the only upstream refused or broke the connection before its response began, or
-  a reused connection turned out to be closed. Counted together with the retries, since each may
-  cost money; one is allowed even where `retries` is 0.
+- **retry**: the same upstream may succeed a moment later. The limit is the upstream's `retries`,
+  within the budget of the process (`RetryBudget`).
+- **connection**: the only upstream refused or closed the connection before its response began, or
+  a reused connection was already closed. These count as retries, because each may cost money. One
+  is allowed even if `retries` is 0.
 - **failover**: another route may succeed. Each route is tried once.
 - **key**: the upstream refused or limited a key. Each key is tried once for each retry.
-- **change**: the upstream refused a part of the request, which is changed
-  (`gateway.model_memory`). Eight changes of a request at most.
-- **API**: the upstream requires its other API. Once in each direction.
+- **change**: the upstream refused a part of the request, and the proxy changes that part
+  (`gateway.model_memory`). The limit is eight changes per request.
+- **API**: the upstream requires its other API. The limit is one switch in each direction.
 
-A compaction sends two requests, one for the summary and one that continues from it. Both count,
-and it begins only where two are left.
-Queries that run no model (token counts, model lists) do not count, but for one that is sent again.
+A compaction needs two upstream requests: one for the summary, and one that continues from it. Both
+count, and a compaction begins only if two requests are left.
+Queries that do not run a model (token counts, lists of models) do not count, except when they are
+sent again.
 """
 
 import random
@@ -37,10 +38,10 @@ from anthropic_proxy.wire.retry_after import parse_retry_after
 
 DEFAULT_MAX_REQUESTS = 16
 
-# A restarting server is available again after that time.
+# A server that restarts is often available again after this time.
 _RECONNECT_POLICY = RetryPolicy(base_delay=0.5, max_delay=0.5)
 
-# To the other API, and back where the upstream names one that it does not have.
+# To the other API, and back if the upstream does not have it although it required it.
 _MAX_API_CHANGES = 2
 
 
@@ -61,7 +62,7 @@ class RetryPlan:
         """
         self.max_requests = max_requests
         self.request_count = 0
-        # The requests that the next attempt needs: two for a compaction.
+        # Number of upstream requests that the next attempt needs: 2 for a compaction.
         self.attempt_size = 1
         # Whether the limit has prevented a request.
         self.was_limited = False
@@ -72,14 +73,14 @@ class RetryPlan:
         self._api_changes: Counter[str] = Counter()
 
     def try_attempt(self, size: int = 1) -> bool:
-        """Return whether `size` more requests are within the limit; if not, remember that."""
+        """Return whether `size` more requests are within the limit. If not, set `was_limited`."""
         if self.request_count + size <= self.max_requests:
             return True
         self.was_limited = True
         return False
 
     def begin_compaction(self) -> None:
-        """Let each attempt need two requests. Raises ApiError (500) where fewer are left."""
+        """Reserve two requests for each later attempt. Raises ApiError (500) if fewer are left."""
         self.attempt_size = 2
         if not self.try_attempt(self.attempt_size):
             raise self._limit_error()
@@ -92,16 +93,13 @@ class RetryPlan:
 
     def _limit_error(self) -> ApiError:
         text = (
-            "This request needs more upstream requests than this server may send for it: "
+            "This request needs more upstream requests than the server allows: "
             f"{self.max_requests} (MAX_UPSTREAM_REQUESTS)"
         )
         return ApiError(500, text, {"x-should-retry": "false"})
 
     def try_resend(self, upstream: Upstream) -> bool:
-        """Return whether a request may be sent again because its reused connection was closed.
-
-        If so, it counts as sent.
-        """
+        """Return whether to resend a request whose reused connection was closed, and count it."""
         if not (self._allows_resend(upstream) and self.try_attempt()):
             return False
         self._resends[upstream.name] += 1
@@ -120,9 +118,9 @@ class RetryPlan:
     def retry_delay(
         self, error: ApiError, upstream: Upstream, retry_count: int, *, is_only_route: bool
     ) -> float | None:
-        """Return the seconds after which a failed request is sent to the same upstream again.
+        """Return the seconds after which to send a failed request to the same upstream again.
 
-        Return None when it is not. retry_count: its retries so far.
+        Return None if it must not be sent again. retry_count: number of its earlier retries.
         """
         if _is_about_request(error):
             return None
@@ -147,28 +145,28 @@ class RetryPlan:
 
 
 def can_fail_over(error: ApiError) -> bool:
-    """Return whether another upstream may succeed where one failed with this error."""
+    """Return whether another upstream may succeed after this error."""
     if _is_about_request(error):
         return False
     if error.upstream_status:
         return should_fail_over(error.upstream_status)
-    # The proxy's own refusals are about the request.
+    # The proxy itself returns a status below 500 only if the request is invalid.
     return error.status >= 500
 
 
 def _is_about_request(error: ApiError) -> bool:
-    """Return whether the request itself is wrong, although the upstream blames itself.
+    """Return whether the request is invalid although the upstream returned a 5xx status.
 
-    Some servers return 500 for a prompt that is too long, or for an image that they can't handle.
+    Some servers return 500 for a prompt that is too long, or for an image that they do not support.
     """
     return error.status in (400, 413) and (error.upstream_status or 0) >= 500
 
 
 def _is_connection_failure(error: ApiError) -> bool:
-    """Return whether a connection was refused or reset before a response, and did not time out.
+    """Return whether a connection was refused or closed before the response began.
 
-    Without retries the client of a connection that timed out has waited long enough. A shortage
-    of this server does not end within half a second.
+    A timeout is not included, because the client has already waited for it. An exhausted resource
+    of the proxy is not included, because it will not be available half a second later.
     """
     if not isinstance(error, UpstreamError) or isinstance(error, LocalShortageError):
         return False

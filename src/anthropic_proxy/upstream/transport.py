@@ -1,13 +1,16 @@
-"""A transport of httpx that uses the connections of aiohttp.
+"""An httpx transport that uses the connections of aiohttp.
 
-Reading a chunk costs a third of the time that httpx's own transport needs, and an unlimited pool
-means that no stream waits for another one to end.
+It reads a chunk in a third of the time of httpx's own transport. The number of connections is not
+limited, so that no stream waits for another stream to end.
 
-Extensions of httpx carry what its interface lacks. The transport calls a request's `trace` (as
-httpcore names it) with `reused` or `connected` when the request has a connection, and with `sent`
-for each piece of it that is written. A response's `body` reads the connection directly: its read
-can be cancelled and repeated, which breaks httpx's chain of generators. Errors are those of
-aiohttp, which are more specific than httpx's.
+The transport uses two httpx extensions:
+
+- `trace` of a request (named as in httpcore) is called with `reused` or `connected` when the
+  request has a connection, and with `sent` for each piece that is written.
+- `body` of a response reads the connection directly. Such a read can be cancelled and repeated,
+  but a read through httpx's chain of generators cannot.
+
+Errors are those of aiohttp, because they are more specific than those of httpx.
 """
 
 import asyncio
@@ -24,25 +27,25 @@ from yarl import URL
 
 _KEEPALIVE_SECONDS = 60
 _CLOSE_SECONDS = 1
-# A body with images has megabytes; to write it in one piece would block the event loop.
+# A body with images has megabytes. Writing it in one piece would block the event loop.
 _CHUNK_BYTES = 256 * 1024
 
-# The caller limits the time: the limit depends on the phase of the request.
+# The caller enforces the time limits, which depend on the phase of the request.
 _NO_TIMEOUT = aiohttp.ClientTimeout()
 
 
 def _with_scheme(address: str) -> str:
-    """Return the address of an HTTP proxy with its scheme: `http` by default, as in curl."""
+    """Return the address of an HTTP proxy with its scheme. The default is `http`, as in curl."""
     if "://" in address:
         return address
     return f"http://{address}"
 
 
 class EnvironmentProxies:
-    """The HTTP proxies that the environment names (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY).
+    """The HTTP proxies of the environment (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY).
 
-    The option `trust_env` of aiohttp is not used: it also reads ~/.netrc for every request, in a
-    thread, and then refuses a request that already has a key.
+    The option `trust_env` of aiohttp is not used, because it also reads ~/.netrc for every request,
+    in a thread, and then rejects a request that already has a key.
     """
 
     def __init__(self) -> None:
@@ -52,7 +55,7 @@ class EnvironmentProxies:
                 self._proxies[scheme] = URL(_with_scheme(address))
 
     def request_options(self, url: httpx.URL) -> dict[str, Any]:
-        """Return the options of aiohttp for a request to `url`."""
+        """Return the proxy options of aiohttp for a request to `url`; empty without a proxy."""
         proxy = self._proxies.get(url.scheme) or self._proxies.get("all")
         if proxy is None or proxy_bypass(url.host):
             return {}
@@ -63,7 +66,7 @@ class EnvironmentProxies:
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
-    """One pool of connections, created with the first request."""
+    """A transport with one pool of connections, which the first request creates."""
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
@@ -94,13 +97,13 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         )
 
     def uses_proxy(self, url: httpx.URL) -> bool:
-        """Return whether requests to `url` go through an HTTP proxy of the environment."""
+        """Return whether requests to `url` use an HTTP proxy of the environment."""
         return bool(self._proxies.request_options(url))
 
     async def aclose(self) -> None:
-        """Close all connections.
+        """Close all connections. Wait at most _CLOSE_SECONDS.
 
-        A connection with unsent bytes closes only when the server reads them, perhaps never.
+        A connection with unsent bytes closes only when the server has read them.
         """
         if self._session is not None:
             with contextlib.suppress(TimeoutError):
@@ -113,8 +116,8 @@ class ResponseBody(httpx.AsyncByteStream):
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
-        # Returns the bytes that have arrived, waits when there are none, and returns b"" at the
-        # end. It may be cancelled and called again: no bytes are lost.
+        # Waits for bytes, and returns those that have arrived; b"" at the end. It may be cancelled
+        # and called again without losing bytes.
         self.read = response.content.readany
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -122,14 +125,14 @@ class ResponseBody(httpx.AsyncByteStream):
             yield chunk
 
     async def aclose(self) -> None:
-        """Release the connection, or close it when the body was not read to its end."""
+        """Release the connection, or close it if the body was not read to its end."""
         self._response.release()
 
 
 def _create_session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS),
-        # A jar would share cookies between all clients, and pin them to one backend.
+        # A cookie jar would share cookies between all clients, and bind them to one backend.
         cookie_jar=aiohttp.DummyCookieJar(),
         trace_configs=[_create_trace_config()],
     )
@@ -158,6 +161,6 @@ async def _split(content: bytes) -> AsyncGenerator[bytes, None]:
 
 
 def _headers_without_encoding(response: aiohttp.ClientResponse) -> list[tuple[bytes, bytes]]:
-    """Return the headers without `content-encoding`: httpx would decompress the body again."""
+    """Return the headers without `content-encoding`, because the body is already decompressed."""
     headers = response.raw_headers
     return [(name, value) for name, value in headers if name.lower() != b"content-encoding"]

@@ -141,7 +141,7 @@ def test_a_stream_that_breaks_off(client: anthropic.Anthropic, upstream: Scripte
     upstream.then(stream_of(EVENTS[:5], RESET))
     with (
         client.messages.stream(**ASK) as stream,
-        pytest.raises(anthropic.APIStatusError, match="broke the connection"),
+        pytest.raises(anthropic.APIStatusError, match="closed the connection"),
     ):
         stream.get_final_message()
 

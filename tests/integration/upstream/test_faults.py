@@ -73,8 +73,8 @@ def test_a_closed_reply_is_at_its_end() -> None:
     assert run(work, [READ, CHUNKED, b"2\r\nok\r\n", STALL]) is None
 
 
-BROKE = (500, "broke the connection before the answer was complete")
-CLOSED = (500, f"{BROKE[1]}; if its port takes TLS, the address has to begin with https://")
+BROKE = (500, "closed the connection before the response was complete")
+CLOSED = (500, f"{BROKE[1]}; if its port uses TLS, the URL must begin with https://")
 
 FAULTS: dict[str, tuple[list[Any], Timeouts, str, int, str]] = {
     "closed before the head": ([READ], SLOW, "head", *CLOSED),
@@ -84,10 +84,7 @@ FAULTS: dict[str, tuple[list[Any], Timeouts, str, int, str]] = {
         SLOW,
         "head",
         500,
-        (
-            "sent something that is no HTTP answer; "
-            "if its port takes TLS, the address has to begin with https://"
-        ),
+        ("sent an invalid HTTP response; if its port uses TLS, the URL must begin with https://"),
     ),
     "half a head": ([READ, b"HTTP/1.1 200 OK\r\ncontent-ty"], SLOW, "head", *BROKE),
     "no HTTP": (
@@ -95,21 +92,21 @@ FAULTS: dict[str, tuple[list[Any], Timeouts, str, int, str]] = {
         SLOW,
         "head",
         500,
-        "sent something that is no HTTP answer",
+        "sent an invalid HTTP response",
     ),
     "silent before the head": (
         [READ, STALL],
         Timeouts(first_byte=0.05),
         "head",
         504,
-        "did not begin to answer within 0.05 s",
+        "did not begin its response within 0.05 s",
     ),
     "half a head and silent": (
         [READ, b"HTTP/1.1 200", STALL],
         Timeouts(first_byte=0.05),
         "head",
         504,
-        "did not begin to answer within 0.05 s",
+        "did not begin its response within 0.05 s",
     ),
     "reset after the head": ([READ, CHUNKED, b"2\r\nok\r\n", NEXT, RESET], SLOW, "body", *BROKE),
     "half a chunk": ([READ, CHUNKED, b"9\r\nok"], SLOW, "body", *BROKE),
@@ -125,35 +122,35 @@ FAULTS: dict[str, tuple[list[Any], Timeouts, str, int, str]] = {
         Timeouts(idle=0.3),
         "body",
         504,
-        "sent nothing more of its answer within 0.3 s",
+        "sent no more data of its response within 0.3 s",
     ),
     "silent in all": (
         [READ, CHUNKED, b"2\r\nok\r\n", STALL],
         Timeouts(total=0.1),
         "body",
         504,
-        "did not complete its answer within 0.1 s",
+        "did not complete its response within 0.1 s",
     ),
     "never silent and never done": (
         [READ, CHUNKED, b"1\r\nx\r\n", *[NEXT, b"1\r\nx\r\n"] * 100_000],
         Timeouts(total=0.1),
         "body",
         504,
-        "did not complete its answer within 0.1 s",
+        "did not complete its response within 0.1 s",
     ),
     "silent before the head, limited as a whole": (
         [READ, STALL],
         Timeouts(total=0.05),
         "head",
         504,
-        "did not complete its answer within 0.05 s",
+        "did not complete its response within 0.05 s",
     ),
     "a body of which nothing is read": (
         [STALL],
         Timeouts(first_byte=0.05),
         "head",
         504,
-        "did not begin to answer within 0.05 s",
+        "did not begin its response within 0.05 s",
     ),
 }
 
@@ -281,7 +278,7 @@ def test_a_reused_connection_that_has_begun_to_answer_is_not(
 ) -> None:
     async def work(server: RawServer, upstream: UpstreamHTTPClient) -> None:
         await exchange(server, upstream, SLOW)
-        with pytest.raises(UpstreamError, match="broke the connection"):
+        with pytest.raises(UpstreamError, match="closed the connection"):
             await exchange(server, upstream, SLOW)
         assert (server.connections, server.requests) == (1, 2)
 
@@ -291,7 +288,7 @@ def test_a_reused_connection_that_has_begun_to_answer_is_not(
 def test_a_request_is_not_sent_again_for_ever() -> None:
     async def work(server: RawServer, upstream: UpstreamHTTPClient) -> None:
         await exchange(server, upstream, SLOW)
-        with pytest.raises(UpstreamError, match="broke the connection") as caught:
+        with pytest.raises(UpstreamError, match="closed the connection") as caught:
             await exchange(server, upstream, SLOW)
         assert caught.value.phase == "head"
         assert (server.connections, server.requests) == (2, 3)
@@ -302,7 +299,7 @@ def test_a_request_is_not_sent_again_for_ever() -> None:
 def test_a_silent_reused_connection_is_not_replaced() -> None:
     async def work(server: RawServer, upstream: UpstreamHTTPClient) -> None:
         await exchange(server, upstream, SLOW)
-        with pytest.raises(UpstreamError, match="did not begin to answer"):
+        with pytest.raises(UpstreamError, match="did not begin its response"):
             await exchange(server, upstream, Timeouts(first_byte=0.05))
         assert (server.connections, server.requests) == (1, 2)
 
@@ -386,7 +383,7 @@ def test_a_stream_that_falls_silent(
     pause.go.set()
     assert [event["type"] for event in events[-2:]] == ["ping", "error"]
     assert events[-1]["error"]["type"] == "timeout_error"
-    assert events[-1]["error"]["message"].endswith("sent nothing more of its answer within 0.3 s")
+    assert events[-1]["error"]["message"].endswith("sent no more data of its response within 0.3 s")
 
 
 def test_a_stream_that_stays_silent_from_its_beginning(

@@ -96,7 +96,7 @@ def test_a_broken_body_does_not_hang(upstream: ScriptedUpstream) -> None:
         assert await reply.read_available(math.inf) == b"ok"
         pause.go.set()
         try:
-            with pytest.raises(UpstreamError, match="broke the connection") as caught:
+            with pytest.raises(UpstreamError, match="closed the connection") as caught:
                 await to_the_end(reply)
             assert caught.value.phase == "body"
         finally:
@@ -125,9 +125,12 @@ def test_no_such_host() -> None:
 @pytest.mark.parametrize(
     ("reply", "reason"),
     [
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "can't be reached over TLS: it speaks no TLS there"),
-        (b"<html>", "can't be reached over TLS: it speaks no TLS there"),
-        (b"", "closed the connection before TLS began: if its port takes no TLS"),
+        (
+            b"HTTP/1.1 400 Bad Request\r\n\r\n",
+            "can't be reached over TLS: its port does not use TLS",
+        ),
+        (b"<html>", "can't be reached over TLS: its port does not use TLS"),
+        (b"", "closed the connection before TLS began: if its port does not use TLS"),
     ],
 )
 def test_not_tls(reply: bytes, reason: str) -> None:
@@ -150,7 +153,7 @@ def test_not_tls(reply: bytes, reason: str) -> None:
     with pytest.raises(ApiError) as raised:
         run(work)
     assert raised.value.message.startswith(f"The upstream up:1 {reason}")
-    assert raised.value.message.endswith("the address has to begin with http://")
+    assert raised.value.message.endswith("the URL must begin with http://")
 
 
 def test_the_connection_is_reset_before_the_head() -> None:
@@ -167,7 +170,7 @@ def test_the_connection_is_reset_before_the_head() -> None:
             port = server.sockets[0].getsockname()[1]
             await client.post(f"http://127.0.0.1:{port}/", b"{}", {}, Timeouts(), "up:1")
 
-    with pytest.raises(ApiError, match="if its port takes TLS, the address has to begin with http"):
+    with pytest.raises(ApiError, match="if its port uses TLS, the URL must begin with http"):
         run(work)
 
 
@@ -176,18 +179,18 @@ def test_the_connection_is_cut_before_the_head(upstream: ScriptedUpstream) -> No
     error = failure(upstream.url)
     assert (error.status, error.type) == (500, "api_error")
     assert (
-        "broke the connection before the answer was complete; "
-        "if its port takes TLS, the address has to begin with https" in error.message
+        "closed the connection before the response was complete; "
+        "if its port uses TLS, the URL must begin with https" in error.message
     )
 
 
 @pytest.mark.parametrize(
     ("raised", "status", "text"),
     [
-        (httpx.ReadTimeout("x"), 504, "did not answer in time"),
+        (httpx.ReadTimeout("x"), 504, "did not respond in time"),
         (httpx.ConnectError("x"), 500, "refuses connections"),
-        (httpx.RemoteProtocolError("x"), 500, "broke the connection"),
-        (OSError("x"), 500, "broke the connection"),
+        (httpx.RemoteProtocolError("x"), 500, "closed the connection"),
+        (OSError("x"), 500, "closed the connection"),
         (httpx.ConnectTimeout("x"), 504, "did not accept a connection in time"),
         (
             # The request is not read.
@@ -214,7 +217,7 @@ def test_what_the_client_library_raises(raised: Exception, status: int, text: st
         ("http://127.0.0.1:9", "refuses connections; NO_PROXY can exempt it"),
         (
             "http://no-such-host.invalid:1",
-            "has no address (its name can't be resolved): that is the HTTP proxy",
+            "has no address (its name can't be resolved): this is the HTTP proxy",
         ),
     ],
 )
@@ -239,7 +242,7 @@ def test_an_http_proxy_that_breaks_off(
     monkeypatch.setenv("HTTP_PROXY", upstream.url)
     monkeypatch.delenv("NO_PROXY", raising=False)
     assert (
-        "before the answer was complete (through the HTTP proxy"
+        "before the response was complete (through the HTTP proxy"
         in failure("http://192.0.2.1/v1").message
     )
 

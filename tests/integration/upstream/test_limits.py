@@ -76,7 +76,7 @@ def _refused(proxy: str, upstream: ScriptedUpstream, asked: dict[str, Any], scri
     upstream.then(script)
     told = httpx.post(f"{proxy}/v1/messages", json=asked, timeout=DEADLINE, trust_env=False)
     assert (told.status_code, told.json()["error"]["type"]) == (500, "api_error")
-    assert told.json()["error"]["message"].endswith(f"sent an answer of more than {LIMIT} bytes")
+    assert told.json()["error"]["message"].endswith(f"sent a response of more than {LIMIT} bytes")
 
 
 def test_streams_may_have_any_size(bounded: str, upstream: ScriptedUpstream) -> None:

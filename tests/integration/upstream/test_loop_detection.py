@@ -14,7 +14,7 @@ from tests.support.running_proxy import running_proxy
 from tests.support.scripted_upstream import DEADLINE, ScriptedUpstream, answers, completion
 
 OTHER = "0123456789abcdef"
-REFUSED = "the address of an upstream"
+REFUSED = "this proxy has received its own request"
 
 
 def _free_ports(count: int) -> list[int]:
@@ -124,7 +124,10 @@ def test_the_upstream_receives_ids_alone(
 )
 @pytest.mark.parametrize(
     ("hops", "reason"),
-    [(f"{OTHER}, {PROXY_ID}", "came back"), (", ".join([OTHER] * MAX_HOPS), "in a circle")],
+    [
+        (f"{OTHER}, {PROXY_ID}", "Request loop: this proxy"),
+        (", ".join([OTHER] * MAX_HOPS), "Probable request loop"),
+    ],
     ids=["own", "many"],
 )
 def test_what_comes_back_is_refused(
