@@ -1,1 +1,1 @@
-"""Callers, their API keys and rate limits."""
+"""Callers, their API keys, and rate limits."""

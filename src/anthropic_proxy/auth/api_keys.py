@@ -1,10 +1,11 @@
 """The API keys of callers: their names, models, limits and expiry.
 
-A key is stored as its SHA-256. Keys are long and random, so a hash reveals nothing, and a slow hash
-as for passwords would only cost time per request. The time of a look-up depends on the hash of the
-sent key, which a caller cannot choose, and reveals nothing about the stored keys.
+Only the SHA-256 hash of a key is stored. Keys are long and random, so their hash does not reveal
+them, and a slow hash, as for passwords, would only delay requests. The duration of a look-up
+depends on the hash of the key that the caller sent. The caller cannot choose that hash, so the
+duration does not reveal stored keys.
 
-Pure: the time is an argument.
+This module does not read a clock: the time is an argument.
 """
 
 import fnmatch
@@ -33,7 +34,7 @@ _NAME_PATTERN = re.compile(r"[A-Za-z0-9._@-]{1,64}")
 
 
 class RequestDeniedError(ApiError):
-    """A request that its key does not allow."""
+    """The API key of a request is missing or invalid, or does not allow the request."""
 
     def __init__(
         self,
@@ -48,7 +49,7 @@ class RequestDeniedError(ApiError):
 
 @dataclass(frozen=True)
 class KeyLimits:
-    """Limits on the use of a key; None: no limit. Tokens of cached input do not count."""
+    """Limits on the use of a key; None means no limit. Tokens of cached input do not count."""
 
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
@@ -56,11 +57,11 @@ class KeyLimits:
 
     @property
     def has_token_limit(self) -> bool:
-        """Whether a limit on tokens is set."""
+        """True if a limit on tokens is set."""
         return self.tokens_per_minute is not None or self.tokens_per_month is not None
 
     def with_defaults(self, defaults: "KeyLimits") -> "KeyLimits":
-        """Return these limits, completed by those of `defaults`."""
+        """Return a copy in which the limits of `defaults` replace the limits that are not set."""
         limits = {name: getattr(self, name) or getattr(defaults, name) for name in LIMIT_NAMES}
         return KeyLimits(**limits)
 
@@ -70,20 +71,20 @@ LIMIT_NAMES = tuple(each.name for each in fields(KeyLimits))
 
 @dataclass(frozen=True)
 class ApiKey:
-    """One caller's key."""
+    """The key of a caller."""
 
     name: str
-    # of the key, in hexadecimal
+    # Hash of the key, in hexadecimal.
     sha256: str
-    # exact names or globs of the models that it allows, by the caller's names; empty: all
+    # Names or globs of the models that the key allows, as clients name them; empty: all models.
     models: tuple[str, ...] = ()
-    # with its time zone; None: never
+    # With a time zone; None: never.
     expires: datetime | None = None
     limits: KeyLimits = KeyLimits()
 
     def allows_model(self, model: str) -> bool:
         """Return whether the key allows a model."""
-        # A name may contain glob characters itself: `claude-opus-4-6[1m]`.
+        # The name of a model may contain glob characters: `claude-opus-4-6[1m]`.
         if not self.models or model in self.models:
             return True
         return any(fnmatch.fnmatchcase(model, pattern) for pattern in self.models)
@@ -96,12 +97,12 @@ class ApiKey:
             )
 
 
-# The key of every caller when the server needs none.
+# The key of every caller if the server requires no key.
 UNRESTRICTED_KEY = ApiKey("", "")
 
 
 class ApiKeyRegistry:
-    """All configured keys. Raises ValueError when two have the same name or the same hash."""
+    """All configured keys. Raises ValueError if two keys have the same name or the same hash."""
 
     def __init__(self, keys: Iterable[ApiKey]) -> None:
         self._by_hash: dict[str, ApiKey] = {}
@@ -111,13 +112,14 @@ class ApiKeyRegistry:
                 raise ValueError(f"the name {quote_name(key.name)} is given twice")
             if key.sha256 in self._by_hash:
                 other_name = quote_name(self._by_hash[key.sha256].name)
-                raise ValueError(f"{quote_name(key.name)} has the same key as {other_name}")
+                raise ValueError(f"{quote_name(key.name)} and {other_name} have the same key")
             self._by_name[key.name] = key
             self._by_hash[key.sha256] = key
 
     def authenticate(self, secret: str, now: datetime) -> ApiKey:
-        """Return the key for a secret. Raises RequestDeniedError (401) when it is missing, unknown
-        or expired.
+        """Return the record of a key that a caller sent.
+
+        Raises RequestDeniedError (401) if the key is missing, unknown or expired.
         """
         if not secret:
             raise RequestDeniedError(401, "x-api-key header is required", "no_key")
@@ -133,7 +135,7 @@ class ApiKeyRegistry:
         return hash_key(text) in self._by_hash
 
     def find(self, name: str) -> ApiKey | None:
-        """Return the key with a name, or None."""
+        """Return the key with this name, or None."""
         return self._by_name.get(name)
 
 
@@ -143,7 +145,7 @@ def hash_key(secret: str) -> str:
 
 
 def validate_key_name(name: str) -> str:
-    """Return the name of a key. Raises ValueError unless it is safe to show in logs."""
+    """Return the name of a key. Raises ValueError for a name that is not safe in logs."""
     if not _NAME_PATTERN.fullmatch(name):
         raise ValueError("a name is 1 to 64 letters, digits, '.', '_', '@' or '-'")
     return name

@@ -6,16 +6,16 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Caller:
-    """The sender of a request, as the request describes it."""
+    """The sender of a request, as described by the request."""
 
-    # by lower-case names
+    # Names are in lower case.
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    # of the URL, without the question mark
+    # Query of the URL, without the question mark.
     query: str = ""
 
     @property
     def api_key(self) -> str:
-        """The key in either of the API's headers; empty when there is none."""
+        """The key in `x-api-key` or `authorization`; empty if there is none."""
         return self.headers.get("x-api-key", "") or self._bearer_token
 
     @property

@@ -1,6 +1,4 @@
-"""Storages of rate limit counters: in the process, in a SQLite file that processes share, or in
-Redis.
-"""
+"""Storages of rate limit counters: process memory, a SQLite file that processes share, or Redis."""
 
 import asyncio
 import sqlite3
@@ -17,14 +15,14 @@ from limits.aio.storage import MemoryStorage, RedisStorage, Storage
 from anthropic_proxy.errors import ConfigError
 from anthropic_proxy.providers.base_url import check_login
 
-# Seconds to wait for another process's write.
+# Seconds to wait while another process writes to the file.
 _BUSY_SECONDS = 5.0
-# Seconds to wait for a connection to Redis, and for each response. Requests wait for at most two
-# seconds.
+# Seconds to wait for a connection to Redis, and for each of its responses. Less than the timeout in
+# `rate_limits`, which is two seconds.
 _REDIS_SECONDS = 1.5
-# Seconds between attempts on a file that another process initializes.
+# Seconds between attempts to open a file that another process initializes.
 _RETRY_DELAY_SECONDS = 0.01
-# Connections to Redis, per process.
+# Maximum number of connections to Redis, per process.
 _MAX_CONNECTIONS = 16
 
 _CREATE_TABLE = """
@@ -44,17 +42,17 @@ _Result = TypeVar("_Result")
 
 
 class SqliteStorage(Storage):
-    """Counters in a SQLite file: a storage of `limits` for fixed windows. Call `open` first.
+    """A storage of the library `limits` in a SQLite file, for fixed windows. Call `open` first.
 
     SQLite runs in a thread, so that a slow disk does not block streams.
     """
 
-    STORAGE_SCHEME = ["async+sqlite"]  # noqa: RUF012 - the base class's form
+    STORAGE_SCHEME = ["async+sqlite"]  # noqa: RUF012 - as in the base class
 
     def __init__(self, path: Path) -> None:
         super().__init__(wrap_exceptions=False)
         self._path = path
-        # One thread, so that the connection is never used twice at a time.
+        # A single thread, because the connection must not be used concurrently.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rate-limits")
 
     def open(self) -> None:
@@ -92,7 +90,7 @@ class SqliteStorage(Storage):
         await self._fetch_row("DELETE FROM counters WHERE key = :key", key=key)
 
     async def aclose(self) -> None:
-        """Close the file. The storage is not usable afterwards."""
+        """Close the file. The storage cannot be used afterwards."""
         await self._run_in_thread(self._close)
         self._thread.shutdown()
 
@@ -100,7 +98,7 @@ class SqliteStorage(Storage):
         return await asyncio.get_running_loop().run_in_executor(self._thread, function)
 
     async def _fetch_row(self, statement: str, **values: object) -> Any:
-        """Run a statement and return the first row of its result; None when there is none."""
+        """Run a statement, and return the first row of its result; None if there is none."""
         return await self._run_in_thread(
             lambda: self._connection.execute(statement, values).fetchone()
         )
@@ -114,24 +112,24 @@ class SqliteStorage(Storage):
             raise
 
     def _initialize(self) -> None:
-        # Writes don't wait for the disk; a crash of the machine loses the last few counts.
+        # Writes do not wait for the disk. A crash of the machine loses only the last few counts.
         self._enable_wal()
         self._connection.execute("PRAGMA synchronous = NORMAL")
         self._connection.execute(_CREATE_TABLE)
         self._connection.execute("DELETE FROM counters WHERE expires <= ?", (time.time(),))
 
     def _enable_wal(self) -> None:
-        """Turn on write-ahead logging, and retry while the file is locked.
+        """Enable write-ahead logging, and retry while the file is locked.
 
-        SQLite's busy timeout does not cover this statement: it fails at once when another process
-        runs it too.
+        The busy timeout of SQLite does not apply to this statement: it fails at once if another
+        process runs it at the same time.
         """
         deadline = time.monotonic() + _BUSY_SECONDS
         while True:
             try:
                 self._connection.execute("PRAGMA journal_mode = WAL")
             except sqlite3.OperationalError as error:
-                # The upper bits distinguish kinds of the error.
+                # The upper bits contain the extended error code.
                 is_locked = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
                 if not is_locked or time.monotonic() > deadline:
                     raise
@@ -145,15 +143,16 @@ class SqliteStorage(Storage):
 
 @dataclass(frozen=True)
 class StorageHandle:
-    """A storage, and the function that releases its resources."""
+    """A storage, and the function that closes it."""
 
     storage: Storage
     aclose: Callable[[], Coroutine[Any, Any, None]]
 
 
 def open_storage(url: str) -> StorageHandle:
-    """Open the storage of a URL: memory://, sqlite:///path, redis://host:port/0 (or rediss,
-    redis+unix). Raises ConfigError.
+    """Open the storage of a URL. Raises ConfigError.
+
+    url: `memory://`, `sqlite:///path`, or `redis://host:port/0` (also `rediss`, `redis+unix`).
     """
     return _OPENERS[url.partition(":")[0].lower()](url)
 
@@ -170,13 +169,13 @@ def _open_sqlite(url: str) -> StorageHandle:
 
 def _open_redis(url: str) -> StorageHandle:
     try:
-        from redis.asyncio import BlockingConnectionPool, RedisError  # an extra
+        from redis.asyncio import BlockingConnectionPool, RedisError  # an optional dependency
         from redis.asyncio.retry import Retry
         from redis.backoff import NoBackoff
     except ImportError:
         hint = "pip install '.[redis]' in the checkout"
         raise ConfigError(
-            f"RATE_LIMIT_STORAGE_URL: Redis needs a package that is not installed: {hint}"
+            f"RATE_LIMIT_STORAGE_URL: Redis requires a package that is not installed: {hint}"
         ) from None
     try:
         check_login(url)
@@ -187,17 +186,18 @@ def _open_redis(url: str) -> StorageHandle:
             timeout=_REDIS_SECONDS,
             socket_timeout=_REDIS_SECONDS,
             socket_connect_timeout=_REDIS_SECONDS,
-            # One retry, because an idle connection may have been closed. The default would retry
-            # for seconds.
+            # One retry, because the server may have closed an idle connection. The default retries
+            # take several seconds.
             retry=Retry(NoBackoff(), 1),
         )
-        # This validates the options without connecting.
-        pool.make_connection()  # type: ignore[no-untyped-call]  # the library has types in part
+        # Validates the options without connecting.
+        pool.make_connection()  # type: ignore[no-untyped-call]  # the library is partly typed
         options: dict[str, Any] = {"implementation": "redispy", "connection_pool": pool}
-        # The pool has the address: `limits` would reject a host without a port.
+        # The pool already has the address. `limits` would reject a host without a port.
         return StorageHandle(RedisStorage("async+redis://", **options), pool.aclose)
     except (ValueError, RedisError) as error:
-        # The error is about an option and shows no login: `check_login` has accepted the URL.
+        # The error describes an option and does not contain the login: `check_login` has accepted
+        # the URL.
         raise ConfigError(f"RATE_LIMIT_STORAGE_URL: {error}") from None
 
 
@@ -212,5 +212,5 @@ _OPENERS: dict[str, Callable[[str], StorageHandle]] = {
 
 
 def parse_sqlite_path(url: str) -> Path:
-    """Return the file of sqlite:///relative/path or sqlite:////absolute/path."""
+    """Return the path in `sqlite:///relative/path` or `sqlite:////absolute/path`."""
     return Path(unquote(urlsplit(url).path.removeprefix("/"))).expanduser()

@@ -1,9 +1,10 @@
 """Rate limits of API keys: requests and tokens per minute, tokens per month.
 
-A minute begins with its first request; a month is a calendar month in UTC. A request counts when it
-arrives. Its tokens are known when its response has ended: a request is admitted while anything is
-left, and the last one may use more. When the counters are unreachable, requests are admitted:
-limits protect the service and must not stop it.
+A minute begins with its first request. A month is a calendar month in UTC. A request is counted
+when it arrives, but its tokens are counted when its response has ended. So a request is admitted
+while any tokens are left, and the last request may exceed the limit. If the counters are
+unreachable, all requests are admitted: rate limits protect the service, so their failure must not
+stop it.
 """
 
 import asyncio
@@ -22,10 +23,10 @@ from anthropic_proxy.auth.counter_storage import StorageHandle
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.observability.observation import Observation
 
-# Seconds after which the counters count as unreachable.
+# Seconds. After this time without a response, the counters are considered unreachable.
 _STORAGE_TIMEOUT_SECONDS = 2.0
-# Seconds without an attempt then: requests would wait, and an overloaded storage would get more
-# load.
+# Seconds without an attempt after a failure. Attempts would delay requests, and increase the load
+# of an overloaded storage.
 _BACK_OFF_SECONDS = 5.0
 
 # Cached input does not count, as in Anthropic's API (its page on rate limits).
@@ -37,11 +38,11 @@ class _Window:
     """A limit within a time window."""
 
     reason: DenialReason
-    # as the response headers name it
+    # The unit in the names of the response headers: "requests" or "tokens".
     unit: str
     item: RateLimitItem
     identifiers: tuple[str, ...]
-    # end of a calendar window; None: the storage knows it
+    # The end of a calendar month; None if the storage knows the end of the window.
     resets: datetime | None = None
 
 
@@ -56,7 +57,7 @@ class _WindowState:
         return self.window.resets or datetime.fromtimestamp(self.stats.reset_time, UTC)
 
     def build_headers(self) -> Iterator[tuple[str, str]]:
-        """Yield Anthropic's rate limit headers."""
+        """Yield the names and values of Anthropic's rate limit headers."""
         prefix = f"anthropic-ratelimit-{self.window.unit}"
         yield f"{prefix}-limit", str(self.window.item.amount)
         yield f"{prefix}-remaining", str(self.stats.remaining)
@@ -64,13 +65,13 @@ class _WindowState:
 
 
 class StorageErrorReporter(Protocol):
-    """Receives a report each time the counters are unreachable."""
+    """Interface of an object that counts the failed operations on the counters."""
 
     def limits_failed(self) -> None: ...
 
 
 class RateLimiter:
-    """Counts requests and tokens of all keys. Call `aclose` when the last request has ended."""
+    """Counts the requests and tokens of all keys. Call `aclose` after the last request."""
 
     def __init__(
         self,
@@ -79,11 +80,11 @@ class RateLimiter:
         error_reporter: StorageErrorReporter,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`clock` returns monotonic time in seconds."""
+        """Create a limiter. clock: monotonic, in seconds."""
         self._clock = clock
         self._storage_handle = storage_handle
-        # The only strategy that can charge tokens afterwards. In the minute around the edge of two
-        # windows, a key may use twice its limit.
+        # Only this strategy can count tokens after a response. Its disadvantage: within a minute
+        # that includes the boundary of two windows, a key may use twice its limit.
         self._limiter = FixedWindowRateLimiter(storage_handle.storage)
         errors = storage_handle.storage.base_exceptions
         if not isinstance(errors, tuple):
@@ -98,8 +99,9 @@ class RateLimiter:
         self._next_probe = -math.inf
 
     async def admit(self, key: ApiKey, now: datetime) -> dict[str, str]:
-        """Count a request and return the headers with what is left. Raises RequestDeniedError
-        (429).
+        """Count a request, and return the rate limit headers for its response.
+
+        Raises RequestDeniedError (429) if a limit is exceeded.
         """
         windows = list(_key_windows(key, now))
         if not windows:
@@ -110,7 +112,7 @@ class RateLimiter:
             states.extend(await asyncio.gather(*map(self._count_window, windows)))
 
         await self._run_on_storage(count_windows)
-        # Of two limits on the same unit, the headers show the one with less left.
+        # If two limits have the same unit, the headers show the limit with less remaining.
         states.sort(key=lambda state: -state.stats.remaining)
         headers: dict[str, str] = {}
         for state in states:
@@ -137,7 +139,7 @@ class RateLimiter:
         task.add_done_callback(self._charge_tasks.discard)
 
     async def aclose(self) -> None:
-        """Finish the scheduled charges and close the storage."""
+        """Wait for the scheduled charges, and close the storage."""
         await asyncio.gather(*self._charge_tasks)
         try:
             await self._run_with_timeout(self._storage_handle.aclose())
@@ -154,7 +156,7 @@ class RateLimiter:
     async def _run_on_storage(self, operation: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run an operation on the counters, or skip it while they are unreachable.
 
-        The log gets the first failure, the error reporter all of them.
+        Only the first failure is logged. The error reporter receives all of them.
         """
         is_probe = self._is_unavailable
         if is_probe and (self._is_probing or self._clock() < self._next_probe):
@@ -175,8 +177,8 @@ class RateLimiter:
     async def _run_with_timeout(self, operation: Coroutine[Any, Any, None]) -> None:
         """Wait for an operation, and abandon it after the timeout. Raises TimeoutError.
 
-        Cancelled work is not awaited, unlike in `asyncio.timeout`: a storage client may take
-        seconds to give up its connection.
+        Unlike `asyncio.timeout`, this does not wait for the cancelled operation, because a storage
+        client may need seconds to close its connection.
         """
         task = asyncio.create_task(operation)
         try:
@@ -187,13 +189,13 @@ class RateLimiter:
                 self._abandoned_tasks.add(task)
                 task.add_done_callback(self._discard_task)
         if not task.done():
-            raise TimeoutError(f"no answer within {_STORAGE_TIMEOUT_SECONDS:g} s")
+            raise TimeoutError(f"no response within {_STORAGE_TIMEOUT_SECONDS:g} s")
         task.result()
 
     def _discard_task(self, task: asyncio.Task[None]) -> None:
         self._abandoned_tasks.discard(task)
         if not task.cancelled():
-            # asyncio logs exceptions that are not retrieved.
+            # Retrieve the exception, because asyncio would log it otherwise.
             task.exception()
 
     def _record_failure(self, error: Exception) -> None:
@@ -217,10 +219,10 @@ class TokenUsageSink:
         self._keys = keys
 
     def request_started(self, observation: Observation) -> None:
-        """Do nothing: no tokens are known yet."""
+        """Do nothing, because the tokens are not known yet."""
 
     def request_finished(self, observation: Observation) -> None:
-        """Charge the tokens, if the key has a token limit."""
+        """Charge the tokens to the key if it has a token limit."""
         keys, name = self._keys(), observation.api_key_name
         key = keys.find(name) if keys and name else None
         tokens = sum(observation.tokens.get(kind, 0) for kind in _COUNTED_TOKEN_KINDS)
@@ -237,8 +239,8 @@ def _key_windows(key: ApiKey, now: datetime) -> Iterator[_Window]:
         item = RateLimitItemPerMinute(limits.tokens_per_minute, namespace="TOKENS")
         yield _Window("tokens_per_minute", "tokens", item, (name,))
     if limits.tokens_per_month is not None:
-        # Each calendar month has its own counter. The counter lives for two months of thirty days,
-        # because a calendar month may be longer than one.
+        # Each calendar month has its own counter. It expires after two months of 30 days, because
+        # a calendar month may have more than 30 days.
         item = RateLimitItemPerMonth(limits.tokens_per_month, 2, namespace="TOKENS")
         identifiers = (name, f"{now:%Y-%m}")
         yield _Window("tokens_per_month", "tokens", item, identifiers, _start_of_next_month(now))
@@ -254,11 +256,9 @@ def _build_denial(
     window = state.window
     seconds = max(math.ceil((state.resets - now).total_seconds()), 1)
     limit = f"{window.item.amount} {window.reason.replace('_', ' ')}"
-    message = (
-        f"Your API key may use {limit}, which are used up; it may be sent again in {seconds} s"
-    )
+    message = f"Rate limit exceeded: {limit} for this API key. Retry in {seconds} s."
     headers = headers | {"retry-after": str(seconds)}
     if window.resets is not None:
-        # Clients would retry within the minute.
+        # Without this header, clients would retry within a minute.
         headers["x-should-retry"] = "false"
     return RequestDeniedError(429, message, window.reason, headers)

@@ -8,15 +8,15 @@ from collections.abc import Mapping
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
 from anthropic_proxy.wire.quoting import shorten
 
-# Characters. Texts of other servers are limited to half of it; lists of a client's names may be
-# longer.
+# Characters. Texts from other servers are limited to half of it. Errors that list names from the
+# client's request may be longer.
 _MAX_MESSAGE_LENGTH = 4000
 
-# A retry would fail again. Without this header Claude Code sends a request with an invalid key ten
-# times in three minutes before it shows the error.
+# A retry would fail again. Without this header, Claude Code sends a request with an invalid key ten
+# times within three minutes before it shows the error.
 _HEADERS_BY_STATUS: Mapping[int, Mapping[str, str]] = {401: {"x-should-retry": "false"}}
 
-# Statuses of servers that do not have the path of a request.
+# Statuses that servers return if they do not have the path of a request.
 MISSING_PATH_STATUSES = frozenset({404, 405, 501})
 
 TYPE_BY_STATUS: Mapping[int, str] = {
@@ -36,13 +36,13 @@ TYPE_BY_STATUS: Mapping[int, str] = {
 
 
 class ConfigError(Exception):
-    """The configuration is invalid. The text names the variable, its value and what is expected."""
+    """The configuration is invalid. The text contains the variable, its value and valid values."""
 
 
 class ApiError(Exception):
     """An error that is returned to the client."""
 
-    # of the upstream's response that caused the error, if any
+    # Status of the upstream response that caused the error, if there was one.
     upstream_status: int | None = None
 
     def __init__(
@@ -54,8 +54,8 @@ class ApiError(Exception):
     ) -> None:
         """Create an error with an HTTP status.
 
-        headers: of the response, such as `retry-after` (seconds). details: may hold an `error_code`
-        that clients act on.
+        headers: headers of the response, such as `retry-after` (seconds). details: may contain an
+        `error_code` on which clients act.
         """
         message = shorten(message, _MAX_MESSAGE_LENGTH)
         super().__init__(status, message)
@@ -69,13 +69,14 @@ class ApiError(Exception):
 
     @property
     def type(self) -> str:
-        """The Anthropic error type of the status."""
+        """The Anthropic error type for the status."""
         default_type = "invalid_request_error" if self.status < 500 else "api_error"
         return TYPE_BY_STATUS.get(self.status, default_type)
 
     def body(self, request_id: str) -> JsonObject:
-        """Return the body of a response, or a stream event: `{"type": "error", "error": {...},
-        "request_id": ...}`.
+        """Return the error as a response body and as a stream event.
+
+        Its form is `{"type": "error", "error": {...}, "request_id": ...}`.
         """
         error: JsonObject = {"type": self.type, "message": self.message}
         if self.details:
@@ -88,14 +89,14 @@ class ApiError(Exception):
 
 
 class TruncatedError(ApiError):
-    """An upstream ended its response before it was complete."""
+    """An upstream closed its response before it was complete."""
 
     def __init__(self, message: str) -> None:
         super().__init__(500, message)
 
 
 class PassthroughError(ApiError):
-    """An error of an upstream that speaks the Messages API, forwarded byte for byte."""
+    """An error of an upstream with the Messages API, which is forwarded byte for byte."""
 
     def __init__(
         self,
@@ -106,7 +107,7 @@ class PassthroughError(ApiError):
     ) -> None:
         """Create an error from the upstream's body.
 
-        raw: the body. envelope: the parsed body, whose `error` is an object.
+        raw: the body. envelope: the parsed body; its `error` is an object.
         """
         super().__init__(status, str(envelope["error"].get("message", "")), headers)
         self.upstream_status = status
@@ -125,16 +126,16 @@ class PassthroughError(ApiError):
 
 
 def invalid_request(message: str) -> ApiError:
-    """Return the error for a request that is invalid (400)."""
+    """Return the error for an invalid request (400)."""
     return ApiError(400, message)
 
 
 def resource_exhausted_error(resource: str, purpose: str) -> ApiError:
-    """Return the error for a request that fails because this server has run out of a resource."""
-    text = f"This server has run out of {resource}, so it can't {purpose}. Try again in 1 s."
+    """Return the error for a request that fails because the proxy has exhausted a resource."""
+    text = f"This server has run out of {resource}, so it can't {purpose}. Retry in 1 s."
     return ApiError(500, text, {"retry-after": "1"})
 
 
 def server_stopping_error() -> ApiError:
-    """Return the error for a request that this server does not finish because it stops."""
-    return ApiError(529, "This server is stopping; send the request again", {"retry-after": "1"})
+    """Return the error for a request that the proxy does not finish because it stops."""
+    return ApiError(529, "This server is stopping. Retry the request.", {"retry-after": "1"})

@@ -1,19 +1,18 @@
-"""Remove secrets from texts that leave the process: errors for clients, log lines and spans.
+"""Replace secrets in texts that leave the process: errors for clients, log lines and spans.
 
-The rule depends on the length of a secret, because short secrets are also parts of words (`k`,
-`none`, `test`):
+The rule depends on the length of a secret, because short secrets (`k`, `none`, `test`) are also
+ordinary words or parts of words:
 
-- 16 characters or more: removed everywhere, also inside a longer run of letters and digits.
-  Ordinary text does not contain such a run by chance, and an upstream that forgets a separator
+- 16 characters or more: replaced everywhere, also within a longer sequence of letters and digits.
+  Ordinary text does not contain such a sequence by chance, and an upstream that omits a separator
   (`keysk-or-...`) must not expose a real key.
-- 8 to 15 characters: removed as a whole token, that is, where no ASCII letter or digit precedes or
-  follows it. Other characters end a token: keys are ASCII, so a letter of another script is the
-  text around a key.
-- fewer: removed as a whole token after the name of a credential (`key=`, `"api_key": "`,
+- 8 to 15 characters: replaced only as a complete token: no ASCII letter or digit is before or after
+  it. A letter of another script ends a token, because keys are ASCII.
+- fewer: replaced only as a complete token after the name of a credential (`key=`, `"api_key": "`,
   `Bearer `), or after the name of the header or parameter in which the secret is sent.
 
-A secret is found in the forms in which servers repeat it: unchanged, percent-encoded (once or
-twice), escaped for JSON (up to three times) or for HTML, and mixtures of these.
+A secret is recognized in all forms in which servers repeat it: unchanged, percent-encoded (once or
+twice), escaped for JSON (up to three times) or for HTML, and in mixtures of these forms.
 """
 
 import base64
@@ -30,15 +29,14 @@ MASK = "***"
 
 _MIN_TOKEN_LENGTH = 8
 _MIN_EMBEDDED_LENGTH = 16
-# Characters of a text that are searched when only its beginning is shown.
+# Number of characters that are searched if only the beginning of a text is shown.
 MAX_SEARCHED = 16 * 1024
-# Characters of the longest form of one character: `\\\\u00e9` for each of two UTF-16 units.
+# Length of the longest form of one character: `\\\\u00e9` for each of two UTF-16 units.
 _MAX_ENCODED_CHARACTER = 18
 
-# Names, in lower case, of headers and parameters whose values are never credentials. They name the
-# version of an API and the program that sends the request, which readers of an error need.
-# Everything else counts as secret, also OpenAI-Organization and OpenAI-Project: they identify the
-# operator's account, which clients need not know.
+# Names, in lower case, of headers and parameters whose values are not secret: the version of an API
+# and the program that sends the request. Readers of an error need them. All other values are
+# secret, also OpenAI-Organization and OpenAI-Project, which identify the operator's account.
 _HARMLESS_HEADERS = frozenset(
     {
         "accept",
@@ -62,16 +60,19 @@ class Secret(NamedTuple):
     """A value that must not leave the process."""
 
     value: str
-    # of the header or parameter in which it is sent
+    # Name of the header or parameter in which the value is sent.
     name: str = ""
 
 
 class Redactor:
-    """Removes a fixed set of secrets."""
+    """Replaces a fixed set of secrets in texts."""
 
     def __init__(self, secrets: Iterable[Secret] = (), addresses: Iterable[str] = ()) -> None:
-        """Remove secrets, and addresses: hosts and URLs, as whole tokens of any length and case."""
-        # without duplicates
+        """Create a redactor.
+
+        addresses: hosts and URLs that are replaced too, as complete tokens of any length and case.
+        """
+        # A dict removes duplicates and keeps the order.
         unique_secrets: dict[Secret, None] = {}
         for secret in secrets:
             value = secret.value.strip()
@@ -79,16 +80,17 @@ class Redactor:
                 unique_secrets[Secret(value, secret.name)] = None
         self._secrets = tuple(unique_secrets)
         self._addresses = tuple(address for address in addresses if address)
-        # No encoding changes ASCII letters and digits, so a text without a secret's longest run of
-        # them cannot contain it. Nearly all texts need no regular expressions therefore.
+        # No encoding changes ASCII letters and digits. So a text that does not contain the longest
+        # run of letters and digits of a secret does not contain the secret. This check is fast, and
+        # nearly all texts need no regular expressions.
         self._runs = {_find_longest_run(secret.value) for secret in self._secrets}
         if self._addresses:
             self._runs = {""}
 
-    # Compiled when a text first needs them.
+    # Cached on first use: most redactors never need the patterns.
     @cached_property
     def _patterns(self) -> tuple[re.Pattern[str] | None, re.Pattern[str] | None]:
-        """The patterns of long secrets and addresses, and of secrets that follow a name."""
+        """The pattern of long secrets and addresses, and the pattern of short secrets."""
         long_values, short_secrets = set(), []
         for secret in self._secrets:
             if len(secret.value) >= _MIN_TOKEN_LENGTH:
@@ -118,8 +120,9 @@ class Redactor:
         return text
 
     def redact_beginning(self, text: str) -> str:
-        """Return the redacted beginning of a text of any length. It does not end within a
-        secret.
+        """Return the redacted beginning of a text of any length.
+
+        It does not contain a part of a secret at its end.
         """
         redacted = self.redact(text[:MAX_SEARCHED])
         if len(text) <= MAX_SEARCHED:
@@ -132,8 +135,9 @@ NO_SECRETS = Redactor()
 
 
 def find_header_secrets(name: str, value: str) -> Iterator[Secret]:
-    """Yield the secrets in a header that the proxy adds to requests: the value, and the credentials
-    within it.
+    """Yield the secrets in a header that the proxy adds to requests.
+
+    They are the complete value, and the credentials within it.
     """
     if name.lower() in _HARMLESS_HEADERS:
         return
@@ -150,19 +154,19 @@ def find_header_secrets(name: str, value: str) -> Iterator[Secret]:
 
 
 def find_parameter_secrets(name: str, value: str) -> Iterator[Secret]:
-    """Yield the secret in a parameter of a URL's query."""
+    """Yield the value of a query parameter if it is secret."""
     if name.lower() not in _HARMLESS_PARAMETERS:
         yield Secret(value, name)
 
 
 def find_url_secrets(url: str) -> Iterator[Secret]:
-    """Yield the secrets in a URL, which may be malformed: its login and the values of its query."""
+    """Yield the secrets in a URL, which may be malformed: its login, and values of its query."""
     # The URL of an HTTP proxy may have no scheme.
     login, _, _ = (url.partition("//")[2] or url).rpartition("@")
     user, colon, password = login.partition(":")
     if colon:
         yield from _find_login_secrets(user, password)
-        # A parser that splits a password at such a character repeats a part of it.
+        # Parsers split a password at such a character, and their errors contain a part of it.
         for part in re.split(r"[/?#@]", password):
             if len(part) >= _MIN_TOKEN_LENGTH:
                 yield Secret(part)
@@ -175,7 +179,7 @@ def find_url_secrets(url: str) -> Iterator[Secret]:
 
 
 def find_field_secrets(fields: object) -> Iterator[Secret]:
-    """Yield the texts in a JSON value whose fields have names of credentials."""
+    """Yield the strings in a JSON value that are in fields with names of credentials."""
     if isinstance(fields, list):
         for item in fields:
             yield from find_field_secrets(item)
@@ -189,22 +193,22 @@ def find_field_secrets(fields: object) -> Iterator[Secret]:
 
 
 def is_key_like(text: str) -> bool:
-    """Return whether a text looks like a key that was given by mistake."""
+    """Return whether a text looks like a key, which may be in the wrong place by mistake."""
     return bool(_KEY_LIKE.fullmatch(text))
 
 
 def quote_name(text: str) -> str:
-    """Return a name for an error message, in quotes; masked if it looks like a key."""
+    """Return a name in quotes for an error message; `***` if the name looks like a key."""
     return MASK if is_key_like(text) else repr(text)
 
 
 def quote_url(text: str) -> str:
-    """Return a URL for an error message, in quotes, with its login and its query masked."""
+    """Return a URL in quotes for an error message. Its login and its query are masked."""
     return repr(_LOGIN_OR_QUERY.sub(MASK, text))
 
 
 _LOGIN_OR_QUERY = re.compile(r"(?<=//).*(?=@)|(?<=[?#]).+", re.DOTALL)
-# The usual prefixes of keys, or a long run with letters and digits.
+# The usual prefixes of keys, or a long sequence that contains letters and digits.
 _KEY_LIKE = re.compile(
     r"(?:sk|pk|rk|gsk|xai|hf|ghp|nvapi)[-_].*|(?=.*\d)(?=.*[A-Za-z])[A-Za-z0-9_.~+=-]{20,}",
     re.DOTALL,
@@ -212,10 +216,10 @@ _KEY_LIKE = re.compile(
 
 
 def mask_api_keys(text: str, is_key: Callable[[str], bool]) -> str:
-    """Return the text with API keys of callers replaced by `***`.
+    """Return the text with the API keys of callers replaced by `***`.
 
-    The proxy has only the hashes of these keys. So it looks up every token that is long enough, for
-    several definitions of a token.
+    The proxy knows only the hashes of these keys. So it calls `is_key` for every token that is long
+    enough. It uses several definitions of a token.
     """
 
     def mask_key(token: re.Match[str]) -> str:
@@ -236,7 +240,7 @@ def _build_any_token_pattern(characters: str, suffix: str = "") -> re.Pattern[st
     )
 
 
-# `=` is a part of a key only at its end, in base64.
+# A key may contain `=` only at its end, as base64 padding.
 _TOKENS = (
     _build_any_token_pattern(r"[^\s\"'`<>]"),
     _build_any_token_pattern(r"[\w.~+/-]", "={0,2}"),
@@ -248,8 +252,8 @@ _TOKENS = (
 def mask_path(path: str, is_key: Callable[[str], bool]) -> str:
     """Return the path of a client's request in a form that may be logged.
 
-    A segment is kept when it is short, consists of letters, digits and `._~-`, and neither is nor
-    contains a key. Others are masked, and so are segments after the eighth.
+    A segment is shown if it is short, consists of letters, digits and `._~-`, and does not contain
+    a key. Other segments are masked, and so are the segments after the eighth.
     """
     first, *segments = path.split("/", _MAX_SEGMENTS + 1)
     shown_segments = []
@@ -267,7 +271,7 @@ _SEGMENT = re.compile(r"[A-Za-z0-9._~-]{0,16}")
 def _is_loggable(segment: str, is_key: Callable[[str], bool]) -> bool:
     if not _SEGMENT.fullmatch(segment) or is_key_like(segment):
         return False
-    # A key may begin or end at each separator.
+    # A key may begin and end at any separator.
     bounds = [0]
     for separator in re.finditer(r"[._~-]", segment):
         bounds += separator.span()
@@ -276,9 +280,7 @@ def _is_loggable(segment: str, is_key: Callable[[str], bool]) -> bool:
 
 
 def _find_login_secrets(user: str, password: str) -> Iterator[Secret]:
-    """Yield a password, also decoded when it is percent-encoded, and the login in HTTP's Basic
-    scheme.
-    """
+    """Yield a password and the login in HTTP's Basic scheme, both also percent-decoded."""
     for name, secret in {(user, password), (unquote(user), unquote(password))}:
         yield Secret(secret, "password")
         login = f"{name}:{secret}"
@@ -301,8 +303,8 @@ def _find_basic_secrets(encoded: str) -> Iterator[Secret]:
 _ALPHANUMERIC = "[A-Za-z0-9]"
 # Characters that no encoding changes.
 _UNCHANGED = "[A-Za-z0-9_.~-]"
-# A letter or digit before a token belongs to it, unless it ends an escape: `%22`, `%2522`, `\n`,
-# `\u0022`, `\x22`.
+# A token begins after a character that is not a letter or digit, or after an escape: `%22`,
+# `%2522`, `\n`, `\u0022`, `\x22`.
 _TOKEN_START = (
     rf"(?:(?<!{_ALPHANUMERIC})|(?<=%[0-9A-Fa-f]{{2}})|(?<=%25[0-9A-Fa-f]{{2}})|(?<=\\[bfnrt])"
     r"|(?<=\\u[0-9A-Fa-f]{4})|(?<=\\x[0-9A-Fa-f]{2}))"
@@ -328,20 +330,20 @@ _EQUALS = r"(?:[=:]>?|%3[AaDd])"
 
 
 def _build_length_pattern(secrets: set[str], addresses: Collection[str]) -> re.Pattern[str] | None:
-    """Return the pattern of long secrets and of addresses; None without any."""
+    """Return the pattern of long secrets and of addresses; None if there are none."""
     patterns_by_value = {value: _build_secret_pattern(value) for value in secrets}
     for address in addresses:
         token_pattern = _build_token_pattern(address, re.escape(address))
         patterns_by_value[address] = f"(?i:{token_pattern})"
     if not patterns_by_value:
         return None
-    # Of two values with the same beginning, the longer one comes first.
+    # Longer values are first, because a value may be the beginning of another value.
     longest_first = sorted(patterns_by_value, key=len, reverse=True)
     return re.compile("|".join(patterns_by_value[value] for value in longest_first))
 
 
 def _build_name_pattern(secrets: list[Secret]) -> re.Pattern[str] | None:
-    """Return the pattern of secrets that follow the name of a credential; None without any."""
+    """Return the pattern of secrets after the name of a credential; None if there are none."""
     if not secrets:
         return None
     secret_names = set()
@@ -369,21 +371,24 @@ def _build_secret_pattern(value: str) -> str:
 
 
 def _build_token_pattern(value: str, pattern: str) -> str:
-    """Return the pattern of a whole token."""
-    # Punctuation at an end of the value separates it from the text around it.
+    """Return the pattern of a complete token."""
+    # Punctuation at the start or end of a value already separates it from other text.
     prefix = _TOKEN_START if re.match(_ALPHANUMERIC, value[0]) else ""
     suffix = _TOKEN_END if re.match(_ALPHANUMERIC, value[-1]) else ""
     return f"{prefix}{pattern}{suffix}"
 
 
 def _build_encoded_pattern(value: str) -> str:
-    """Return the pattern of a value whose characters may have different encodings."""
+    """Return the pattern of a value. Each of its characters may have a different encoding."""
     units = re.findall(r"\\+|(?s:.)", value)
     return "".join(map(_build_character_pattern, units))
 
 
 def _build_character_pattern(run: str) -> str:
-    """Return the pattern of one character, or of a run of backslashes, which escapes multiply."""
+    """Return the pattern of one character, or of a run of backslashes.
+
+    Each escaping doubles the number of backslashes.
+    """
     if re.fullmatch(_UNCHANGED, run):
         return re.escape(run)
     if run.startswith("\\"):
@@ -406,7 +411,7 @@ def _build_character_pattern(run: str) -> str:
 
 
 def _build_utf16_escape_pattern(character: str) -> str:
-    """Return the pattern of JSON's `\\u` escapes, one for each UTF-16 unit."""
+    """Return the pattern of the Unicode escapes of JSON, one for each UTF-16 unit."""
     units = character.encode("utf-16-be", "surrogatepass").hex()
     pattern = ""
     for start in range(0, len(units), 4):
@@ -419,7 +424,7 @@ _JSON_ESCAPES = {"\b": "b", "\f": "f", "\n": "n", "\r": "r", "\t": "t"}
 
 
 def _max_length(value: str) -> int:
-    """Return the largest number of characters of a value in any form."""
+    """Return the maximum length of a value in any encoding, in characters."""
     unchanged = len(re.findall(_UNCHANGED, value))
     return unchanged + (len(value) - unchanged) * _MAX_ENCODED_CHARACTER
 

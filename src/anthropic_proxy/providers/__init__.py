@@ -1,1 +1,1 @@
-"""Differences between upstream servers: one record type, one table, base URLs."""
+"""Differences between upstream servers: a record type, the table of profiles, base URLs."""

@@ -1,8 +1,8 @@
 """The table of provider profiles: one row for each kind of upstream.
 
-A comment above each row cites the documents or recordings that prove it. `GENERIC`, the subset that
-every recorded server accepts, is for servers that no row names. A new kind of upstream is a row
-here and a case in tests/cases/requests.
+A comment above each row cites the documents or recordings that prove its values. Servers without a
+row use `GENERIC`, the subset that every recorded server accepts. To support a new kind of upstream,
+add a row here and a case to tests/cases/requests.
 """
 
 from dataclasses import replace
@@ -20,9 +20,9 @@ __all__ = [
     "to_responses_profile",
 ]
 
-# Recorded: Ollama 0.5 and transformers ignore max_completion_tokens and generate without end, while
-# every server accepts max_tokens. llama.cpp, vLLM, Ollama, LM Studio and SGLang accept top_k but no
-# `file` parts; llama.cpp and Ollama fetch no images.
+# Recorded: Ollama 0.5 and transformers ignore max_completion_tokens and generate without a limit,
+# but every server accepts max_tokens. llama.cpp, vLLM, Ollama, LM Studio and SGLang accept top_k
+# but not `file` parts. llama.cpp and Ollama do not fetch images.
 GENERIC = ProviderProfile(
     "generic",
     max_tokens_field="max_tokens",
@@ -40,8 +40,8 @@ GENERIC = ProviderProfile(
     service_tiers=False,
 )
 
-# A hosted service: it fetches images and has no endpoint that counts tokens. Other differences are
-# learned from its refusals.
+# A hosted service: it fetches images, and has no endpoint that counts tokens. The proxy learns
+# other differences from refusals.
 _SERVICE = replace(
     GENERIC,
     sampling_top_k=False,
@@ -56,8 +56,8 @@ _SERVICE = replace(
 _OPENAI = ProviderProfile("openai", hosts=("api.openai.com", ".api.openai.com"))
 
 PROFILES: tuple[ProviderProfile, ...] = (
-    # platform.openai.com/docs/api-reference/chat: max_tokens is deprecated; o-series and GPT-5
-    # refuse it.
+    # platform.openai.com/docs/api-reference/chat: max_tokens is deprecated; o-series models and
+    # GPT-5 refuse it.
     _OPENAI,
     # learn.microsoft.com/azure/ai-foundry/openai/latest (the v1 address) and .../reference
     # (deployments with api-version);
@@ -80,8 +80,8 @@ PROFILES: tuple[ProviderProfile, ...] = (
         user_field="user",
         takes_files=False,
     ),
-    # openrouter.ai/docs/api-reference/parameters: it routes to models with every kind of chat
-    # template. .../docs/guides/best-practices/prompt-caching: cache marks are forwarded to the
+    # openrouter.ai/docs/api-reference/parameters: it routes to models with all kinds of chat
+    # templates. .../docs/guides/best-practices/prompt-caching: it forwards cache marks to the
     # providers that support them.
     ProviderProfile(
         "openrouter",
@@ -101,21 +101,22 @@ PROFILES: tuple[ProviderProfile, ...] = (
         prefill="continued",
         service_tiers=False,
     ),
-    # Self-hosted servers, detected by a probe (see upstream/detection.py) or selected by name.
+    # Self-hosted servers. A probe detects them (see upstream/detection.py), or the configuration
+    # selects them by name.
     replace(GENERIC, name="ollama"),
     replace(GENERIC, name="llamacpp"),
-    # docs.vllm.ai and docs.sglang.ai, references of the chat API: they fetch images. Recorded:
-    # after a last assistant message they begin a new response, unless a field requests its
-    # continuation.
+    # docs.vllm.ai and docs.sglang.ai, references of the chat API: they fetch images. Recorded: if
+    # the last message is an assistant message, they begin a new response, unless a field requests
+    # the continuation of that message.
     replace(GENERIC, name="vllm", fetches_image_urls=True, prefill="continue_final_message"),
     replace(GENERIC, name="sglang", fetches_image_urls=True, prefill="continue_final_message"),
     # Recorded: "Invalid tool_choice type: 'object'. Supported string values: none, auto, required".
     replace(GENERIC, name="lmstudio", tool_choices="words"),
-    # docs.litellm.ai: it translates requests for the provider behind it.
+    # docs.litellm.ai: it translates requests for its own upstreams.
     replace(_SERVICE, name="litellm", takes_files=True, responses_files=True, sampling_top_k=True),
     # api-docs.deepseek.com; .../guides/thinking_mode: `thinking: {type}` and `reasoning_effort`;
-    # within a tool loop, requests must return the reasoning; prefix completion is beta.
-    # .../guides/json_mode: no schemas.
+    # within a tool loop, requests must return the reasoning; prefix completion is in beta.
+    # .../guides/json_mode: JSON without schemas.
     replace(
         _SERVICE,
         name="deepseek",
@@ -124,7 +125,7 @@ PROFILES: tuple[ProviderProfile, ...] = (
         answer_format="json_object",
         user_field="",
     ),
-    # docs.mistral.ai/api: unknown fields are refused (422), ids have 9 characters, thinking is a
+    # docs.mistral.ai/api: it refuses unknown fields (422), ids have 9 characters, and thinking is a
     # part of the content.
     replace(
         _SERVICE,
@@ -179,9 +180,9 @@ PROFILES: tuple[ProviderProfile, ...] = (
         system_anywhere=True,
         replays_reasoning=False,
     ),
-    # ai.google.dev/gemini-api/docs/openai and .../thought-signatures. Recorded: calls have a
-    # signature. In Google's examples, results have the name of the tool; some models refuse results
-    # without it.
+    # ai.google.dev/gemini-api/docs/openai and .../thought-signatures. Recorded: tool calls have a
+    # signature. In Google's examples, tool results contain the name of the tool; some models refuse
+    # results without it.
     replace(
         _SERVICE,
         name="gemini",
@@ -193,8 +194,8 @@ PROFILES: tuple[ProviderProfile, ...] = (
         fetches_image_urls=False,
     ),
     # platform.moonshot.ai/docs/api/chat: images only as data; requests must return the reasoning of
-    # a tool loop. K2 models have the switch, K3 the effort; models ignore the other field.
-    # .../docs/api/partial: prefill.
+    # a tool loop. K2 models have a switch for thinking, and K3 models have the effort; each model
+    # ignores the other field. .../docs/api/partial: prefill.
     replace(
         _SERVICE,
         name="moonshot",
@@ -205,8 +206,8 @@ PROFILES: tuple[ProviderProfile, ...] = (
         fetches_image_urls=False,
         prefill="partial",
     ),
-    # docs.z.ai/api-reference/llm/chat-completion: `auto` is the only tool choice, JSON has no
-    # schema; models before GLM-5.2 ignore the effort.
+    # docs.z.ai/api-reference/llm/chat-completion: `auto` is the only tool choice; JSON without
+    # schemas; models before GLM-5.2 ignore the effort.
     replace(
         _SERVICE,
         name="glm",
@@ -217,9 +218,9 @@ PROFILES: tuple[ProviderProfile, ...] = (
         answer_format="json_object",
         user_field="",
     ),
-    # platform.minimax.io/docs/api-reference/text-openai-api: the text holds the reasoning unless
-    # the request splits it off. M3 has a switch for thinking, which M2 ignores.
-    # .../text-chat-openai: no response formats, no forced calls.
+    # platform.minimax.io/docs/api-reference/text-openai-api: the text contains the reasoning,
+    # unless the request separates it. M3 has a switch for thinking, which M2 ignores.
+    # .../text-chat-openai: no response formats, no forced tool calls.
     replace(
         _SERVICE,
         name="minimax",
@@ -247,8 +248,8 @@ PROFILES: tuple[ProviderProfile, ...] = (
         user_field="",
         prefill="partial",
     ),
-    # docs.api.nvidia.com/nim/reference: vLLM and other servers. Recorded: the tool choice "auto"
-    # depends on a switch of the server.
+    # docs.api.nvidia.com/nim/reference: vLLM and other servers. Recorded: servers accept the tool
+    # choice "auto" only if an option of the server enables it.
     replace(
         _SERVICE,
         name="nvidia",
@@ -281,7 +282,7 @@ PROFILE_NAMES: tuple[str, ...] = tuple(sorted(each.name for each in (*PROFILES, 
 
 
 def find_profile_by_host(host: str) -> ProviderProfile:
-    """Return the row that lists `host`, else `GENERIC`."""
+    """Return the profile whose hosts include `host`, otherwise `GENERIC`."""
     for profile in PROFILES:
         for pattern in profile.hosts:
             if host == pattern or (pattern.startswith(".") and host.endswith(pattern)):
@@ -290,7 +291,7 @@ def find_profile_by_host(host: str) -> ProviderProfile:
 
 
 def find_profile_by_name(name: str) -> ProviderProfile:
-    """Return the row of that name. Raises ValueError that lists all names."""
+    """Return the profile of that name. Raises ValueError, whose text contains all valid names."""
     for profile in (*PROFILES, GENERIC):
         if profile.name == name.lower():
             return profile
@@ -298,11 +299,11 @@ def find_profile_by_name(name: str) -> ProviderProfile:
 
 
 def to_responses_profile(profile: ProviderProfile) -> ProviderProfile:
-    """Return the profile of the same upstream in OpenAI's Responses API.
+    """Return the profile of the same upstream for OpenAI's Responses API.
 
-    Reasoning has its own form there, and requests can return it. The API has no prefill, no `top_k`
-    and no cache marks. Where files are accepted, tool results hold them too; local servers accept
-    tool results as text only.
+    This API has its own form of reasoning, and requests can return the reasoning. It has no
+    prefill, no `top_k` and no cache marks. If an upstream accepts files, its tool results may
+    contain files too. Local servers accept only text in tool results.
     """
     return replace(
         profile,

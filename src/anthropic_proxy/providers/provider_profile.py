@@ -1,4 +1,4 @@
-"""The record type for one kind of upstream server: its differences from OpenAI's own API."""
+"""The record type of provider profiles: how a kind of upstream differs from OpenAI's own API."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -26,7 +26,7 @@ PrefillMode = Literal["continued", "refused", "continue_final_message", "prefix"
 class ProviderProfile:
     """The properties of one kind of upstream. The defaults describe OpenAI's own API.
 
-    docs/upstreams.md is generated from the description of each field.
+    The description of each field is published in docs/upstreams.md.
     """
 
     name: str
@@ -150,13 +150,14 @@ class ProviderProfile:
     service_tiers: Annotated[bool, "whether the request may hold `service_tier`."] = True
 
 
-# Fields that select a profile and do not describe the server: no configuration overrides them.
+# Fields that select a profile and do not describe the server. The configuration cannot override
+# them.
 _IDENTITY_FIELDS = ("name", "hosts")
 _FIELD_TYPES = get_type_hints(ProviderProfile)
 
 
 def _read_descriptions() -> dict[str, str]:
-    """Return the description of each field that the configuration may override, in their order."""
+    """Return the description of each field that the configuration may override."""
     descriptions = {}
     for name, hint in get_type_hints(ProviderProfile, include_extras=True).items():
         if name not in _IDENTITY_FIELDS:
@@ -169,10 +170,10 @@ OVERRIDABLE_FIELDS: tuple[str, ...] = tuple(FIELD_DESCRIPTIONS)
 
 
 def override_profile(profile: ProviderProfile, overrides: Mapping[str, Any]) -> ProviderProfile:
-    """Return the profile with other values for some of its fields.
+    """Return a copy of the profile with other values for some of its fields.
 
-    Values may be texts, as environment variables are. Raises ValueError with the name of the field
-    and the values that it accepts.
+    Values may be strings, because environment variables are strings. Raises ValueError with the
+    name of the field and the values that it accepts.
     """
     values = {name: _parse_override(name, value) for name, value in overrides.items()}
     return replace(profile, **values)
@@ -181,7 +182,7 @@ def override_profile(profile: ProviderProfile, overrides: Mapping[str, Any]) -> 
 def _parse_override(name: str, value: Any) -> Any:
     if name not in OVERRIDABLE_FIELDS:
         known = ", ".join(OVERRIDABLE_FIELDS)
-        raise ValueError(f"{name!r} is not a fact of a provider profile (known: {known})")
+        raise ValueError(f"{name!r} is not a field of a provider profile (known: {known})")
     try:
         return TypeAdapter(_FIELD_TYPES[name]).validate_python(value)
     except ValidationError as error:

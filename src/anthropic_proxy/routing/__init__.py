@@ -1,1 +1,1 @@
-"""Which upstream and model serve a request."""
+"""Select the upstream and the model that serve a request."""

@@ -1,4 +1,4 @@
-"""The order in which the targets of a request are tried: a share of the requests for each."""
+"""Order the targets of a request, so that each target gets its share of the requests."""
 
 from collections.abc import Callable
 from math import log
@@ -7,10 +7,11 @@ from anthropic_proxy.routing.router import Target, TargetGroups
 
 
 def shuffle_by_weight(groups: TargetGroups, random: Callable[[], float]) -> list[Target]:
-    """Return all targets: group by group, and drawn by weight without replacement within a group.
+    """Return all targets, group by group. Within a group, the order is random by weight.
 
-    Each target draws a waiting time whose rate is its weight; the shortest comes first (Efraimidis
-    and Spirakis, "Weighted random sampling with a reservoir", 2006).
+    Algorithm: weighted sampling without replacement. Each target draws an exponentially distributed
+    time with its weight as the rate, and the shortest time is first (Efraimidis and Spirakis,
+    "Weighted random sampling with a reservoir", 2006).
 
     random: returns a number from 0 up to 1.
     """

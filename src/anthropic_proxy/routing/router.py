@@ -1,8 +1,7 @@
-"""Select the upstreams and models that serve a request, and their order: a pure look-up in the
-configuration.
+"""Select the upstreams and models that may serve a request, and their order.
 
-The first rule that matches a request decides. A rule has groups of targets: the groups are tried in
-their order, and within a group the targets share the requests by weight.
+The first rule that matches a request is used. A rule has groups of targets. The groups are tried in
+their order, and the targets of a group share the requests by weight.
 """
 
 import fnmatch
@@ -16,10 +15,10 @@ from anthropic_proxy.providers.provider_profile import ProviderProfile
 from anthropic_proxy.routing.upstream import Upstream
 from anthropic_proxy.wire.json_codec import JsonObject
 
-# The types that turn thinking on; "disabled" and "between_tools" (progress notes only) do not.
+# The types that enable thinking. "disabled" and "between_tools" (only progress notes) do not.
 _THINKING_TYPES = frozenset({"enabled", "adaptive"})
 
-# Claude Code's classes of models; the models' names contain them.
+# Claude Code's classes of models. The name of a model contains the name of its class.
 TIERS = ("haiku", "sonnet", "opus", "fable")
 
 _TIER_PATTERN = re.compile(rf"(?<![a-z])(?:{'|'.join(TIERS)})(?![a-z])", re.IGNORECASE)
@@ -27,14 +26,14 @@ _TIER_PATTERN = re.compile(rf"(?<![a-z])(?:{'|'.join(TIERS)})(?![a-z])", re.IGNO
 
 @dataclass(frozen=True)
 class Route:
-    """The upstream that a request goes to, and the upstream's name for the model."""
+    """The upstream to which a request is sent, and the upstream's name of the model."""
 
     upstream: Upstream
     model: str
 
     @property
     def profile(self) -> ProviderProfile:
-        """Profile of the upstream."""
+        """The profile of the upstream."""
         return self.upstream.profile
 
 
@@ -43,9 +42,9 @@ class Target:
     """An upstream and model that may serve a request."""
 
     upstream: Upstream
-    # None: the model that the caller names
+    # The upstream's name of the model; None: the model in the request.
     model: str | None = None
-    # share of the group's requests, above 0
+    # The share of the group's requests, relative to the other targets; above 0.
     weight: float = 1
 
 
@@ -56,24 +55,25 @@ TargetGroups = tuple[tuple[Target, ...], ...]
 class RoutingRule:
     """Conditions on a request, and the target groups for requests that meet all of them.
 
-    A condition that is None or empty always holds.
+    A condition that is None or empty is always met.
     """
 
     groups: TargetGroups
-    # exact names or globs; the model's name must match one of them
+    # Exact names or globs. The name of the model must match at least one of them.
     models: tuple[str, ...] = ()
-    # the model's name must contain one of these words
+    # The name of the model must contain one of these words.
     tiers: frozenset[str] = frozenset()
-    # whether the caller requests thinking
+    # Whether the request must, or must not, enable thinking.
     thinking: bool | None = None
-    # whether the conversation holds images
+    # Whether the conversation must, or must not, contain images.
     images: bool | None = None
-    # least estimated size of the request
+    # Minimum of the estimated input tokens.
     min_input_tokens: int | None = None
 
     def matches(self, request: JsonObject, input_tokens: Callable[[], int]) -> bool:
-        """Return whether a validated request meets all conditions. `input_tokens` is only called
-        when the size matters.
+        """Return whether a validated request meets all conditions.
+
+        input_tokens: estimates the input tokens. It is called only if a condition needs it.
         """
         model = request["model"]
         if self.models and not any(_matches_pattern(model, pattern) for pattern in self.models):
@@ -91,10 +91,10 @@ class RoutingRule:
 class Routing:
     """The configured upstreams, rules and aliases."""
 
-    # in their order; they serve the requests that no rule matches
+    # In the configured order. A request that no rule matches is sent to them in this order.
     upstreams: tuple[Upstream, ...]
     rules: tuple[RoutingRule, ...] = ()
-    # model names and their targets; they precede all rules
+    # Names of models, and their targets. They have priority over the rules.
     aliases: Mapping[str, TargetGroups] = field(default_factory=dict)
 
     @property
@@ -114,8 +114,10 @@ class Routing:
         return tuple((Target(upstream),) for upstream in self.upstreams)
 
     def list_models(self, upstream: Upstream) -> list[str]:
-        """Return the configured models of an upstream: those for the most requests first, aliases
-        last.
+        """Return the configured models of an upstream.
+
+        The models of the last rule, which is usually the most general one, are first. The models of
+        aliases are last.
         """
         rule_groups = [rule.groups for rule in reversed(self.rules)]
         models = []
@@ -132,18 +134,18 @@ def build_routes(targets: Sequence[Target], model: str) -> list[Route]:
 
 
 def parse_tier(model: str) -> str | None:
-    """Return the tier whose word the model's name contains, or None."""
+    """Return the tier whose name the model's name contains, or None."""
     match = _TIER_PATTERN.search(model)
     return match[0].lower() if match else None
 
 
 def requests_thinking(request: JsonObject) -> bool:
-    """Return whether the request turns thinking on."""
+    """Return whether the request enables thinking."""
     return (request.get("thinking") or {}).get("type") in _THINKING_TYPES
 
 
 def has_images(request: JsonObject) -> bool:
-    """Return whether the messages hold an image, tool results included."""
+    """Return whether the messages, tool results included, contain an image."""
     return any(_contains_image(message.get("content")) for message in request["messages"])
 
 
@@ -162,8 +164,9 @@ def _contains_image(content: object) -> bool:
 
 
 def find_named_targets(upstreams: tuple[Upstream, ...], model: str) -> TargetGroups:
-    """Return the target that `upstream/model` names, the form in which the models of several
-    upstreams are listed.
+    """Return the target for a model name of the form `upstream/model`; empty for other names.
+
+    If there are several upstreams, the list of models contains names of this form.
     """
     upstream_name, _, upstream_model = model.partition("/")
     if len(upstreams) == 1 or not upstream_model:
@@ -175,8 +178,8 @@ def find_named_targets(upstreams: tuple[Upstream, ...], model: str) -> TargetGro
 
 
 def _matches_pattern(model: str, pattern: str) -> bool:
-    """Return whether a model's name equals a pattern or matches it as a glob.
+    """Return whether a model's name equals a pattern, or matches it as a glob.
 
-    Exact equality comes first because a name may contain glob characters: `claude-opus-4-6[1m]`.
+    Equality is checked too, because a name may contain glob characters: `claude-opus-4-6[1m]`.
     """
     return model == pattern or fnmatch.fnmatchcase(model, pattern)

@@ -1,7 +1,7 @@
 """Records of the configured upstreams: address, profile, credentials, timeouts and limits.
 
-State that is learned at run time, such as whether an upstream is up, belongs to the packages
-upstream and gateway.
+The packages `upstream` and `gateway` contain the state that changes at run time, such as the state
+of circuit breakers.
 """
 
 from collections.abc import Mapping
@@ -22,12 +22,12 @@ from anthropic_proxy.errors.redaction import (
 from anthropic_proxy.providers.base_url import strip_version
 from anthropic_proxy.providers.provider_profile import ProviderProfile
 
-# The API of an upstream: OpenAI's Chat Completions or Responses API, or the Messages API itself.
+# The API of an upstream: OpenAI's Chat Completions or Responses API, or the Messages API.
 UpstreamApi = Literal["chat_completions", "responses", "messages"]
 
 
 def _reject_boolean(value: Any) -> Any:
-    # pydantic takes true and false as 1 and 0.
+    # pydantic would accept true and false as 1 and 0.
     if isinstance(value, bool):
         raise ValueError("should be a number")  # noqa: TRY004 - pydantic collects ValueErrors
     return value
@@ -37,8 +37,8 @@ Integer = Annotated[int, BeforeValidator(_reject_boolean)]
 Number = Annotated[float, BeforeValidator(_reject_boolean)]
 Seconds = Annotated[Number, Field(gt=0)]
 
-# For records that are also sections of the configuration file: an unknown name is an error.
-# Validators are built when they are first needed, which is not at each start.
+# For records that are also sections of the configuration file, where unknown names are errors.
+# `defer_build` saves time: most starts of the server do not need these validators.
 RECORD_CONFIG = ConfigDict(
     frozen=True,
     extra="forbid",
@@ -49,7 +49,7 @@ RECORD_CONFIG = ConfigDict(
 
 
 class Timeouts(BaseModel):
-    """Seconds that an upstream may take. The documentation shows descriptions and defaults."""
+    """Time limits in seconds. docs/configuration.md shows the descriptions and defaults."""
 
     model_config = RECORD_CONFIG
 
@@ -60,7 +60,7 @@ class Timeouts(BaseModel):
 
 
 class ConcurrencyLimits(BaseModel):
-    """Bounds on concurrent requests to an upstream; None: unlimited."""
+    """Limits on concurrent requests to an upstream. docs/configuration.md shows them."""
 
     model_config = RECORD_CONFIG
 
@@ -79,59 +79,61 @@ class ConcurrencyLimits(BaseModel):
 class Upstream:
     """One configured upstream."""
 
-    # unique among the upstreams; shown in logs, metrics and responses
+    # Unique among the upstreams. Logs, metrics and responses contain it.
     name: str
-    # address of the API without a slash at its end; paths such as `/chat/completions` are appended
+    # URL of the API, without a slash at its end. Paths such as `/chat/completions` are appended.
     base_url: str
     profile: ProviderProfile
     api: UpstreamApi = "chat_completions"
-    # API keys, used in turn
+    # API keys, used in turn.
     keys: tuple[str, ...] = field(default=(), repr=False)
-    # whether the caller's own key is sent instead of `keys`
+    # Whether the caller's own key is sent instead of `keys`.
     key_passthrough: bool = False
-    # added to every request
+    # Headers that are added to every request.
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    # parameters of every URL
+    # Query parameters that are added to every URL.
     query: Mapping[str, str] = field(default_factory=dict)
-    # fields that override those of every request
+    # Fields that are added to every request body. They replace fields with the same names.
     extra_body: Mapping[str, Any] = field(default_factory=dict)
     timeouts: Timeouts = field(default_factory=Timeouts)
     limits: ConcurrencyLimits = field(default_factory=ConcurrencyLimits)
-    # how often a request that failed for a transient reason is sent again to this upstream
+    # Maximum number of retries of a request at this upstream, after transient failures.
     retries: int = 0
-    # whether neither the configuration, the host nor a probe selected the profile
+    # True if the profile is a default: the configuration, the host and a probe did not select it.
     is_profile_guessed: bool = False
 
     def build_url(self, path: str, query: str = "") -> str:
-        """Return the URL of a path of the API (`/chat/completions`). `query` holds more parameters,
-        encoded.
+        """Return the URL of a path of the API, such as `/chat/completions`.
+
+        query: additional parameters, already encoded.
         """
         return self._append_query(self.base_url + path, query)
 
     def build_root_url(self, path: str) -> str:
-        """Return the URL of a path of the server itself, beside its `/v1` (`/tokenize`)."""
+        """Return the URL of a path outside of the API's `/v1`, such as `/tokenize`."""
         return self._append_query(strip_version(self.base_url) + path)
 
     @property
     def host(self) -> str:
-        """Host name, without port."""
+        """The host name, without the port."""
         return urlsplit(self.base_url).hostname or ""
 
     @property
     def port(self) -> int:
-        """Port of the base URL, else the default port of its scheme."""
+        """The port in the base URL, otherwise the default port of its scheme."""
         parts = urlsplit(self.base_url)
         return parts.port or (443 if parts.scheme == "https" else 80)
 
     @property
     def address(self) -> str:
-        """Host and port."""
+        """The host and the port, as in the base URL."""
         return urlsplit(self.base_url).netloc
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
-        """Values that must not leave the process: keys, header values, query values and credentials
-        in `extra_body`.
+        """The values that must not leave the process.
+
+        Keys, values of headers and query parameters, and credentials in `extra_body`.
         """
         secrets = [Secret(key) for key in self.keys]
         for name, value in self.headers.items():
@@ -143,12 +145,12 @@ class Upstream:
 
     @property
     def has_public_address(self) -> bool:
-        """Whether callers may see the address: it is the upstream's name then."""
+        """True if callers may see the address, because it is also the name of the upstream."""
         return self.name.startswith(self.address)
 
     @cached_property
     def redactor(self) -> Redactor:
-        """Removes secrets from texts for callers, and addresses that the name hides."""
+        """Redacts the secrets, and the address if callers must not see it."""
         if self.has_public_address:
             return Redactor(self.secrets)
         addresses = [self.base_url.partition("://")[2], self.address]

@@ -97,8 +97,7 @@ def test_requests() -> None:
             "requests_per_minute",
         )
         assert error.message.startswith(
-            "Your API key may use 2 requests per minute, which are used up; "
-            "it may be sent again in "
+            "Rate limit exceeded: 2 requests per minute for this API key. Retry in "
         )
         assert 1 <= int(error.headers["retry-after"]) <= 75
         assert error.headers["anthropic-ratelimit-requests-remaining"] == "0"

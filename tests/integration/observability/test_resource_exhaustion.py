@@ -175,7 +175,7 @@ def test_the_error_says_whose_problem_it_is(raised: Exception, kind: type[Upstre
     if kind is LocalShortageError:
         assert (
             error.message == f"This server has run out of {reported[0]}, "
-            "so it can't connect to the upstream up:1. Try again in 1 s."
+            "so it can't connect to the upstream up:1. Retry in 1 s."
         )
         assert (error.status, error.headers) == (500, {"retry-after": "1"})
 
@@ -211,7 +211,7 @@ def test_a_download_that_no_file_descriptor_is_left_for() -> None:
     assert (
         error.message
         == "This server has run out of file descriptors, so it can't download a file. "
-        "Try again in 1 s."
+        "Retry in 1 s."
     )
 
 

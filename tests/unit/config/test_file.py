@@ -256,8 +256,8 @@ PROBLEMS: dict[str, tuple[str, str]] = {
     "url with a password": (
         "upstreams: {a: {url: 'http://u:p@a'}}",
         (
-            "x.yaml:1:17: upstreams.a.url: 'http://***@a' must not hold a user or password: put "
-            "the key into `key`"
+            "x.yaml:1:17: upstreams.a.url: 'http://***@a' must not contain a user or password: "
+            "set the key in `key`"
         ),
     ),
     "a key for a url": (

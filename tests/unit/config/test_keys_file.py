@@ -87,7 +87,7 @@ def test_what_is_written_is_read() -> None:
                 f'{{"name": "b", "sha256": "{_HASH}"}}]}}'
             ),
             "keys.json",
-            "'b' has the same key as 'a'",
+            "'b' and 'a' have the same key",
         ),
     ],
 )
