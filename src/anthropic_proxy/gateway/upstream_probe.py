@@ -68,7 +68,7 @@ _KEY_TEXTS: Mapping[KeyState, str] = {
 _BAD_KEY_STATES = ("rejected", "missing")
 _KEY_REFUSED_STATUSES = (401, 403)
 _WANTS_TLS = "its port requires TLS: the URL must begin with https://"
-_NO_API = "this is not an OpenAI-compatible API"
+_NO_API = "it is not an OpenAI-compatible API"
 
 
 @dataclass(frozen=True)

@@ -182,7 +182,7 @@ def override_profile(profile: ProviderProfile, overrides: Mapping[str, Any]) -> 
 def _parse_override(name: str, value: Any) -> Any:
     if name not in OVERRIDABLE_FIELDS:
         known = ", ".join(OVERRIDABLE_FIELDS)
-        raise ValueError(f"{name!r} is not a field of a provider profile (known: {known})")
+        raise ValueError(f"{name!r} is not a setting of a provider (known: {known})")
     try:
         return TypeAdapter(_FIELD_TYPES[name]).validate_python(value)
     except ValidationError as error:

@@ -265,7 +265,7 @@ OVERFLOW = (
 @pytest.mark.parametrize(
     ("status", "body", "told", "text"),
     [
-        (502, b"<html>Bad gateway</html>", 500, "returned status 502 without an error message"),
+        (502, b"<html>Bad gateway</html>", 500, "answered 502 without a reason"),
         (
             400,
             b'{"error":{"code":400,"message":"bad tool","type":"invalid_request_error"}}',
@@ -316,7 +316,7 @@ def test_other_errors_are_translated(
     ("kind", "text"),
     [
         ("text/html", "returned an HTML page: it is not an OpenAI-compatible API"),
-        ("application/json; charset=utf-8", "instead of a stream of events"),
+        ("application/json; charset=utf-8", "no stream of events"),
     ],
 )
 def test_a_stream_that_is_none(

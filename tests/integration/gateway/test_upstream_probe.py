@@ -35,7 +35,7 @@ from tests.support.scripted_upstream import (
 
 _MODELS = {"object": "list", "data": [{"id": "a"}, {"id": "b"}]}
 _KEY: dict[str, Any] = {"UPSTREAM_API_KEY": "canary-key"}
-_WEB_PAGE = "reachable, key not checked, returned a web page: this is not an OpenAI-compatible API"
+_WEB_PAGE = "reachable, key not checked, returned a web page: it is not an OpenAI-compatible API"
 _HTML = {"content-type": "text/html"}
 
 
@@ -92,7 +92,7 @@ def _probe(url: str, **variables: Any) -> ProbeResult:
             _KEY,
             (
                 "reachable, key not checked, returned status 404 with a web page: "
-                "this is not an OpenAI-compatible API"
+                "it is not an OpenAI-compatible API"
             ),
             False,
         ),
@@ -101,7 +101,7 @@ def _probe(url: str, **variables: Any) -> ProbeResult:
             {},
             (
                 "reachable, key not checked, returned status 405 with a web page: "
-                "this is not an OpenAI-compatible API"
+                "it is not an OpenAI-compatible API"
             ),
             False,
         ),

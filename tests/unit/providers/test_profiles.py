@@ -141,9 +141,9 @@ def test_facts(facts: dict[str, Any], changed: dict[str, Any]) -> None:
     [
         (
             {"max_tokens": "x"},
-            r"'max_tokens' is not a field of a provider profile \(known: api_path, auth, .*\)",
+            r"'max_tokens' is not a setting of a provider \(known: api_path, auth, .*\)",
         ),
-        ({"name": "x"}, r"'name' is not a field"),
+        ({"name": "x"}, r"'name' is not a setting"),
         (
             {"prefill": "x"},
             r"prefill: Input should be 'continued', 'refused', .* or 'partial'",

@@ -117,7 +117,7 @@ class PassthroughStream(EventStream[bytes]):
         media_type = content_type.partition(";")[0].strip().lower()
         if media_type in _NON_STREAM_TYPES:
             raise self._create_error(
-                f"returned status 200 with {media_type} instead of a stream of events"
+                f"returned status 200 with {media_type} and no stream of events"
             )
 
     def _opening_error(self, opening: bytes) -> ApiError:
