@@ -512,7 +512,7 @@ def _hint(upstream: Upstream, result: ProbeResult, *, is_from_file: bool) -> str
         key = f"the key of {upstream.name} in CONFIG_FILE"
     if not result.is_reachable:
         advice = _find_advice(result.reason) or f"check that it is running, and check {url}"
-        return f"{advice}; the next probe is in {_RETRY_SECONDS:g} s"
+        return f"{advice}; the proxy probes it every {_RETRY_SECONDS:g} s"
     if result.key in _BAD_KEY_STATES:
         return f"set {key}"
     if not result.reason:

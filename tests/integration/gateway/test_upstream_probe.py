@@ -438,7 +438,7 @@ _UNTRUSTED = ProbeResult(
 _DEAD_PROXY = ProbeResult(
     is_reachable=False, reason="the HTTP proxy (HTTP_PROXY, ...) refuses connections"
 )
-_AGAIN = "; the next probe is in 10 s"
+_AGAIN = "; the proxy probes it every 10 s"
 
 
 @pytest.mark.parametrize(
