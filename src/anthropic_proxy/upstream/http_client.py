@@ -76,9 +76,9 @@ class ResponseObserver(Protocol):
 
 
 class UpstreamResponse:
-    """A response whose headers have been received. Its body is read with the methods.
+    """A response whose headers have been received.
 
-    Call `aclose` after use.
+    Read the body with `read` or `read_available`, and call `aclose` after use.
     """
 
     def __init__(
@@ -221,8 +221,8 @@ class UpstreamHTTPClient:
         """Create a client.
 
         transport: replaces the network in tests. max_bytes: maximum size of a response that is not
-        streamed; it prevents that an upstream exhausts the memory. on_shortage: called with the
-        name of the exhausted resource when a connection cannot be made for that reason.
+        streamed, so that an upstream cannot exhaust the memory. on_shortage: called with the name
+        of the exhausted resource when a connection cannot be made for that reason.
         """
         self.max_bytes = max_bytes
         self._on_shortage = on_shortage
