@@ -177,16 +177,16 @@ def test_an_env_file_names_the_http_proxy(command: Command, upstream: ScriptedUp
             "POST",
             "/v1/chat/completions",
             404,
-            "this server speaks the Messages API: POST /v1/messages",
+            "this server provides the Messages API: POST /v1/messages",
         ),
         (
             "POST",
             "/chat/completions",
             404,
-            "this server speaks the Messages API: POST /v1/messages",
+            "this server provides the Messages API: POST /v1/messages",
         ),
-        ("POST", "/v1/responses", 404, "this server speaks the Messages API: POST /v1/messages"),
-        ("POST", "/api/chat", 404, "this server speaks the Messages API: POST /v1/messages"),
+        ("POST", "/v1/responses", 404, "this server provides the Messages API: POST /v1/messages"),
+        ("POST", "/api/chat", 404, "this server provides the Messages API: POST /v1/messages"),
         ("POST", "/v1/messages/batches", 404, "this server has no Message Batches API"),
         ("GET", "/v1/v1/messages/batches/x/results", 404, "this server has no Message Batches API"),
         ("POST", "/v1/files", 404, "this server has no Files API"),
@@ -364,7 +364,7 @@ def test_a_port_of_another_anthropic_proxy(command: Command, upstream: ScriptedU
         pid = server.process.pid
     assert done.returncode == 1
     reason = (
-        f"PID {pid} is an anthropic-proxy: end it with `kill {pid}`, "
+        f"PID {pid} is an anthropic-proxy: stop it with `kill {pid}`, "
         "or choose another port with --port or PORT"
     )
     assert (
@@ -376,7 +376,7 @@ def test_a_port_of_another_anthropic_proxy(command: Command, upstream: ScriptedU
 def test_a_port_of_nobody_that_can_be_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(port_owner, "_PROC", tmp_path)
     assert port_owner.describe_port_conflict("127.0.0.1", 1).startswith(
-        "another program listens there: end it, or choose another port"
+        "another program listens on this port: stop it, or choose another port"
     )
 
 

@@ -1,1 +1,1 @@
-"""HTTP: routes, limits and error answers. The only Quart imports."""
+"""The HTTP API: routes, limits and error responses. The only package that imports Quart."""

@@ -1,4 +1,4 @@
-"""Create the application and its parts from settings."""
+"""Create the application and its parts from the settings."""
 
 import asyncio
 
@@ -20,16 +20,14 @@ from anthropic_proxy.observability.resource_exhaustion import ExhaustionLog, cou
 from anthropic_proxy.observability.tracing import setup
 from anthropic_proxy.routing.router import Routing
 
-# Between two reports of the concurrency and circuit breakers of the upstreams.
+# Interval at which the metrics of the upstreams (concurrency, circuit breakers) are updated.
 _STATE_INTERVAL_SECONDS = 2
 
 
 class Application:
-    """The parts of a server.
+    """All parts of a server, created from its settings.
 
-    `asgi` is the ASGI application of the API, `ops` that of probes and metrics on a port of their
-    own, `in_flight` the open requests of `asgi`. Call `start` before the first request and `aclose`
-    after the last one.
+    Call `start` before the first request and `aclose` after the last request.
     """
 
     def __init__(
@@ -40,12 +38,12 @@ class Application:
         probe_sharing: Sharing | None = None,
     ) -> None:
         self.routing = routing
-        # The keys of clients; None when they need none.
+        # API keys of clients; None if requests need no key.
         self.keys = keys
         secrets = (*routing.secrets, *settings.secrets)
         self.log = Log(verbose=settings.verbose, secrets=secrets, is_api_key=self._is_api_key)
         self.log.redact_libraries()
-        # The reason for which the last changed configuration was rejected.
+        # Reason for the rejection of the last reload; None if it succeeded.
         self.reload_error: str | None = None
         names = [*(settings.model_aliases or {}), *(settings.model_map or {})]
         self.metrics = Metrics(names, settings.metrics_max_models)
@@ -66,13 +64,17 @@ class Application:
             sinks=self._create_sinks(),
             log=self.log,
         )
-        self.asgi, self.ops = self._apps.main, self._apps.operations
+        # The API.
+        self.asgi = self._apps.main
+        # Probes and metrics for a separate port.
+        self.ops = self._apps.operations
+        # Open requests of `asgi`.
         self.in_flight = self._apps.in_flight
 
     def reload(
         self, settings: Settings, routing: Routing, keys: ApiKeyRegistry | None = None
     ) -> None:
-        """Use other settings for new requests."""
+        """Apply changed settings to new requests."""
         self.routing = routing
         self.keys = keys
         self.log.add_secrets((*routing.secrets, *settings.secrets))
@@ -94,23 +96,23 @@ class Application:
             await traces.aclose()
 
     def record_reload(self, error: str | None) -> None:
-        """Record that a changed configuration was loaded, or rejected because of `error`."""
+        """Record the result of a reload. error: reason for a rejection; None after a success."""
         self.reload_error = error
         self.metrics.count_reload(is_rejected=error is not None)
 
     async def drain(self, seconds: float) -> None:
-        """Wait for the end of open requests for at most `seconds`, then cancel them."""
+        """Wait up to `seconds` for open requests to finish, then cancel them."""
         self.metrics.set_draining()
         await self.in_flight.drain(seconds)
 
     async def watch(self) -> None:
-        """End requests whose clients read nothing. Runs until cancelled."""
+        """End requests whose clients do not read their responses. Runs until cancelled."""
         await self._apps.watch()
 
     async def watch_states(self) -> None:
         """Update the metrics of the upstreams, and warn when file descriptors run out.
 
-        Each process does so, since any of them may serve the metrics. Runs until cancelled.
+        Each worker updates its own values, which are added up for a scrape. Runs until cancelled.
         """
         while True:
             self._report_states()

@@ -1,4 +1,4 @@
-"""The types of ASGI 3, and the names of our values in the `state` of a request's scope."""
+"""Types of ASGI 3, and keys of the proxy's values in `scope["state"]`."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -9,12 +9,12 @@ Send = Callable[[Message], Awaitable[None]]
 Scope = MutableMapping[str, Any]
 AsgiApplication = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-# The request's observation.
+# Observation of the request.
 OBSERVATION = "observation"
 
-# The writer of its connection (asyncio.StreamWriter).
+# Writer of the connection (asyncio.StreamWriter).
 WRITER = "writer"
 
-# A function without arguments that cuts the response: on HTTP/1.1 the connection, on HTTP/2 the
-# stream.
+# Function without arguments that aborts the response: it closes the connection (HTTP/1.1) or resets
+# the stream (HTTP/2).
 ABORT = "abort"

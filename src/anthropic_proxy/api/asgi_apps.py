@@ -1,4 +1,4 @@
-"""Build the ASGI applications: the API, and probes and metrics on a port of their own."""
+"""Build the ASGI applications: the API, and probes and metrics for a separate port."""
 
 import asyncio
 from collections.abc import Sequence
@@ -21,10 +21,9 @@ from anthropic_proxy.observability.observation import ObservationSink
 
 
 class AsgiApps:
-    """The ASGI applications of a server: `main` is the API, `operations` has probes and metrics.
+    """The ASGI applications of a server.
 
-    `in_flight` holds the open requests of `main`. Call `start` before the first request and
-    `aclose` after the last one.
+    Call `start` before the first request and `aclose` after the last request.
     """
 
     def __init__(  # noqa: PLR0913 - the parts that the applications serve
@@ -49,12 +48,14 @@ class AsgiApps:
         self._handlers = MessagesEndpoints(gateway, access, log, settings.max_json_values).handlers
         framework = cast("AsgiApplication", self._quart)
         messages = MessagesApp(framework, self._handlers, access, log, settings.body_timeout)
+        # Open requests of `main`.
         self.in_flight = InFlightRequests(
             messages,
             max_requests=settings.max_concurrent_requests,
             write_seconds=settings.write_timeout,
             uncounted=PATHS,
         )
+        # The API.
         self.main = ObservationMiddleware(
             add_cors(self.in_flight, settings.cors_allowed_origins), sinks, log
         )
@@ -64,6 +65,7 @@ class AsgiApps:
             write_seconds=settings.write_timeout,
             uncounted=PATHS,
         )
+        # Probes and metrics.
         self.operations = ObservationMiddleware(self._operations_in_flight, [], log)
 
     async def start(self) -> None:
@@ -73,5 +75,5 @@ class AsgiApps:
         await self._quart.shutdown()
 
     async def watch(self) -> None:
-        """End the requests whose callers read nothing. Runs until it is cancelled."""
+        """End requests whose clients do not read their responses. Runs until cancelled."""
         await asyncio.gather(self.in_flight.watch(), self._operations_in_flight.watch())

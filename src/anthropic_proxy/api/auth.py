@@ -1,8 +1,8 @@
 """Authentication and rate limits: check the key of each request before its body is read.
 
-Probes and metrics need no key; every other path does, also one that does not exist. The key is not
-sent to upstreams: their headers do not contain it (upstream.headers), and
-UPSTREAM_API_KEY_PASSTHROUGH is rejected together with keys of clients (config.upstreams).
+Probes and metrics need no key. All other paths need one, including paths that do not exist. The
+proxy does not forward the key: `upstream.headers` omits it, and `config.upstreams` rejects
+UPSTREAM_API_KEY_PASSTHROUGH in combination with API keys of clients.
 """
 
 import re
@@ -16,15 +16,15 @@ from anthropic_proxy.auth.rate_limits import RateLimiter
 
 
 class AccessControl:
-    """Authenticates requests and counts them against the limits of their keys."""
+    """Authenticate requests and count them against the limits of their keys."""
 
     def __init__(self, keys: Callable[[], ApiKeyRegistry | None], limits: RateLimiter) -> None:
-        """keys: returns the current keys, or None when requests need no key."""
+        """Create the access control. keys: returns the current keys, None if requests need none."""
         self._keys = keys
         self._limits = limits
 
     def authenticate(self, request: Request) -> None:
-        """Set the key of a request. Raises RequestDeniedError (401) when it has no valid key."""
+        """Set `request.key`. Raises RequestDeniedError (401) if the request has no valid key."""
         keys = self._keys()
         if keys is None:
             return
@@ -37,21 +37,20 @@ class AccessControl:
 
     async def admit(self, request: Request) -> None:
         """Count a request against the limits of its key. Raises RequestDeniedError (429)."""
-        # These replace the upstream's limit headers, which describe the proxy's key.
+        # They replace the limit headers of the upstream, which apply to the proxy's own key.
         request.limit_headers = await self._limits.admit(request.key, datetime.now(UTC))
 
 
 _SET_KEY = "set ANTHROPIC_AUTH_TOKEN to a key of PROXY_API_KEYS or PROXY_API_KEYS_FILE"
 
-# Beginnings that all keys of a kind share: they reveal the origin of a key and nothing of its
-# secret.
+# Public prefixes of keys. A hint may show them: they identify the issuer and are not secret.
 _KEY_PREFIXES = re.compile(
     r"sk-ant-(?:api\d\d|oat\d\d|admin\d\d|proxy)-|sk-ant-|sk-proj-|sk-or-(?:v1-)?|sk-"
 )
 
 
 def _hint(caller: Caller) -> str:
-    """Return a hint for the operator about a client without a configured key."""
+    """Return the hint for the operator about a request without a valid key."""
     if not caller.api_key:
         return f"the client sent no key: {_SET_KEY}"
     header = "x-api-key" if caller.headers.get("x-api-key") else "authorization"

@@ -1,4 +1,4 @@
-"""Convert every failure to an error response in Anthropic's format, with a request id."""
+"""Convert exceptions to error responses in the format of the Anthropic API."""
 
 import re
 
@@ -13,20 +13,20 @@ from anthropic_proxy.wire.anthropic.request import InvalidRequestError
 
 _NOT_FOUND = "Not found: this server has no such path"
 
-# Replacements for the framework's texts.
+# Error messages that replace those of Quart.
 STATUS_TEXTS = {
     404: _NOT_FOUND,
     405: "Method not allowed on this path",
     413: TOO_LARGE,
 }
 
-# Paths of APIs that this server does not have, and their replacements. The first match counts.
+# Paths of APIs that the proxy does not have, with advice for the client. The first match counts.
 _OTHER_APIS = (
     (
         re.compile(
             r"/(?:chat/completions|completions|responses|embeddings)/?|/api/(?:chat|generate|embed)"
         ),
-        "this server speaks the Messages API: POST /v1/messages",
+        "this server provides the Messages API: POST /v1/messages",
     ),
     (
         re.compile(r"/messages/batches(?:/.*)?"),
@@ -42,7 +42,7 @@ _VERSION = re.compile(r"(?:/v1){0,2}(?=/)")
 
 
 def not_found_text(path: str) -> str:
-    """Return the text for a path that this server does not have."""
+    """Return the error message for a path that does not exist."""
     unversioned_path = _VERSION.sub("", path, count=1)
     for pattern, text in _OTHER_APIS:
         if pattern.fullmatch(unversioned_path):
@@ -51,7 +51,7 @@ def not_found_text(path: str) -> str:
 
 
 def to_error_response(error: Exception, request: Request, log: Log) -> Response:
-    """Return the response for an error, and record the error in the request's observation."""
+    """Return the error response, and record the error in the observation of the request."""
     api_error = _to_api_error(error, request, log)
     request.observation.record_failure(api_error.type, api_error.message, _to_outcome(api_error))
     if isinstance(api_error, RequestDeniedError):

@@ -1,4 +1,4 @@
-"""Routes for operators and probes. They need no key and send no request to an upstream."""
+"""Routes for operators and health probes, without API key or upstream requests."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,23 +19,23 @@ PATHS = frozenset(
 
 @dataclass(frozen=True)
 class HealthChecks:
-    """The sources of what health probes report."""
+    """Data sources of the health probes."""
 
     # Whether the server is stopping.
     is_draining: Callable[[], bool]
     # Whether each upstream is available, by name.
     upstream_availability: Callable[[], dict[str, bool]]
-    # The last probe result of each upstream, by name.
+    # Last probe result of each upstream, by name.
     probe_results: Callable[[], Mapping[str, ProbeResult]]
-    # The reason for which a changed configuration was rejected; None when it was not.
+    # Reason for the rejection of the last reload; None if it succeeded.
     reload_error: Callable[[], str | None]
-    # Further checks that decide whether the server is ready.
+    # Checks that are required for readiness, in addition to draining.
     required: frozenset[ReadinessRequirement]
 
     def check_readiness(self) -> tuple[bool, str]:
-        """Return whether the server is ready for requests, and a report in Kubernetes' format.
+        """Return whether the server is ready, and a report in the format of Kubernetes.
 
-        The report has a line for each check and upstream.
+        The report has one line for each check and each upstream.
         """
         probe_results = self.probe_results()
         upstream_lines = []
@@ -44,7 +44,7 @@ class HealthChecks:
             result = probe_results.get(name)
             upstream_lines.append(_upstream_line(name, result, is_available=is_available))
             total += 1
-            # An upstream that rejects the key, or has no list of models, is reachable.
+            # An upstream that rejects the key or has no model list counts as reachable.
             if is_available and (result is None or result.is_reachable):
                 reachable += 1
 
@@ -57,14 +57,14 @@ class HealthChecks:
             draining.line,
             config.line,
             *upstream_lines,
-            # The line of an upstream that rejects the key is a failure, but this line is not.
+            # A rejected key fails the line of the upstream, but not this line.
             (
-                f"{upstreams.line}: {reachable} of {total} can be reached, 1 is enough; "
-                "a refused key does not count here"
+                f"{upstreams.line}: {reachable} of {total} reachable, at least 1 needed; "
+                "an upstream that rejects the key is reachable"
             ),
             (
                 f"readyz check {'passed' if is_ready else 'failed'}; "
-                f"checks that decide: {', '.join(check.name for check in required)}"
+                f"required checks: {', '.join(check.name for check in required)}"
             ),
         ]
         return is_ready, "\n".join(report)
@@ -73,7 +73,7 @@ class HealthChecks:
 class _Check(NamedTuple):
     name: str
     is_healthy: bool
-    # Whether its failure makes the server not ready.
+    # Whether the server is not ready if this check fails.
     is_required: bool
 
     @property
@@ -86,7 +86,7 @@ def _check_line(name: str, *, is_healthy: bool) -> str:
 
 
 def _upstream_line(name: str, probe_result: ProbeResult | None, *, is_available: bool) -> str:
-    """Return the line of an upstream. Failed requests outweigh an earlier probe."""
+    """Return the report line of an upstream. Failed requests override an earlier probe."""
     if not is_available or probe_result is None:
         return _check_line(f"upstream {name}", is_healthy=is_available)
     line = _check_line(f"upstream {name}", is_healthy=probe_result.is_healthy)
@@ -94,9 +94,9 @@ def _upstream_line(name: str, probe_result: ProbeResult | None, *, is_available:
 
 
 def create_health_routes(health: HealthChecks, metrics: Exposition | None) -> Blueprint:
-    """Return the routes `/`, `/health`, Kubernetes' three probes, and `/metrics` if there are any.
+    """Return the routes of PATHS except `/openapi.json`.
 
-    Claude Code opens its connection with `HEAD /`.
+    `/metrics` is included if `metrics` is not None. Claude Code opens its connection with `HEAD /`.
     """
     blueprint = Blueprint("ops", __name__)
 
@@ -107,14 +107,14 @@ def create_health_routes(health: HealthChecks, metrics: Exposition | None) -> Bl
             content_type="application/json",
         )
 
-    # A process that responds is alive: a restart would not repair an upstream, and it cuts streams.
-    # The server listens only after its start.
+    # A process that responds is alive: a restart would not repair an upstream, and would truncate
+    # streams. It has also started: the server listens only after startup.
     for path in ("/health", "/livez", "/startupz"):
         blueprint.add_url_rule(path, path.strip("/"), _respond_ok)
 
     @blueprint.get("/api/hello")
     async def hello() -> Response:
-        """Respond to Claude Code's check of its connection, as Anthropic's server does."""
+        """Return the same response as the Anthropic API to the connection check of Claude Code."""
         return Response(dumps({"message": "hello"}), content_type="application/json")
 
     @blueprint.get("/readyz")

@@ -1,4 +1,4 @@
-"""`POST /v1/messages` and `/v1/messages/count_tokens`."""
+"""Handlers of `POST /v1/messages` and `POST /v1/messages/count_tokens`."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -24,18 +24,18 @@ from anthropic_proxy.wire.sse import encode_batch
 _STREAM_HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
     "cache-control": "no-cache",
-    # Without it nginx buffers the events.
+    # Otherwise nginx buffers the events.
     "x-accel-buffering": "no",
 }
 
 
 class MessagesEndpoints:
-    """The two endpoints, with the current configuration."""
+    """Handlers of both endpoints, which use the current configuration."""
 
     def __init__(
         self, gateway: ReloadableGateway, access: AccessControl, log: Log, max_values: int
     ) -> None:
-        """max_values: JSON values that a request body may have."""
+        """Create the handlers. max_values: maximum number of JSON values in a request body."""
         self._gateway = gateway
         self._access = access
         self._log = log
@@ -43,7 +43,7 @@ class MessagesEndpoints:
 
     @property
     def handlers(self) -> Mapping[str, Handler]:
-        """The handlers by path. They ignore the query (`?beta=true`)."""
+        """Handlers by path. They ignore the query (`?beta=true`)."""
         handlers: dict[str, Handler] = {}
         for prefix in PREFIXES:
             handlers[f"{prefix}/messages"] = self.create_message
@@ -51,7 +51,7 @@ class MessagesEndpoints:
         return handlers
 
     async def create_message(self, request: Request) -> Response:
-        """Respond to a conversation. Raises ApiError and InvalidRequestError."""
+        """Return a Message or a stream of events. Raises ApiError and InvalidRequestError."""
         body = self._parse_request("chat", parse_messages_body, request)
         await self._access.admit(request)
         gateway = self._gateway.current
@@ -66,7 +66,7 @@ class MessagesEndpoints:
         return Response(stream.status, headers, stream.content, encode)
 
     async def count_tokens(self, request: Request) -> Response:
-        """Count a conversation's tokens. Raises ApiError and InvalidRequestError."""
+        """Return the number of input tokens. Raises ApiError and InvalidRequestError."""
         body = self._parse_request("count_tokens", parse_count_tokens_body, request)
         response = await self._gateway.current.count_tokens(
             body, request.caller, request.observation
@@ -76,7 +76,7 @@ class MessagesEndpoints:
     def _parse_request(
         self, operation: str, parse: Callable[[bytes, str], RequestBody], request: Request
     ) -> RequestBody:
-        """Return the checked body. Raises ApiError and InvalidRequestError."""
+        """Return the validated body. Raises ApiError and InvalidRequestError."""
         request.observation.operation = operation
         raw_body = request.take_body()
         self._log.log_body("request received", request.id, raw_body)
@@ -86,15 +86,15 @@ class MessagesEndpoints:
         return body
 
     def _check_value_count(self, raw_body: bytes) -> None:
-        """Raise ApiError (400) for a body that would take far more memory when parsed."""
+        """Raise ApiError (400) for a body whose parsed form would use too much memory."""
         if has_more_values(raw_body, self._max_values):
             raise invalid_request(
-                f"The request body holds more than {self._max_values} JSON values, "
-                "the limit of this server (MAX_JSON_VALUES). Send fewer or larger parts"
+                f"The request body contains more than {self._max_values} JSON values, "
+                "the limit of this server (MAX_JSON_VALUES). Send a request with fewer values"
             )
 
     def _encode_events(self, request_id: str, batch: EventBatch) -> bytes:
-        """Encode events, and log them with --verbose."""
+        """Encode events and log them (only with --verbose)."""
         data = encode_batch(batch)
         self._log.log_body("events sent", request_id, data)
         return data

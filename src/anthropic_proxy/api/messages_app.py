@@ -1,8 +1,8 @@
-"""Serve the Messages API's paths without the web framework: an ASGI application in front of it.
+"""ASGI application that serves the Messages API without Quart.
 
-Nearly all requests are for these paths. For each, Quart would create a request object, two
-contexts, their proxies, a response object and two tasks: a fifth of the cost of a request. Here one
-task waits for the caller to disconnect.
+Nearly all requests are for these paths. For each request, Quart would create a request object, two
+contexts, their proxies, a response object and two tasks, which is a fifth of the CPU time of a
+request. This application creates one task, which waits for the client to disconnect.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -16,14 +16,14 @@ from anthropic_proxy.errors import ApiError
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.upstream.loop_detection import refuse_loop
 
-# Returns the response for a request whose body was read. Its exceptions become error responses.
+# Returns the response to a request whose body has been read. Exceptions become error responses.
 Handler = Callable[[Request], Awaitable[Response]]
 
 
 class MessagesApp:
-    """Serves `POST` for some paths, with the keys, limits and errors of all others.
+    """Serve `POST` requests for some paths, and pass all other requests to `app`.
 
-    `app` serves all other requests.
+    Authentication, limits and error responses are the same for both.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class MessagesApp:
         log: Log,
         body_seconds: float,
     ) -> None:
-        """handlers: by path. body_seconds: time limit for receiving a body."""
+        """Wrap `app`. handlers: by path. body_seconds: time limit to receive a body."""
         self._app = app
         self._handlers = handlers
         self._access = access
@@ -62,14 +62,14 @@ class MessagesApp:
             await response.send(send)
 
     def _find_handler(self, path: str) -> Handler | None:
-        """Return the handler of a path, which may end in a slash."""
+        """Return the handler of a path, with or without a trailing slash."""
         return self._handlers.get(path) or self._handlers.get(path.removesuffix("/"))
 
     async def _read_request(self, request: Request, receive: Receive) -> None:
-        """Check the key and read the body. Raises ApiError and CallerDisconnectedError."""
+        """Authenticate and read the body. Raises ApiError and CallerDisconnectedError."""
         request.check_framing()
         self._access.authenticate(request)
-        # After the key, so that only known callers can find out the id of this server.
+        # After authentication: only authenticated clients may learn the id of this server.
         refuse_loop(request.caller.headers)
         if request.method != "POST":
             raise ApiError(405, errors.STATUS_TEXTS[405], {"allow": "POST"})

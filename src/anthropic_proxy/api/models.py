@@ -1,4 +1,4 @@
-"""`GET /v1/models` and `/v1/models/{id}`: the upstream's models in the format of the API."""
+"""`GET /v1/models` and `GET /v1/models/{id}`: the models of the upstreams."""
 
 from quart import Blueprint, Response, g, request
 from quart.blueprints import BlueprintSetupState
@@ -14,7 +14,7 @@ from anthropic_proxy.wire.quoting import shorten
 
 
 class ModelIdConverter(BaseConverter):
-    """A model's id in a path. Some servers use file paths, which may also start with a slash."""
+    """Match a model id in a URL path. Some servers use file paths as ids (`/models/a.gguf`)."""
 
     regex = ".+?"
     part_isolating = False
@@ -25,7 +25,7 @@ def _register_converter(state: BlueprintSetupState) -> None:
 
 
 def create_model_routes(gateway: ReloadableGateway) -> Blueprint:
-    """Return the routes. Ids may hold slashes, encoded or not."""
+    """Return the routes. Model ids may contain slashes, percent-encoded or not."""
     blueprint = Blueprint("models", __name__)
     blueprint.record_once(_register_converter)
 
@@ -70,14 +70,14 @@ def create_model_routes(gateway: ReloadableGateway) -> Blueprint:
 
 
 def _current_request() -> Request:
-    """Return the request of the current context."""
+    """Return the request of the current context, and set its operation."""
     current: Request = g.received
     current.observation.operation = "models"
     return current
 
 
 def _wants_debug_info() -> bool:
-    """Return whether the request asks for what the server has learned of the models."""
+    """Return whether the request selects debug information on the models (`?debug=1`)."""
     return request.args.get("debug", "").lower() in ("1", "true")
 
 

@@ -1,4 +1,4 @@
-"""`GET /openapi.json`: the description of the HTTP API (openapi.yaml), with request schemas."""
+"""`GET /openapi.json`: openapi.yaml combined with the schemas of request bodies."""
 
 import functools
 from pathlib import Path
@@ -17,7 +17,7 @@ _FILE = Path(__file__).with_name("openapi.yaml")
 
 
 def create_openapi_routes(*, has_metrics: bool) -> Blueprint:
-    """Return the route. `has_metrics` states whether `/metrics` is served on the same port."""
+    """Return the route. has_metrics: whether `/metrics` is served on the same port."""
     blueprint = Blueprint("openapi", __name__)
 
     @blueprint.get(PATH)
@@ -28,12 +28,12 @@ def create_openapi_routes(*, has_metrics: bool) -> Blueprint:
 
 
 @functools.cache
-def _encode_document(has_metrics: bool) -> bytes:  # noqa: FBT001 - a key of the cache
+def _encode_document(has_metrics: bool) -> bytes:  # noqa: FBT001 - the cache key
     return dumps(build_document(has_metrics=has_metrics))
 
 
 def build_document(*, has_metrics: bool) -> JsonObject:
-    """Return the OpenAPI document. `has_metrics` states whether it describes `/metrics`."""
+    """Return the OpenAPI document. has_metrics: whether it includes `/metrics`."""
     document: JsonObject = yaml.safe_load(_FILE.read_bytes())
     document["info"]["version"] = __version__
     if not has_metrics:
@@ -44,10 +44,9 @@ def build_document(*, has_metrics: bool) -> JsonObject:
 
 
 def _replace_one_of(schema: Any) -> Any:
-    """Return a schema with `anyOf` for `oneOf`.
+    """Return a schema with `anyOf` in place of `oneOf`.
 
-    The model for blocks of unknown types also accepts the blocks that a model of their own
-    describes.
+    `oneOf` would be wrong: the model of unknown block types also accepts all known block types.
     """
     if isinstance(schema, dict):
         replaced = {name: _replace_one_of(value) for name, value in schema.items()}

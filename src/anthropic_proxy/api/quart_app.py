@@ -1,4 +1,4 @@
-"""The Quart application: everything except the Messages API's own paths."""
+"""The Quart application, which serves all paths except those of `messages_app`."""
 
 from collections.abc import Collection
 from typing import cast
@@ -17,10 +17,10 @@ from anthropic_proxy.upstream.loop_detection import refuse_loop
 
 
 def create_quart_app(log: Log, *routes: Blueprint) -> Quart:
-    """Create an application with these routes, whose errors have the API's form."""
+    """Create an application with these routes and error responses in the format of the API."""
     app = Quart(__name__, static_folder=None)
-    # Quart would respond to two slashes with a redirect, which is an HTML page, and to OPTIONS with
-    # a page without content. middleware.in_flight ends the requests of slow readers.
+    # By default Quart redirects paths with double slashes (with an HTML page), responds to OPTIONS
+    # with an empty page, and limits the duration of responses (here: middleware.in_flight).
     app.url_map.merge_slashes = False
     app.config.update(PROVIDE_AUTOMATIC_OPTIONS=False, RESPONSE_TIMEOUT=None)
     for blueprint in routes:
@@ -31,11 +31,11 @@ def create_quart_app(log: Log, *routes: Blueprint) -> Quart:
 
 
 def require_keys(app: Quart, access: AccessControl, public_rules: Collection[str]) -> None:
-    """Reject requests without a valid key. public_rules: URL rules that need no key."""
+    """Reject requests without a valid key. public_rules: URL rules without authentication."""
 
     @app.before_request
     async def check() -> None:
-        # The rule decides, not the path: several paths may match one rule.
+        # Compare the rule, not the path: several paths may match one rule.
         is_public = request.url_rule is not None and request.url_rule.rule in public_rules
         if not is_public:
             access.authenticate(g.received)

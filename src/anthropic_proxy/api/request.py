@@ -1,4 +1,4 @@
-"""Read a request from ASGI (caller, key, body), and cancel its work when the client disconnects."""
+"""Read a request from ASGI, and cancel its handler when the client disconnects."""
 
 import asyncio
 from collections.abc import Iterable
@@ -13,17 +13,17 @@ from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.upstream.interruption import Interruption
 from anthropic_proxy.wire.quoting import shorten
 
-# The Messages API's own limit.
+# The limit of the Messages API.
 MAX_BODY_BYTES = 32 * 1024 * 1024
 TOO_LARGE = "Request exceeds the maximum size of 32 MB"
 
 
 class CallerDisconnectedError(Exception):
-    """The client has closed its connection or stream, so no response can reach it."""
+    """The client has closed its connection or stream, so it cannot receive a response."""
 
 
 class Request:
-    """One request of a client."""
+    """One request from a client."""
 
     def __init__(self, scope: Scope) -> None:
         self.observation: Observation = scope["state"][OBSERVATION]
@@ -31,9 +31,9 @@ class Request:
         self.caller = Caller(
             _join_headers(scope["headers"]), scope["query_string"].decode("ascii", "replace")
         )
-        # The client's key, once it is checked.
+        # Key of the client; set by `AccessControl.authenticate`.
         self.key = UNRESTRICTED_KEY
-        # Response headers with the limits of the key.
+        # Response headers with the rate limits of the key.
         self.limit_headers: dict[str, str] = {}
         self._body = b""
 
@@ -42,13 +42,13 @@ class Request:
         return self.observation.request_id
 
     def check_framing(self) -> None:
-        """Raise ApiError (400) for a body whose length is ambiguous.
+        """Raise ApiError (400) if the length of the body is ambiguous.
 
-        A server in front of this one may have seen another end of the body (RFC 9112, 6.3).
+        A reverse proxy may have found a different end of the body (RFC 9112, 6.3).
         """
         headers = self.caller.headers
         if "transfer-encoding" in headers and "content-length" in headers:
-            text = "A request has either content-length or transfer-encoding"
+            text = "A request must not have both content-length and transfer-encoding"
             raise ApiError(400, text, {"connection": "close"})
 
     async def read(self, receive: Receive, seconds: float) -> None:
@@ -59,24 +59,25 @@ class Request:
         encoding = self.caller.headers.get("content-encoding", "").strip().lower()
         if encoding not in ("", "identity"):
             raise invalid_request(
-                f"content-encoding {shorten(encoding)!r} is not supported: send the body as it is"
+                f"content-encoding {shorten(encoding)!r} is not supported: "
+                "send the body without an encoding"
             )
-        # Hypercorn rejects invalid numbers of HTTP/1.1. For any other, `_read_body` counts.
+        # Hypercorn rejects an invalid length on HTTP/1.1. In other cases `_read_body` counts bytes.
         length = self.caller.headers.get("content-length", "")
         if length.isdecimal() and int(length) > MAX_BODY_BYTES:
             raise ApiError(413, TOO_LARGE)
         try:
             # `asyncio.wait_for` (Quart's BODY_TIMEOUT) of Python 3.11 loses a cancellation that
-            # arrives with the last byte: the work for a disconnected client would continue.
+            # arrives with the last byte: the request of a disconnected client would continue.
             async with asyncio.timeout(seconds):
                 self._body = await _read_body(receive)
         except TimeoutError:
-            raise ApiError(408, f"The request body did not come within {seconds:g} s") from None
+            raise ApiError(408, f"The request body did not arrive within {seconds:g} s") from None
 
     def take_body(self) -> bytes:
-        """Return the body, and drop it.
+        """Return the body and release it.
 
-        It may have megabytes, and the request exists until the end of its response.
+        It may have megabytes, and this object exists until the end of the response.
         """
         body, self._body = self._body, b""
         return body
@@ -87,7 +88,7 @@ def _join_headers(lines: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     for line in lines:
         name, value = line[0].decode("latin-1").lower(), line[1].decode("latin-1")
         if name in headers:
-            # RFC 9110, 5.3: several lines are one list.
+            # RFC 9110, 5.3: repeated headers form one list.
             value = f"{headers[name]}, {value}"
         headers[name] = value
     return headers
@@ -110,9 +111,9 @@ async def _read_body(receive: Receive) -> bytes:
 
 
 class CancelOnDisconnect:
-    """An async context manager that cancels its block when the client disconnects.
+    """Async context manager that cancels its block when the client disconnects.
 
-    It suppresses that cancellation, and drops the messages that the client sends in the meantime.
+    It suppresses that cancellation, and discards other messages of the client.
     """
 
     def __init__(self, receive: Receive) -> None:

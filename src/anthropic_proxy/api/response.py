@@ -1,4 +1,4 @@
-"""Send a response through ASGI: whole, or the events of a stream as they arrive."""
+"""Send a response through ASGI: in one write, or as a stream."""
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from anthropic_proxy.api.asgi import Send
 
 
 class ResponseStream(Protocol):
-    """The batches of a stream. The response always closes it."""
+    """Async iterator over the batches of a stream. `Response.send` closes it."""
 
     def __aiter__(self) -> AsyncIterator[Any]: ...
 
@@ -20,14 +20,14 @@ class Response:
     """An HTTP response."""
 
     status: int
-    # By lower-case names.
+    # With lower-case names.
     headers: dict[str, str]
     content: bytes | ResponseStream
-    # Converts one batch of a stream to bytes.
+    # Encodes one batch of a stream.
     encode: Callable[[Any], bytes] = bytes
 
     async def send(self, send: Send) -> None:
-        """Send the response, and close its stream."""
+        """Send the response and close its stream."""
         content = self.content
         if isinstance(content, bytes):
             await self._start(send, {**self.headers, "content-length": str(len(content))})

@@ -1,1 +1,1 @@
-"""Commands of `anthropic-proxy`."""
+"""The command line of `anthropic-proxy`."""

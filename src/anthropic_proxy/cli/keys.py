@@ -1,8 +1,7 @@
-"""The commands `anthropic-proxy keys create|list|revoke`, which manage the file with API keys of
-clients.
+"""The commands `anthropic-proxy keys create|list|revoke`, which edit the file of API keys.
 
-A key is shown only when it is created, because the file stores its hash. A running server reloads
-the file.
+A key is printed only when it is created, because the file stores its hash. A running server reloads
+the file after a change.
 """
 
 import secrets
@@ -28,7 +27,7 @@ _LIMIT = click.IntRange(min=1)
 
 
 class _TimeParameter(click.DateTime):
-    """A date or a time. Its error message shows the formats by examples."""
+    """A date or time. The error message shows examples instead of format strings."""
 
     name = "time"
 
@@ -37,7 +36,7 @@ class _TimeParameter(click.DateTime):
             return super().convert(value, param, ctx)
         except click.BadParameter:
             self.fail(
-                f"{value!r} is not a day as 2026-12-31, or a time as 2026-12-31T18:00:00",
+                f"got {value!r}, expected a date (2026-12-31) or a time (2026-12-31T18:00:00)",
                 param,
                 ctx,
             )
@@ -47,14 +46,13 @@ _FILE = click.option(
     "--file",
     "path",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="The file with the keys.  [default: PROXY_API_KEYS_FILE, of the environment or the .env "
-    "file]",
+    help="File of API keys.  [default: PROXY_API_KEYS_FILE from the environment or the .env file]",
 )
 
 
 @click.group()
 def keys() -> None:
-    """Make, list and revoke the keys of clients."""
+    """Create, list and revoke API keys of clients."""
 
 
 @keys.command()
@@ -64,29 +62,28 @@ def keys() -> None:
     "models",
     multiple=True,
     metavar="GLOB",
-    help="A model that it may ask for.  [default: all]",
+    help="Model that the key may use; may be repeated.  [default: all models]",
 )
 @click.option(
     "--expires",
     type=_TimeParameter(),
     metavar="TIME",
-    help="When it expires, in UTC: a day as 2026-12-31, or a time as 2026-12-31T18:00:00.  "
-    "[default: never]",
+    help="Expiry in UTC: a date (2026-12-31) or a time (2026-12-31T18:00:00).  [default: never]",
 )
 @click.option(
     "--requests-per-minute",
     type=_LIMIT,
-    help="How many requests it may send in a minute.  [default: any]",
+    help="Maximum number of requests per minute.  [default: unlimited]",
 )
 @click.option(
     "--tokens-per-minute",
     type=_LIMIT,
-    help="How many tokens it may use in a minute.  [default: any]",
+    help="Maximum number of tokens per minute.  [default: unlimited]",
 )
 @click.option(
     "--tokens-per-month",
     type=_LIMIT,
-    help="How many tokens it may use in a calendar month.  [default: any]",
+    help="Maximum number of tokens per calendar month.  [default: unlimited]",
 )
 @_FILE
 def create(
@@ -96,7 +93,7 @@ def create(
     path: Path | None,
     **limits: int | None,
 ) -> None:
-    """Make a key called NAME, and print it. It is not shown again."""
+    """Create a key called NAME and print it. It cannot be printed again."""
     secret = _PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
     expiry = expires.replace(tzinfo=UTC) if expires else None
     new_key = ApiKey(name, hash_key(secret), models, expiry, KeyLimits(**limits))
@@ -112,7 +109,7 @@ def create(
 @keys.command("list")
 @_FILE
 def list_keys(path: Path | None) -> None:
-    """List the keys: their names, models, ends and limits."""
+    """List the keys with their models, expiry and limits."""
     path = _choose_path(path)
     try:
         existing_keys = keys_file.parse_keys_file(read_text(path), str(path))
@@ -128,12 +125,12 @@ def list_keys(path: Path | None) -> None:
 @click.argument("name")
 @_FILE
 def revoke(name: str, path: Path | None) -> None:
-    """Take the key called NAME away."""
+    """Revoke the key called NAME."""
 
     def remove_key(existing_keys: tuple[ApiKey, ...]) -> tuple[ApiKey, ...]:
         remaining_keys = tuple(key for key in existing_keys if key.name != name)
         if len(remaining_keys) == len(existing_keys):
-            raise ValueError(f"there is no key called {name!r}")
+            raise ValueError(f"no key is called {name!r}")
         return remaining_keys
 
     _change_keys_file(path, remove_key)
@@ -144,7 +141,7 @@ def _change_keys_file(
     path: Path | None, change: Callable[[tuple[ApiKey, ...]], tuple[ApiKey, ...]]
 ) -> None:
     if sys.platform == "win32":
-        _fail("Keys can be changed on Unix systems only")
+        _fail("keys can only be changed on Unix systems")
     try:
         keys_file.change_keys_file(_choose_path(path), change)
     except (ConfigError, OSError, ValueError) as error:
@@ -152,11 +149,11 @@ def _change_keys_file(
 
 
 def _choose_path(path: Path | None) -> Path:
-    # Other settings may be invalid, so only these are loaded.
+    # Load only these settings: others may be invalid.
     settings: Any = {"_env_file": find_env_file(None), "PROXY_API_KEYS": None}
     path = path or KeySettings(**settings).proxy_api_keys_file
     if path is None:
-        _fail("Which file? Set PROXY_API_KEYS_FILE, or give --file")
+        _fail("no keys file: set PROXY_API_KEYS_FILE or use --file")
     return path.expanduser()
 
 

@@ -1,6 +1,6 @@
 """The command line: `anthropic-proxy [OPTIONS] [status|stop|demo|keys]`.
 
-Exit codes: 0: success; 1: failure, with the reason on standard error; 2: invalid command line.
+Exit codes: 0 success, 1 failure (with the reason on standard error), 2 invalid command line.
 """
 
 import os
@@ -26,11 +26,11 @@ from anthropic_proxy.server import daemon, early_signals
 from anthropic_proxy.server.sockets import ListenError
 from anthropic_proxy.server.supervisor import WorkerError
 
-# Longer than the default drain of open streams.
+# Longer than the default DRAIN_TIMEOUT.
 _STOP_TIMEOUT_SECONDS = 330
 
-# Files and sockets of a server without workers: those that the process itself opens, and those of
-# about twenty requests, each with a connection to the client and to the upstream.
+# File descriptors of a server without workers: those of the process itself, and two connections
+# (client and upstream) for each of about twenty requests.
 _MIN_OPEN_FILES = 64
 
 _PID_FILE = click.option(
@@ -48,30 +48,35 @@ _PID_FILE = click.option(
     type=click.Path(path_type=Path, exists=True, dir_okay=False, readable=True),
     metavar="FILE",
     help="Read this .env file instead of ./.env, ~/.anthropic-proxy.env or "
-    "/etc/anthropic-proxy/.env. A .yaml, .yml or .toml file is taken as CONFIG_FILE.",
+    "/etc/anthropic-proxy/.env. A .yaml, .yml or .toml file is used as CONFIG_FILE.",
 )
 @click.option(
     "-d",
     "--debug",
     is_flag=True,
     default=None,
-    help="Log when each request begins as well, and all details of its line: ids, upstream, "
+    help="Also log the start of each request, and all fields of finished requests: ids, upstream, "
     "outcome.",
 )
 @click.option(
-    "-v", "--verbose", is_flag=True, default=None, help="Log all bodies too, keys and images cut."
+    "-v",
+    "--verbose",
+    is_flag=True,
+    default=None,
+    help="Also log all bodies, with keys redacted and images truncated.",
 )
 @click.option(
     "-p",
     "--port",
     type=click.IntRange(0, 65535),
     metavar="N",
-    help="Port to listen on (0: any free one).  [default: PORT, else 3000]",
+    help="Port to listen on (0: any free port).  [default: PORT, else 3000]",
 )
 @click.option(
     "--host",
     metavar="H",
-    help="Address to listen on.  [default: HOST, else 127.0.0.1, or with client keys 0.0.0.0]",
+    help="Address to listen on.  [default: HOST, else 0.0.0.0 with client keys and 127.0.0.1 "
+    "without]",
 )
 @click.option("--daemon", "background", is_flag=True, help="Run in the background (Unix).")
 @_PID_FILE
@@ -91,9 +96,9 @@ def cli(  # noqa: PLR0913, PLR0917 - one parameter for each option
 ) -> None:
     """Proxy Anthropic API requests to OpenAI-compatible endpoints.
 
-    Anthropic clients (Claude Code, the SDKs) talk to it as to the real API; it forwards to any
-    server that speaks OpenAI Chat Completions. Set UPSTREAM_BASE_URL, in the environment or in a
-    .env file.
+    Anthropic clients (Claude Code, the SDKs) use it like the Anthropic API. It forwards their
+    requests to any server with the OpenAI Chat Completions API. Set UPSTREAM_BASE_URL in the
+    environment or in a .env file.
     """
     if context.invoked_subcommand is not None:
         early_signals.restore_handlers()
@@ -103,7 +108,7 @@ def cli(  # noqa: PLR0913, PLR0917 - one parameter for each option
     if config is not None and config.suffix.lower() in CONFIG_ENDINGS:
         flags["CONFIG_FILE"], config = config, None
     env_file = find_env_file(config)
-    # A command that ends at once writes for a person, a server for the program that reads its log.
+    # `--daemon` exits at once and writes for people. A server writes to its log, perhaps in JSON.
     messages = StartMessages(read_log_format(env_file), is_server=not background)
     settings = _load_settings(env_file, flags, messages)
 
@@ -121,9 +126,7 @@ def cli(  # noqa: PLR0913, PLR0917 - one parameter for each option
 @_PID_FILE
 @click.pass_context
 def status(context: click.Context, pid_file: Path | None) -> None:
-    """Show whether the background server runs, where it listens, its upstreams, uptime and log
-    file.
-    """
+    """Show the background server: address, upstreams, uptime, log file."""
     _require_unix("status")
     pid_file = _choose_pid_file(context, pid_file)
     daemon_status = _read_status(pid_file)
@@ -143,7 +146,7 @@ def status(context: click.Context, pid_file: Path | None) -> None:
 @_PID_FILE
 @click.pass_context
 def stop(context: click.Context, pid_file: Path | None) -> None:
-    """Stop the background server, once its open requests are done."""
+    """Stop the background server after its open requests have finished."""
     _require_unix("stop")
     pid_file = _choose_pid_file(context, pid_file)
     daemon_status = _read_status(pid_file)
@@ -160,15 +163,16 @@ def stop(context: click.Context, pid_file: Path | None) -> None:
 
 def _report_waiting() -> None:
     click.echo(
-        "… Waiting for open requests to finish; `anthropic-proxy stop` again ends them", err=True
+        "… Waiting for open requests to finish; run `anthropic-proxy stop` again to cancel them",
+        err=True,
     )
 
 
 @cli.command()
 @click.option("--serve", is_flag=True, help="Keep the model and the proxy running until Ctrl-C.")
 def demo(serve: bool) -> None:
-    """Show it at work with a small real model on this machine's CPU."""
-    from anthropic_proxy.demo.run import run_demo  # the other commands need none of it
+    """Run a demo with a small real model on the CPU of this machine."""
+    from anthropic_proxy.demo.run import run_demo  # only this command needs it
 
     sys.exit(run_demo(serve=serve))
 
@@ -177,7 +181,7 @@ cli.add_command(keys.keys)
 
 
 def _reject_server_options(context: click.Context) -> None:
-    """Raise UsageError when options of the server precede another command."""
+    """Raise UsageError if options of the server precede another command."""
     options = []
     for option in context.command.params:
         has_value = option.name is not None and context.params.get(option.name)
@@ -185,19 +189,19 @@ def _reject_server_options(context: click.Context) -> None:
             options.append(option.opts[-1])
     if options:
         raise click.UsageError(
-            f"{', '.join(options)}: for the server, not for the command "
+            f"{', '.join(options)}: option of the server, not of the command "
             f"{context.invoked_subcommand!r}"
         )
 
 
 def _choose_pid_file(context: click.Context, pid_file: Path | None) -> Path:
-    """Return the PID file, which is given before or after the command, or the default one."""
+    """Return the PID file from the option (before or after the command), else the default file."""
     group_value: Path | None = context.parent.params["pid_file"] if context.parent else None
     return pid_file or group_value or daemon.find_pid_file(os.environ)
 
 
 def _format_duration(seconds: float) -> str:
-    """Return a time span in its two largest units."""
+    """Return a duration in its two largest units, such as `1 d 2 h`."""
     remaining = max(int(seconds), 0)
     parts = []
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
@@ -210,10 +214,10 @@ def _format_duration(seconds: float) -> str:
 def _load_settings(
     env_file: Path | None, flags: dict[str, object], messages: StartMessages
 ) -> Settings:
-    """Load the settings and validate all that they name; report problems, and exit on errors."""
+    """Load the settings and the files that they name; report problems, and exit on errors."""
     messages.report_env_file(env_file)
     try:
-        # Before files are read, and again when the number of workers is known.
+        # Check before reading files, and again when the number of workers is known.
         _reject_low_file_limit(workers=1)
         settings = load_settings(env_file, flags)
         _reject_low_file_limit(settings.workers)
@@ -230,16 +234,16 @@ def _load_settings(
 
 
 def _reject_low_file_limit(workers: int) -> None:
-    """Raise ConfigError when the process may open too few files and sockets to serve."""
+    """Raise ConfigError if the limit of open files (RLIMIT_NOFILE) is too low for a server."""
     if sys.platform == "win32":
         return
-    import resource  # Windows has none
+    import resource  # not available on Windows
 
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     needed = _MIN_OPEN_FILES + workers
     if limit != resource.RLIM_INFINITY and limit < needed:
         raise ConfigError(
-            f"the process may open {limit} files and sockets, and needs at least {needed}: "
+            f"the limit of open files and sockets is {limit}, but at least {needed} are needed: "
             f"raise the limit (`ulimit -n {needed}`, LimitNOFILE of systemd)"
         )
 
@@ -259,8 +263,8 @@ def _serve(
     reload_settings: Callable[[], Settings],
     reporter: daemon.Reporter | None = None,
 ) -> None:
-    """Listen and serve; see `run_server` for the arguments and the exceptions."""
-    # The import takes most of a second, for which no other command should wait.
+    """Listen and serve. For arguments and exceptions see `run_server`."""
+    # Imported here because it takes most of a second, which other commands do not need.
     from anthropic_proxy.server.main import run_server
 
     if reporter is None:
@@ -291,23 +295,21 @@ def _start_daemon(
     click.echo(f"✓ Daemon started, listening on {started.address}")
     click.echo(f"  PID file: {pid_path}\n  Log file: {log_file}")
     if started.probes is None:
-        click.echo("  Upstream: not probed yet; `anthropic-proxy status` shows the outcome")
+        click.echo("  Upstream: not probed yet; `anthropic-proxy status` shows the result")
     else:
         _show_upstreams(started.probes)
 
 
 def _show_upstreams(lines: Sequence[str]) -> None:
-    """Show a line for each upstream."""
+    """Print a line for each upstream."""
     for line in lines:
-        # Upstreams choose parts of the lines, so control characters are escaped.
+        # Parts of the lines come from upstreams, so escape control characters.
         shown_line = line if line.isprintable() else repr(line)
         click.echo(f"  Upstream: {shown_line}")
 
 
 def _choose_free_pid_file() -> Path:
-    """Return the default PID file to write. Exit when a server runs with one of the default
-    files.
-    """
+    """Return the default PID file to write; exit if a server runs with a default PID file."""
     pid_path = daemon.find_pid_file(os.environ)
     pid = _read_status(pid_path).running
     if pid is not None:
@@ -336,7 +338,7 @@ def _require_unix(feature: str) -> None:
 
 
 def _fail(reason: str, detail: str = "") -> NoReturn:
-    """Write why a command failed, and exit."""
+    """Print the reason for a failure, and exit with code 1."""
     click.echo(f"✗ {reason}", err=True)
     if detail:
         click.echo(f"  {detail}", err=True)

@@ -1,23 +1,23 @@
-"""The descriptors 0 to 2, which the parent process may have closed."""
+"""Handle standard streams (descriptors 0 to 2) that the parent process has closed."""
 
 import os
 import sys
 
 
 def open_closed() -> None:
-    """Open the null device for each closed descriptor, before another file or socket gets its
-    number.
+    """Open the null device for each closed standard stream.
 
-    Libraries and child processes would write their output into that file or socket.
+    Otherwise the next file or socket would get its number, and libraries and child processes would
+    write their output to it.
     """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            # The system assigns the lowest free number, which is this one.
+            # The system assigns the lowest free number, which is `descriptor`.
             opened = os.open(os.devnull, os.O_RDWR)
-            os.set_inheritable(opened, True)  # noqa: FBT003 - the standard library's own form
-    # Python sets a stream to None when its descriptor was closed at the start.
+            os.set_inheritable(opened, True)  # noqa: FBT003 - positional in the standard library
+    # Python sets a stream to None if its descriptor was closed at startup.
     if sys.stdin is None:
         sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
     if sys.stdout is None:

@@ -1,4 +1,4 @@
-"""Messages before the server has a log: texts for people, or lines of the JSON log."""
+"""Startup messages, before the log is configured: text for people, or JSON log lines."""
 
 import contextlib
 import os
@@ -17,8 +17,9 @@ _LOG_FORMATS: tuple[LogFormat, ...] = ("auto", "console", "json")
 
 
 def read_log_format(env_file: Path | None) -> LogFormat:
-    """Return LOG_FORMAT before the settings are validated; `auto` when it is invalid, which
-    validation reports.
+    """Return LOG_FORMAT before the settings are validated.
+
+    An invalid value returns `auto`; validation reports it later.
     """
     value = env_notices.variable(_read_text(env_file), "LOG_FORMAT", os.environ)
     for log_format in _LOG_FORMATS:
@@ -28,20 +29,18 @@ def read_log_format(env_file: Path | None) -> LogFormat:
 
 
 class StartMessages:
-    """Writes the messages of the start to standard error."""
+    """Write startup messages to standard error."""
 
     def __init__(self, log_format: LogFormat, *, is_server: bool) -> None:
-        """Write lines of JSON if `log_format` requests them and this process serves, so that
-        programs read the messages.
-        """
+        """Select the format: JSON if `log_format` selects it and this process is the server."""
         self._is_json = is_server and is_json(log_format)
 
     def info(self, event: str, text: str, **values: object) -> None:
-        """Report an event: `text` for people, or `event` and `values` for programs."""
+        """Write `text`, or in JSON `event` and `values`."""
         self._write("info", event, text, values)
 
     def report_env_file(self, path: Path | None) -> None:
-        """Report which `.env` file is read."""
+        """Report the `.env` file that is read."""
         if path is None:
             self.info(
                 ".env file not found",
@@ -51,7 +50,7 @@ class StartMessages:
             self.info(".env file read", f"📄 Loaded config from: {path}", file=str(path))
 
     def report_ignored_settings(self, env_file: Path | None, config_file: Path | None) -> None:
-        """Report lines of the `.env` file and names of variables that have no effect."""
+        """Report variables and lines of the `.env` file that have no effect."""
         texts = (_read_text(env_file), _read_text(config_file))
         for problem in env_notices.environment_notices(os.environ, *texts):
             fields: dict[str, object] = {"file": "environment", "reason": problem}
@@ -63,8 +62,9 @@ class StartMessages:
             self._write("warning", "setting ignored", f"! {notice}", values)
 
     def report_suspicious_keys(self, upstreams: Iterable[Upstream], *, is_file: bool) -> None:
-        """Report keys of upstreams that are probably wrong. is_file: whether CONFIG_FILE has
-        them.
+        """Report keys of upstreams that are probably wrong.
+
+        is_file: whether the keys are from CONFIG_FILE.
         """
         reasons = set()
         for upstream in upstreams:
@@ -77,27 +77,28 @@ class StartMessages:
             self._write("warning", "key looks wrong", f"! {reason}", {"reason": reason})
 
     def report_deprecation(self, deprecation: Deprecation) -> None:
-        """Report a former name of a setting that is used."""
+        """Report a setting that is used by its former name."""
         self._write("warning", "deprecated setting used", f"! {deprecation}", deprecation._asdict())
 
     def report_failure(self, reason: str) -> None:
-        """Report why the server cannot start."""
+        """Report the reason for which the server cannot start."""
         self._write("error", "start failed", f"✗ {reason}", {"reason": reason})
 
     def _write(self, level: str, event: str, text: str, values: dict[str, object]) -> None:
         if sys.stderr is None:
             return
         line = format_json_line(level, event, **values) if self._is_json else text
-        # The reader may have exited (`2>&1 | head`). A server must not fail for that.
+        # The reader may have exited (`2>&1 | head`), which must not end the server.
         with contextlib.suppress(OSError):
             sys.stderr.write(f"{line}\n")
             sys.stderr.flush()
 
 
 def _read_text(path: Path | None) -> str:
-    """Return the text of a regular file of a usual size, else an empty text.
+    """Return the text of a regular file of a plausible size, else an empty string.
 
-    The code that needs the file reports errors. It also reads pipes, which can be read only once.
+    Errors are reported later, when the settings are loaded. Pipes are not read here, because they
+    can be read only once.
     """
     if path is None:
         return ""

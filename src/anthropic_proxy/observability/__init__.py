@@ -1,1 +1,1 @@
-"""What operators see: logs."""
+"""Observations of requests, and their sinks: logs, metrics and traces."""

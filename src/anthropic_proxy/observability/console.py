@@ -1,7 +1,7 @@
-"""Log lines for people: one short line for each event, in colour on a terminal.
+"""Console log format: one short line for each event, with colors on a terminal.
 
-The line of a finished request has the fields that operators need first: model, status, seconds,
-tokens and outcome. `--debug` adds all others. Clients choose some of the values, so unprintable
+The line of a finished request begins with the most important fields: model, status, seconds, tokens
+and outcome. `--debug` adds all other fields. Some values come from clients, so unprintable
 characters are escaped.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 
 REQUEST_FINISHED = "request finished"
 UPSTREAM_PROBED = "upstream probed"
-# An event whose `text` is written unchanged.
+# Event whose `text` is written unchanged.
 BANNER = "banner shown"
 
 _COLORS = {"error": "\033[31m", "critical": "\033[31m", "warning": "\033[33m", "debug": "\033[2m"}
@@ -23,10 +23,10 @@ _MAX_MODEL_LENGTH = 60
 _MAX_MESSAGE_LENGTH = 500
 _SHORT_ID_LENGTH = 8
 
-# Fields of every event, which are not among its values.
+# Fields that every event has.
 _COMMON_FIELDS = frozenset({"event", "level", "timestamp"})
-# Fields that the short line of a request shows in its own format. The id is not among them, since
-# the short line cuts it.
+# Fields in the short line of a request. The request id is not included, because the short line
+# truncates it.
 _COMPACT_FIELDS = _COMMON_FIELDS | {
     "model",
     "method",
@@ -46,20 +46,20 @@ _COMPACT_FIELDS = _COMMON_FIELDS | {
     "upstream_url",
     "hint",
 }
-_OUTCOME_WORDS = {"client_closed": "client left", "truncated": "truncated"}
+_OUTCOME_WORDS = {"client_closed": "client disconnected", "truncated": "truncated"}
 
 
 class ConsoleRenderer:
-    """Renders an event as a line: the last processor of structlog."""
+    """Render an event as a line. This is the last processor of structlog."""
 
     def __init__(self, *, is_terminal: bool, details: bool) -> None:
-        """is_terminal: show local times and colours. details: show all fields of requests."""
+        """Create a renderer. is_terminal: local times and colors. details: all request fields."""
         self._is_terminal = is_terminal
         self._has_colors = is_terminal and not os.environ.get("NO_COLOR")
         self._shows_details = details
 
     def __call__(self, _logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
-        """Return the line, without a line end."""
+        """Return the line without a newline."""
         if event["event"] == BANNER and "text" in event:
             return str(event["text"])
         level = str(event.get("level", "info"))
@@ -97,7 +97,7 @@ class ConsoleRenderer:
 
 
 def _escape_lines(text: str) -> str:
-    """Return a traceback with escaped unprintable characters: errors may repeat received texts."""
+    """Escape unprintable characters of a traceback: errors may contain text from clients."""
     characters = []
     for character in text:
         if character.isprintable() or character in "\n\t":
@@ -205,12 +205,12 @@ def _format_fields(event: Mapping[str, Any], left_out: Collection[str]) -> str:
 
 
 def _quote(value: str) -> str:
-    """Return a plain value unchanged, and any other one as a literal in quotes."""
+    """Return a plain value unchanged, and other values as a quoted literal."""
     is_plain = _PLAIN.fullmatch(value) and value.isprintable()
     return value if is_plain else repr(value)
 
 
 def _to_one_line(text: str) -> str:
-    """Return a text with spaces for line ends and with escaped unprintable characters."""
+    """Replace line ends by spaces, and escape unprintable characters."""
     joined = " ".join(text.split())
     return joined if joined.isprintable() else repr(joined)

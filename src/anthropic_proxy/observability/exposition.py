@@ -1,6 +1,6 @@
 """Render the metrics for scrapers: in a thread, one rendering at a time, cached for a second.
 
-Any client may request `/metrics`, so the cost must not grow with the number of scrapes.
+`/metrics` needs no API key, so the cost must not grow with the number of requests.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ _OPEN_METRICS = "application/openmetrics-text;version=1.0.0"
 
 @dataclass(frozen=True)
 class ExpositionFormat:
-    """A format of the exposition. There are four, regardless of the request headers."""
+    """Media type and compression of the exposition. Only four combinations exist."""
 
     media_type: str
     is_gzip: bool
@@ -35,14 +35,14 @@ class ExpositionFormat:
 
 @dataclass(frozen=True)
 class RenderedMetrics:
-    """A body and its response headers."""
+    """Response body and headers."""
 
     body: bytes
     headers: dict[str, str]
 
 
 def _is_open_metrics(media_range: str) -> bool:
-    """Return whether a media range is OpenMetrics 1.x or without a version."""
+    """Return whether a media range is OpenMetrics, version 1.x or without a version."""
     media_type, *parameters = (part.strip() for part in media_range.split(";"))
     if media_type != "application/openmetrics-text":
         return False
@@ -54,7 +54,7 @@ def _is_open_metrics(media_range: str) -> bool:
 
 
 class Exposition:
-    """Renders metrics for any number of concurrent scrapers."""
+    """Render metrics for any number of concurrent scrapers."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Exposition:
         refresh: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """refresh: called in the event loop before each rendering. clock: monotonic, in seconds."""
+        """Create the exposition. refresh: called in the event loop before each rendering."""
         self._metrics = metrics
         self._refresh = refresh
         self._clock = clock
@@ -71,7 +71,7 @@ class Exposition:
         self._expires: dict[ExpositionFormat, float] = {}
 
     async def render(self, exposition_format: ExpositionFormat) -> RenderedMetrics:
-        """Return the metrics in a format; they may be a second old."""
+        """Return the metrics in a format. They may be one second old."""
         rendering = self._renderings.get(exposition_format)
         if rendering is None or self._is_expired(exposition_format, rendering):
             rendering = asyncio.create_task(self._render_now(exposition_format))

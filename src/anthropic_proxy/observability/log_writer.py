@@ -1,10 +1,10 @@
 """Write log lines in a thread, so that a stalled reader (`2>&1 | less`) never blocks the server.
 
-A pipe holds 64 KB; then a write blocks. Lines wait in a bounded queue instead. When it is full,
-lines are dropped and counted, and a line in their place reports their number when writing works
-again. Lines are written to the file descriptor, each in one call, because other processes share it.
-A buffered stream would have a lock, which may be held when this process forks. The QueueListener of
-logging.handlers has no bound in bytes, reports no drops, and does not survive a fork.
+A write to a full pipe (64 KB) blocks. Lines therefore wait in a bounded queue. When the queue is
+full, lines are dropped and counted, and a later line reports their number. Each line is written to
+the file descriptor in one call, because other processes share the descriptor. A buffered stream has
+a lock, which may be held when this process forks. QueueListener of logging.handlers does not limit
+the bytes, does not report dropped lines, and does not survive a fork.
 """
 
 import os
@@ -13,21 +13,21 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-# A request logs a few hundred bytes; with --verbose, whole bodies.
+# A request logs a few hundred bytes, or with --verbose its complete body.
 MAX_LINES = 10_000
 MAX_BYTES = 4 * 1024 * 1024
 
-# Seconds that the process waits for queued lines at its end.
+# Seconds that the process waits for queued lines before it exits.
 FLUSH_SECONDS = 1.0
 
 
 class LogWriter:
-    """A stream for loggers. Several threads may use it, also after a fork."""
+    """Output stream for loggers. It is thread-safe and can be used after a fork."""
 
     def __init__(
         self, descriptor: int, encoding: str, format_drop_note: Callable[[int], str]
     ) -> None:
-        """format_drop_note: returns the line that reports a number of dropped lines."""
+        """Create a writer. format_drop_note: returns a line that reports dropped lines."""
         self._descriptor = descriptor
         self._encoding = encoding
         self._format_drop_note = format_drop_note
@@ -35,7 +35,7 @@ class LogWriter:
         self._reset()
 
     def write(self, text: str) -> int:
-        """Queue a line, or drop it when the queue is full. Never waits."""
+        """Queue a line, or drop it if the queue is full. Does not block."""
         line = text.encode(self._encoding, "backslashreplace")
         self._reset_after_fork()
         with self._condition:
@@ -47,17 +47,17 @@ class LogWriter:
         return len(text)
 
     def flush(self) -> None:
-        """Do nothing, since lines are written as soon as possible. See `drain`."""
+        """Do nothing: lines are written as soon as possible. See `drain`."""
 
     def drain(self, seconds: float = FLUSH_SECONDS) -> None:
-        """Wait until all lines are written, `seconds` at most."""
+        """Wait up to `seconds` until all lines have been written."""
         if self._pid != os.getpid():
             return
         with self._condition:
             self._condition.wait_for(lambda: not (self._lines or self._is_writing), seconds)
 
     def count_drops(self, on_drop: Callable[[int], object]) -> None:
-        """Call `on_drop` with the number of lines dropped so far, and with each further number."""
+        """Call `on_drop` with the number of lines dropped so far, and again after later drops."""
         self._reset_after_fork()
         with self._condition:
             self._on_drop, total = on_drop, self._total_dropped
@@ -65,14 +65,14 @@ class LogWriter:
             on_drop(total)
 
     def _reset_after_fork(self) -> None:
-        """Reset in a forked process: lines and thread are the parent's, the lock may be held."""
+        """Reset after a fork: lines and thread belong to the parent, and the lock may be held."""
         if self._pid != os.getpid():
             self._reset()
 
     def _reset(self) -> None:
         self._pid = os.getpid()
         self._condition = threading.Condition()
-        # Each line with the number of lines that were dropped just before it.
+        # Each line, with the number of lines dropped immediately before it.
         self._lines: deque[tuple[int, bytes]] = deque()
         self._bytes = 0
         self._dropped = 0
@@ -84,8 +84,8 @@ class LogWriter:
     def _has_room(self, size: int) -> bool:
         """Return whether the queue has room for a line of `size` bytes.
 
-        An empty queue has room for a line of any size. After a drop, half of the queue must be
-        free: else every second line would report a drop.
+        An empty queue accepts a line of any size. After a drop, half of the queue must be free;
+        otherwise every second line would report a drop.
         """
         if not self._lines:
             return True
@@ -134,7 +134,7 @@ class LogWriter:
             return dropped, line
 
     def _report_drops(self, dropped: int) -> None:
-        """Write a line on dropped lines. If that fails, the next line reports them."""
+        """Write a line that reports dropped lines. If this fails, the next line reports them."""
         if not dropped:
             return
         note = self._format_drop_note(dropped).encode(self._encoding, "backslashreplace")
@@ -143,7 +143,7 @@ class LogWriter:
                 self._dropped += dropped
 
     def _try_write(self, line: bytes) -> bool:
-        """Write a line. Return False if the reader is gone (`2>&1 | head`) or the disk is full."""
+        """Write a line. Return False if the reader has exited (`| head`) or the disk is full."""
         try:
             while line:
                 line = line[self._write_part(line) :]
@@ -153,14 +153,14 @@ class LogWriter:
         return True
 
     def _write_part(self, line: bytes) -> int:
-        """Write the beginning of a line, once the descriptor accepts it. Return its size in bytes.
+        """Write a part of a line, and return its size in bytes. Blocks until writing is possible.
 
         Raises OSError.
         """
         try:
             return os.write(self._descriptor, line)
         except BlockingIOError:
-            # Another process that shares the terminal or pipe has made it non-blocking (Node.js
-            # does).
+            # Another process that shares the terminal or pipe, such as Node.js, has made it
+            # non-blocking.
             select.select([], [self._descriptor], [])
             return 0

@@ -1,8 +1,8 @@
 """Logs on standard error.
 
-Each finished request has a line, and so have events that need the operator's attention. `--debug`
-adds a line for each started request; `--verbose` adds all bodies. `Log.redact` processes
-everything, tracebacks too. Warnings and errors of libraries have the same format.
+There is a line for each finished request, and for each event that needs the operator's attention.
+`--debug` adds a line for each started request; `--verbose` adds all bodies. `Log.redact` redacts
+all lines, including tracebacks. Warnings and errors of libraries have the same format.
 """
 
 import contextlib
@@ -26,14 +26,14 @@ from anthropic_proxy.observability.log_writer import LogWriter
 from anthropic_proxy.wire.json_codec import dumps
 from anthropic_proxy.wire.quoting import shorten
 
-# console: for humans. json: one object per line. auto: console on a terminal.
+# console: for people. json: one object per line. auto: console on a terminal, else json.
 LogFormat = Literal["auto", "console", "json"]
 
-# Images and documents: only their beginning is informative.
+# Base64 data (images, documents) of at least this length is truncated.
 _MIN_BASE64_LENGTH = 200
 _BASE64 = re.compile(rf"[A-Za-z0-9+/]{{{_MIN_BASE64_LENGTH},}}={{0,2}}")
 _BASE64_PREFIX_LENGTH = 24
-# Of ignored fields, each logged once. Clients choose the names, so their number is bounded.
+# Maximum number of ignored fields that are logged (once each). Clients choose their names.
 _MAX_KINDS = 1000
 
 
@@ -42,12 +42,12 @@ def configure_logging(
 ) -> LogWriter | None:
     """Set up logging for this process.
 
-    debug: log the debug level too. in_thread: write in a thread, with the writer that is returned;
-    processes that are forked later have threads of their own. Returns None, and writes each line at
-    once, if standard error is no file descriptor, and on Windows, whose consoles accept only
-    characters.
+    debug: also log the debug level. in_thread: write in a thread, and return its writer; processes
+    that are forked later have their own threads. Without a thread, each line is written at once and
+    None is returned. This is always the case if standard error is not a file descriptor, and on
+    Windows, where consoles accept only characters.
     """
-    # It logs every flaw that it repairs in a PDF.
+    # pypdf logs every defect that it repairs in a PDF.
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)
     base_processors: list[Processor] = [
         structlog.processors.add_log_level,
@@ -60,7 +60,7 @@ def configure_logging(
     structlog.configure(
         processors=[*base_processors, renderer],
         wrapper_class=structlog.make_filtering_bound_logger("debug" if debug else "info"),
-        # One write for each line, as several processes share the stream.
+        # One write for each line, because several processes share the stream.
         logger_factory=structlog.WriteLoggerFactory(stream),
     )
     return writer
@@ -71,7 +71,7 @@ def _create_writer(base_processors: list[Processor], renderer: Processor) -> Log
         return None
     try:
         descriptor = sys.stderr.fileno()
-    except (AttributeError, OSError, ValueError):  # no standard error, or a closed or in-memory one
+    except (AttributeError, OSError, ValueError):  # missing, closed or in-memory standard error
         return None
 
     def format_drop_note(dropped: int) -> str:
@@ -85,7 +85,7 @@ def _create_writer(base_processors: list[Processor], renderer: Processor) -> Log
 
 
 def is_json(log_format: LogFormat) -> bool:
-    """Return whether the log has JSON lines in this format."""
+    """Return whether this format writes JSON lines."""
     return log_format == "json" or (log_format == "auto" and not is_terminal())
 
 
@@ -95,7 +95,7 @@ def is_terminal() -> bool:
 
 
 def format_json_line(level: str, event: str, **values: object) -> str:
-    """Return a line of the JSON log, for reports before the log is set up and after its end."""
+    """Return a JSON log line, for messages before the log is configured."""
     line = {
         **values,
         "event": event,
@@ -125,7 +125,7 @@ def _configure_libraries(
 
 
 class _LibraryHandler(logging.StreamHandler[TextIO]):
-    """Writes the logs of libraries. Their errors may repeat addresses with credentials."""
+    """Write the logs of libraries, redacted: their errors may contain URLs with credentials."""
 
     redact: Callable[[str], str] = staticmethod(str)
 
@@ -134,9 +134,9 @@ class _LibraryHandler(logging.StreamHandler[TextIO]):
 
 
 class _TolerantStream:
-    """A stream that ignores a lost reader (`2>&1 | head`), because no request may fail with it.
+    """Output stream that ignores errors, so that a lost reader (`2>&1 | head`) fails no request.
 
-    Lines are UTF-8, as JSON requires, in all locales.
+    Lines are UTF-8 in all locales, because JSON requires it.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -159,12 +159,12 @@ class _TolerantStream:
             self._stream.flush()
 
 
-# Removes the credentials of the request that the current task serves.
+# Redacts the credentials of the request that the current task serves.
 _request_redactor: ContextVar[Redactor] = ContextVar("request_redactor", default=NO_SECRETS)
 
 
 def hide_in_current_task(secrets: Iterable[str]) -> None:
-    """Redact secrets in all lines of the current task, and of tasks that it starts later."""
+    """Redact secrets in all log lines of the current task and of tasks that it starts later."""
     _request_redactor.set(Redactor(map(Secret, secrets)))
 
 
@@ -173,7 +173,7 @@ def _is_never_key(_: str) -> bool:
 
 
 class Log:
-    """The process's log."""
+    """The log of the process."""
 
     def __init__(
         self,
@@ -182,7 +182,7 @@ class Log:
         secrets: Iterable[Secret] = (),
         is_api_key: Callable[[str], bool] = _is_never_key,
     ) -> None:
-        """secrets: removed from every line. is_api_key: detects clients' keys, also removed."""
+        """Create the log. secrets: values to redact. is_api_key: detects other keys to redact."""
         self.verbose = verbose
         self._secrets = dict.fromkeys(secrets)
         self._redactor = Redactor(self._secrets)
@@ -191,19 +191,19 @@ class Log:
         self._logger: FilteringBoundLogger = structlog.get_logger()
 
     def add_secrets(self, secrets: Iterable[Secret]) -> None:
-        """Remove these too from every line."""
-        # New objects, because other threads may be using the old ones.
+        """Redact additional secrets."""
+        # New objects, because other threads may be using the previous objects.
         self._secrets = {**self._secrets, **dict.fromkeys(secrets)}
         self._redactor = Redactor(self._secrets)
 
     def redact_libraries(self) -> None:
-        """Redact the logs of libraries, too."""
+        """Also redact the logs of libraries."""
         for handler in logging.root.handlers:
             if isinstance(handler, _LibraryHandler):
                 handler.redact = self.redact
 
     def redact(self, text: str) -> str:
-        """Return the text without secrets and keys of clients, and with long base64 data cut."""
+        """Redact secrets and keys of clients, and truncate long base64 data."""
         text = _request_redactor.get().redact(self._redactor.redact(text))
         if len(text) >= _MIN_BASE64_LENGTH:
             text = _BASE64.sub(_shorten_base64, text)
@@ -215,7 +215,7 @@ class Log:
         self._logger.info(event, **self._redact_values(values))
 
     def print_banner(self, text: str) -> None:
-        """Write lines for people, if the log has their format."""
+        """Write the startup banner. Callers check that the log has the console format."""
         self._logger.info(BANNER, text=self.redact(text))
 
     def debug(self, event: str, **values: object) -> None:
@@ -223,25 +223,25 @@ class Log:
             self._logger.debug(event, **self._redact_values(values))
 
     def warning(self, event: str, **values: object) -> None:
-        """Log what the operator should change."""
+        """Log an event that the operator should act on."""
         self._logger.warning(event, **self._redact_values(values))
 
     def error(self, event: str, **values: object) -> None:
-        """Log an error. Within an `except` block, `exc_info=True` adds the traceback."""
+        """Log an error. In an `except` block, `exc_info=True` adds the traceback."""
         self._logger.error(event, **self._redact_values(values))
 
     def log_stream_failure(self, request_id: str, error: Exception) -> None:
-        """Log the error that ended a stream, except ApiErrors, which the request's line has."""
+        """Log an unexpected error that ended a stream. The line of the request has ApiErrors."""
         if not isinstance(error, ApiError):
             self.error("internal error", request_id=request_id, exc_info=error)
 
     def log_body(self, event: str, request_id: str, body: bytes) -> None:
-        """Log a whole body; only with --verbose."""
+        """Log a complete body (only with --verbose)."""
         if self.verbose:
             self.debug(event, request_id=request_id, body=body.decode("utf-8", "replace"))
 
     def log_ignored(self, kinds: set[str]) -> None:
-        """Log kinds of request features that were left out or not understood, each once."""
+        """Log kinds of request features that are not supported or not known, each kind once."""
         new_kinds = {shorten(kind) for kind in kinds} - self._logged_kinds
         for kind in sorted(new_kinds):
             if len(self._logged_kinds) < _MAX_KINDS:

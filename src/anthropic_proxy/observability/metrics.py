@@ -1,14 +1,14 @@
 """Metrics for Prometheus.
 
-Names follow OpenTelemetry's semantic conventions for generative AI, in Prometheus' form: the proxy
-is the server of its clients (`gen_ai_server_...`) and a client of its upstreams
-(`gen_ai_client_...`). All other names begin with `anthropic_proxy_`. No user, key, id or tool is a
-label.
+Names follow OpenTelemetry's semantic conventions for generative AI, in Prometheus format: the proxy
+is a server for its clients (`gen_ai_server_...`) and a client of its upstreams
+(`gen_ai_client_...`). All other names begin with `anthropic_proxy_`. Users, keys, ids and tools are
+never labels.
 
-The number of series is bounded, because a scrape costs CPU time for each. A histogram has about
-twenty series for each set of labels, so the model is no label of histograms; it is one of counters
-and summaries, for a bounded number of pairs of model and upstream. Statuses and error types that
-the API does not have are grouped.
+The number of series is bounded, because each series costs CPU time in a scrape. A histogram has
+about twenty series for each set of labels, so histograms have no model label. Counters and
+summaries have it, for a bounded number of pairs of model and upstream. Statuses and error types
+that are not part of the API are grouped.
 """
 
 import platform
@@ -26,8 +26,8 @@ from anthropic_proxy.observability.observation import Observation
 _GEN_AI = ("gen_ai_operation_name", "gen_ai_provider_name")
 _MODEL = ("model", "upstream")
 
-# Buckets of histograms, in seconds: OpenTelemetry's advice, and shorter ones for local models and
-# rejected requests.
+# Histogram buckets in seconds, as recommended by OpenTelemetry, with shorter buckets for local
+# models and rejected requests.
 _SECONDS_BUCKETS = tuple(0.01 * 2**exponent for exponent in range(17))
 _FIRST_TOKEN_BUCKETS = (
     *(0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75),
@@ -46,8 +46,8 @@ _STATES = ("closed", "open", "half_open")
 
 _OPERATIONS_WITH_MODEL = ("chat", "count_tokens")
 
-# Statuses with a label value of their own; others are grouped as 2xx, 4xx and so on. 499: the
-# client left.
+# Statuses with their own label value. Others are grouped as 2xx, 4xx and so on. 499: the client
+# disconnected.
 _STATUSES = frozenset({200, 499, *TYPE_BY_STATUS})
 _UPSTREAM_STATUSES = frozenset({422, 502, 503, *_STATUSES})
 _ERROR_TYPES = frozenset({"", *TYPE_BY_STATUS.values()})
@@ -59,10 +59,10 @@ class Metrics:
     def __init__(self, models: Iterable[str] = (), max_models: int = 100) -> None:
         """Register all metrics.
 
-        models: configured names, which are labels with every upstream. max_models: number of pairs
-        of model and upstream that are labels; each configured name counts as one.
+        models: configured names, which are always label values. max_models: maximum number of pairs
+        of model and upstream that are label values; each configured name counts once.
         """
-        # They would double the number of series, and several processes do not export them anyway.
+        # `_created` series would double the number of series, and are not exported with workers.
         disable_created_metrics()  # type: ignore[no-untyped-call]  # partly typed library
         self._registry = CollectorRegistry()
         self._configured_models = frozenset(models)
@@ -76,7 +76,7 @@ class Metrics:
         self._register_states()
         self._register_server()
 
-    def request_started(self, observation: Observation) -> None:  # noqa: ARG002 - of the protocol
+    def request_started(self, observation: Observation) -> None:  # noqa: ARG002 - required by the protocol
         """Count a started request."""
         self._in_flight.inc()
 
@@ -122,7 +122,7 @@ class Metrics:
             self._repairs.labels(kind, model, upstream).inc(count)
 
     def count_upstream_response(self, upstream: str, status: int, seconds: float) -> None:
-        """Count the head of an upstream's response, which arrived after `seconds`."""
+        """Count the response head of an upstream, which arrived after `seconds`."""
         label = _status_label(status, _UPSTREAM_STATUSES)
         self._upstream_requests.labels(upstream, label).inc()
         self._upstream_seconds.labels("chat", upstream).observe(seconds)
@@ -135,21 +135,21 @@ class Metrics:
         self._upstream_errors.labels(upstream, phase).inc()
 
     def count_retry(self, upstream: str) -> None:
-        """Count a request that is sent to the same upstream again."""
+        """Count a request that is sent again to the same upstream."""
         self._retries.labels(upstream).inc()
 
     def count_failover(self, upstream: str) -> None:
-        """Count a failover from this upstream to the next one."""
+        """Count a failover from this upstream to the next upstream."""
         self._failovers.labels(upstream).inc()
 
     def observe_queue_time(self, upstream: str, seconds: float) -> None:
-        """Observe how long a request waited for a free slot of an upstream."""
+        """Observe the time that a request waited for a free slot of an upstream."""
         self._queue_seconds.labels(upstream).observe(seconds)
 
     def set_upstream_state(self, upstream: str, *, busy: int, waiting: int, breaker: str) -> None:
         """Set the gauges of an upstream.
 
-        busy: requests in flight. waiting: queued ones. breaker: the state of the circuit breaker.
+        busy: requests in flight. waiting: queued requests. breaker: state of the circuit breaker.
         """
         self._upstream_in_flight.labels(upstream).set(busy)
         self._queue_length.labels(upstream).set(waiting)
@@ -157,11 +157,11 @@ class Metrics:
             self._breaker.labels(upstream, state).set(state == breaker)
 
     def count_request_change(self, upstream: str, change: str) -> None:
-        """Count a request that was changed after a refusal of the upstream."""
+        """Count a request that was changed after the upstream rejected it."""
         self._changes.labels(upstream, change).inc()
 
     def observe_token_estimate(self, estimate: int, actual: int) -> None:
-        """Observe the error of an estimate of input tokens, compared with the upstream's count."""
+        """Observe the relative error of an estimate of input tokens. actual: upstream's count."""
         if actual > 0:
             self._estimates.observe(abs(estimate - actual) / actual)
 
@@ -175,7 +175,7 @@ class Metrics:
         self._tasks.set(count)
 
     def limits_failed(self) -> None:
-        """Count a request that was admitted without access to the counters of rate limits."""
+        """Count an operation on the rate limit storage that failed or was skipped."""
         self._rate_limit_errors.inc()
 
     def count_dropped_log_lines(self, number: int) -> None:
@@ -189,7 +189,7 @@ class Metrics:
     def render(self, accept: str) -> tuple[bytes, str]:
         """Return all metrics and their content type, selected by an `Accept` header.
 
-        Any thread may call it.
+        This method is thread-safe.
         """
         encode, content_type = choose_encoder(accept)
         with multiprocess.lock_for_reading():
@@ -204,7 +204,7 @@ class Metrics:
         upstreams = self._upstreams_by_model.get(name, ())
         if upstream in upstreams or (upstream == NONE and upstreams):
             return name
-        # Counting tokens succeeds with any name, so it does not show that the model exists.
+        # Token counting succeeds with any name, so it does not prove that the model exists.
         is_valid = observation.operation == "chat" and observation.status == 200
         if not is_valid or self._free_pairs <= 0:
             return OTHER
@@ -216,25 +216,25 @@ class Metrics:
         histogram, _, _ = metric_factories(self._registry)
         self._duration = histogram(
             "gen_ai_server_request_duration_seconds",
-            "Time from a request to the end of its answer.",
+            "Time from the arrival of a request to the end of its response.",
             (*_GEN_AI, "error_type"),
             buckets=_SECONDS_BUCKETS,
         )
         self._first_token = histogram(
             "gen_ai_server_time_to_first_token_seconds",
-            "Time from a request to the first content of a streamed answer.",
+            "Time from the arrival of a request to the first content of its streamed response.",
             _GEN_AI,
             buckets=_FIRST_TOKEN_BUCKETS,
         )
         self._per_token = histogram(
             "gen_ai_server_time_per_output_token_seconds",
-            "Time per token after the first one of a streamed answer.",
+            "Time per output token after the first, in streamed responses.",
             _GEN_AI,
             buckets=_PER_TOKEN_BUCKETS,
         )
         self._token_usage = histogram(
             "gen_ai_client_token_usage",
-            "Tokens of a request.",
+            "Input and output tokens of a request.",
             (*_GEN_AI, "gen_ai_token_type"),
             buckets=_TOKEN_BUCKETS,
         )
@@ -242,16 +242,16 @@ class Metrics:
     def _register_models(self) -> None:
         self._model_duration = self._summary(
             "anthropic_proxy_model_request_duration_seconds",
-            "Time from a request to the end of its answer, "
-            "of requests for answers that did not fail.",
+            "Time from the arrival of a request to the end of its response, "
+            "for requests without errors.",
         )
         self._model_first_token = self._summary(
             "anthropic_proxy_model_time_to_first_token_seconds",
-            "Time from a request to the first content of a streamed answer.",
+            "Time from the arrival of a request to the first content of its streamed response.",
         )
         self._model_per_token = self._summary(
             "anthropic_proxy_model_time_per_output_token_seconds",
-            "Time per token after the first one of a streamed answer.",
+            "Time per output token after the first, in streamed responses.",
         )
 
     def _summary(self, name: str, text: str) -> Summary:
@@ -261,25 +261,23 @@ class Metrics:
         _, counter, gauge = metric_factories(self._registry)
         self._requests = counter(
             "anthropic_proxy_requests_total",
-            "Requests that ended; status 499: the client left before an answer began.",
+            "Finished requests; status 499: the client disconnected before the response.",
             ("operation", "model", "upstream", "status"),
         )
         self._rejected = counter(
             "anthropic_proxy_rejected_requests_total",
-            "Requests that the client's key did not allow: "
-            "no_key, unknown_key, expired_key, model, and limits.",
+            "Requests rejected because of their API key: "
+            "no_key, unknown_key, expired_key, model, or the name of a limit.",
             ("reason",),
         )
         self._rate_limit_errors = counter(
             "anthropic_proxy_rate_limit_storage_errors_total",
-            "Looks at the counters of rate limits that failed.",
+            "Operations on the rate limit storage that failed or were skipped.",
         )
-        self._in_flight = gauge(
-            "anthropic_proxy_requests_in_flight", "Requests that are being answered."
-        )
+        self._in_flight = gauge("anthropic_proxy_requests_in_flight", "Requests in progress.")
         self._streams = counter(
             "anthropic_proxy_streams_total",
-            "Requests for streams that ended, by how.",
+            "Finished requests for streams, by outcome.",
             ("upstream", "outcome"),
         )
 
@@ -288,21 +286,20 @@ class Metrics:
         self._tokens = counter(
             "anthropic_proxy_tokens_total",
             "Tokens by type: "
-            "input, output (thinking among them), cache_read, cache_creation, thinking.",
+            "input, output (including thinking), cache_read, cache_creation, thinking.",
             ("type", "model", "upstream"),
         )
         self._repairs = counter(
             "anthropic_proxy_repairs_total",
-            "Tool calls that were mended: "
-            "arguments, invalid_arguments (kept as they came), call_in_text.",
+            "Repaired tool calls: arguments, invalid_arguments (forwarded as text), call_in_text.",
             ("kind", "model", "upstream"),
         )
         self._tool_calls = counter(
-            "anthropic_proxy_tool_calls_total", "Tool calls of answers.", ("model", "upstream")
+            "anthropic_proxy_tool_calls_total", "Tool calls in responses.", ("model", "upstream")
         )
         self._estimates = histogram(
             "anthropic_proxy_count_tokens_error_ratio",
-            "Difference between estimated and counted input tokens, as a share of the counted.",
+            "Difference between estimated and counted input tokens, relative to the count.",
             buckets=_RATIO_BUCKETS,
         )
 
@@ -311,29 +308,29 @@ class Metrics:
         labels = ("upstream",)
         self._upstream_seconds = histogram(
             "gen_ai_client_operation_duration_seconds",
-            "Time from a request to an upstream until its answer begins.",
+            "Time from sending a request to an upstream to the head of its response.",
             ("gen_ai_operation_name", "gen_ai_provider_name"),
             buckets=_SECONDS_BUCKETS,
         )
         self._upstream_requests = counter(
             "anthropic_proxy_upstream_requests_total",
-            "Requests to upstreams, by HTTP status, "
-            "or by the phase in which there was no answer (connect, head, body).",
+            "Requests to upstreams, by HTTP status "
+            "or by the phase in which they failed (connect, head, body).",
             ("upstream", "status"),
         )
         self._upstream_errors = counter(
             "anthropic_proxy_upstream_errors_total",
-            "Requests to upstreams that failed, by HTTP status or phase.",
+            "Failed requests to upstreams, by HTTP status or phase.",
             ("upstream", "error_type"),
         )
         self._retries = counter(
             "anthropic_proxy_upstream_retries_total",
-            "Requests that were sent to the same upstream again.",
+            "Requests sent again to the same upstream.",
             labels,
         )
         self._failovers = counter(
             "anthropic_proxy_upstream_failovers_total",
-            "Requests that went to the next upstream, as this one failed.",
+            "Requests sent to the next upstream because this upstream failed.",
             labels,
         )
 
@@ -342,28 +339,28 @@ class Metrics:
         labels = ("upstream",)
         self._breaker = gauge(
             "anthropic_proxy_upstream_breaker_state",
-            "1 for the state that the upstream's circuit breaker is in, of each process.",
+            "1 for the current state of the upstream's circuit breaker, added up over processes.",
             ("upstream", "state"),
         )
         self._upstream_in_flight = gauge(
             "anthropic_proxy_upstream_requests_in_flight",
-            "Requests that an upstream is answering.",
+            "Requests in progress at an upstream.",
             labels,
         )
         self._queue_length = gauge(
             "anthropic_proxy_upstream_queue_length",
-            "Requests that wait for an upstream.",
+            "Requests that wait for a free slot of an upstream.",
             labels,
         )
         self._queue_seconds = histogram(
             "anthropic_proxy_upstream_queue_duration_seconds",
-            "Time that requests waited for an upstream.",
+            "Time that requests waited for a free slot of an upstream.",
             labels,
             buckets=_SECONDS_BUCKETS,
         )
         self._changes = counter(
             "anthropic_proxy_request_changes_total",
-            "Requests that were changed and sent again, as an upstream refused them.",
+            "Requests changed and sent again because an upstream rejected them.",
             ("upstream", "change"),
         )
 
@@ -371,12 +368,12 @@ class Metrics:
         _, counter, gauge = metric_factories(self._registry)
         self._reloads = counter(
             "anthropic_proxy_config_reloads_total",
-            "Configurations that were put in force, or refused.",
+            "Reloads of the configuration, by outcome.",
             ("outcome",),
         )
         self._last_reload_successful = gauge(
             "anthropic_proxy_config_last_reload_successful",
-            "Whether the configuration that was found last is in force.",
+            "1 if the last reload of the configuration succeeded, else 0.",
             multiprocess_mode="livemin",
         )
         self._last_reload_successful.set(1)
@@ -386,12 +383,12 @@ class Metrics:
         self._tasks = gauge("anthropic_proxy_tasks", "Tasks of the event loops.")
         self._draining = gauge(
             "anthropic_proxy_draining",
-            "Whether the server is about to end.",
+            "1 while the server is draining, else 0.",
             multiprocess_mode="livemax",
         )
         build = gauge(
             "anthropic_proxy_build_info",
-            "1, with the versions as labels.",
+            "Always 1; the labels contain the versions.",
             ("version", "python_version"),
             multiprocess_mode="livemax",
         )

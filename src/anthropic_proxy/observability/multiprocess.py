@@ -1,8 +1,8 @@
 """Combine the metrics of several processes.
 
-The processes share their numbers in files, which prometheus_client merges for scrapers of any
-process. This module sums up the system's metrics of each process (CPU, memory), and the files of
-ended processes.
+The processes share their values in files. prometheus_client merges them, so that any process can
+serve a scrape. This module adds up the system metrics (CPU, memory) of all processes, and the files
+of ended processes.
 """
 
 import contextlib
@@ -33,19 +33,19 @@ if sys.platform != "win32":
 
 _DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 
-# Kinds of metrics whose numbers outlive their process.
+# Kinds of metrics that keep the values of ended processes.
 _SUMMED_KINDS = ("counter", "histogram", "summary")
-# Replaces the PID in the names of files of ended processes.
+# Replaces the PID in the file names of ended processes.
 _DEAD = "dead"
 
-# Of a file of numbers.
+# Minimum size of a file of values.
 _MIN_FILE_BYTES = 1 << 16
-# Of an entry, without its key.
+# Size of an entry without its key.
 _ENTRY_BYTES = 32
 
-# The file with the CPU time of ended processes.
+# File with the CPU time of ended processes.
 _DEAD_CPU = "dead_cpu_seconds"
-# The metric, whose samples have the suffix `_total`.
+# Name of the metric. Its samples have the suffix `_total`.
 _CPU = "process_cpu_seconds"
 
 _LOCK_TRIES = 50
@@ -53,9 +53,9 @@ _LOCK_PAUSE_SECONDS = 0.01
 
 
 def share_metrics(directory: str) -> None:
-    """Share the numbers of this process and its children in files of `directory`.
+    """Share the values of this process and its children in files in `directory`.
 
-    To be called before Metrics is created.
+    Call this before Metrics is created.
     """
     os.environ[_DIRECTORY] = directory
     values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]  # partly typed
@@ -66,7 +66,7 @@ def metric_factories(
 ) -> tuple[Callable[..., Histogram], Callable[..., Counter], Callable[..., Gauge]]:
     """Return functions that create histograms, counters and gauges in `registry`.
 
-    Gauges of several processes are summed up by default.
+    By default, the gauges of several processes are added up.
     """
 
     def histogram(name: str, text: str, labels: tuple[str, ...] = (), **more: Any) -> Histogram:
@@ -84,7 +84,7 @@ def metric_factories(
 
 
 def collect_all(local_registry: CollectorRegistry) -> CollectorRegistry:
-    """Return the metrics of all processes, or of this one if it shares none."""
+    """Return the metrics of all processes, or `local_registry` if they are not shared."""
     directory = os.environ.get(_DIRECTORY)
     if directory is None:
         return local_registry
@@ -99,7 +99,7 @@ def collect_all(local_registry: CollectorRegistry) -> CollectorRegistry:
 
 @contextlib.contextmanager
 def lock_for_reading() -> Iterator[None]:
-    """Lock the shared numbers, so that no other process merges files during a scrape."""
+    """Lock the shared values, so that no other process merges files during a scrape."""
     directory = os.environ.get(_DIRECTORY)
     if directory is None:
         yield
@@ -110,24 +110,24 @@ def lock_for_reading() -> Iterator[None]:
 
 
 def retire_process(pid: int, cpu_seconds: float = 0.0) -> None:
-    """Keep the counts of an ended process, and drop its gauges.
+    """Keep the counters of an ended process, and drop its gauges.
 
-    cpu_seconds: its CPU time. Without it the CPU time of all processes would fall, which Prometheus
-    takes for a restart.
+    cpu_seconds: CPU time of the process. Without it, the total CPU time would decrease, which
+    Prometheus interprets as a restart.
     """
     directory = os.environ[_DIRECTORY]
     _add_cpu_seconds(Path(directory), cpu_seconds)
     multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]  # as above
     with _lock_file(directory) as lock:
         if _try_lock(lock):
-            # The files stay, and count as before, if the disk is full or the process ended while it
-            # created a file.
+            # Keep the files if the disk is full or the process exited while it created a file.
+            # Their values still count.
             with contextlib.suppress(OSError, RuntimeError, ValueError, struct.error):
                 _merge(Path(directory), pid)
 
 
 def _add_cpu_seconds(directory: Path, seconds: float) -> None:
-    """Add to the CPU time of ended processes. Only the parent process does so, without a lock."""
+    """Add to the CPU time of ended processes. Needs no lock: only the parent process calls it."""
     new = directory / f"{_DEAD_CPU}.new"
     # The time is lost if the disk is full.
     with contextlib.suppress(OSError):
@@ -148,7 +148,7 @@ def _lock_file(directory: str) -> IO[bytes]:
 
 
 def _try_lock(lock: IO[bytes]) -> bool:
-    """Lock the numbers for writing. Return False when readers take too long."""
+    """Lock the values for writing. Return False if readers take too long."""
     for _ in range(_LOCK_TRIES):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -160,10 +160,10 @@ def _try_lock(lock: IO[bytes]) -> bool:
 
 
 def _merge(directory: Path, pid: int) -> None:
-    """Add the counts of a process to the files of all ended processes.
+    """Add the counters of a process to the files of all ended processes.
 
-    Files of its own for each of them would make every scrape slower. Raises OSError, with all files
-    unchanged, when the disk is full.
+    Separate files for each ended process would make scrapes slower. Raises OSError if the disk is
+    full; all files are unchanged then.
     """
     for kind in _SUMMED_KINDS:
         path, total = directory / f"{kind}_{pid}.db", directory / f"{kind}_{_DEAD}.db"
@@ -179,10 +179,10 @@ def _merge(directory: Path, pid: int) -> None:
 
 
 def _replace_file(path: Path, counts: Mapping[str, float]) -> None:
-    """Replace a file of numbers."""
+    """Replace a file of values atomically."""
     new = path.with_suffix(".new")
     size = sum(len(key.encode()) + _ENTRY_BYTES for key in counts)
-    # On a full disk this raises OSError, while a write into mapped memory would kill the process.
+    # On a full disk this raises OSError, but a write to mapped memory would kill the process.
     new.write_bytes(bytes(max(size, _MIN_FILE_BYTES)))
     numbers = MmapedDict(str(new))  # type: ignore[no-untyped-call]  # as above
     for key, value in counts.items():
@@ -192,20 +192,20 @@ def _replace_file(path: Path, counts: Mapping[str, float]) -> None:
 
 
 class _ProcessMetrics(Collector):
-    """The system's metrics of all processes that share their numbers, summed up."""
+    """System metrics of all processes that share their values."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the sum of each metric, and the minimum of limits and start times."""
+        """Yield the sum of each metric, or the minimum for limits and start times."""
         pids = {path.stem.rpartition("_")[2] for path in self._directory.glob("gauge_live*.db")}
         metrics_by_name: dict[str, list[Metric]] = {}
         for pid in pids:
             for metric in ProcessCollector(pid=partial(str, pid), registry=None).collect():
                 metrics_by_name.setdefault(metric.name, []).append(metric)
         for name, metrics in metrics_by_name.items():
-            # Each has one sample.
+            # Each metric has one sample.
             numbers = [metric.samples[0].value for metric in metrics]
             if name in _MINIMUM_METRICS:
                 value = min(numbers)

@@ -1,4 +1,4 @@
-"""The record of one request, filled in on its way and passed to the sinks at the end."""
+"""Observations: one record for each request, filled by all parts and passed to the sinks."""
 
 import secrets
 import time
@@ -12,10 +12,10 @@ from anthropic_proxy.observability.trace_context import TraceContext, start_trac
 from anthropic_proxy.routing.upstream import Upstream
 
 Outcome = Literal[
-    "complete",  # the client received the whole response
+    "complete",  # the client received the complete response
     "client_closed",  # the client disconnected before the end
-    "upstream_error",  # the upstream failed, before or in a stream
-    "truncated",  # a stream ended early, without an error
+    "upstream_error",  # the upstream failed, before or during the response
+    "truncated",  # the upstream ended a stream early, without an error
     "refused",  # a client error (4xx)
     "error",  # any other error
 ]
@@ -43,27 +43,27 @@ def new_trace() -> TraceContext:
 
 @dataclass
 class UpstreamRequest:
-    """One request to an upstream. Times are those of `time.perf_counter`, in seconds."""
+    """One request to an upstream. Times are `time.perf_counter` values, in seconds."""
 
-    # Its own span, which the upstream receives.
+    # Span of this request, which the upstream receives.
     trace: TraceContext
     upstream: Upstream
     method: str
-    # The upstream's name of the model.
+    # Model name of the upstream.
     model: str | None
     status: int | None = None
-    # The phase of the failure (connect, head, body); after a successful status `truncated`, or the
-    # type of an error.
+    # Phase of the failure (connect, head, body); after a successful status, `truncated` or the type
+    # of the error.
     error_type: str | None = None
     started_at: float = field(default_factory=time.perf_counter)
     ended_at: float | None = None
 
     def end(self) -> None:
-        """Record the end of the response; later calls have no effect."""
+        """Record the end of the response. Later calls have no effect."""
         self.ended_at = self.ended_at or time.perf_counter()
 
     def fail(self, error_type: str) -> None:
-        """Record a failure and end the request. The first failure is kept."""
+        """Record a failure and end the request. Only the first failure counts."""
         if self.error_type is None and (self.status or 0) < 400:
             self.error_type = error_type
         self.end()
@@ -71,19 +71,19 @@ class UpstreamRequest:
 
 @dataclass
 class Observation:
-    """One request of a client. Times are those of `time.perf_counter`, in seconds."""
+    """One request from a client. Times are `time.perf_counter` values, in seconds."""
 
     method: str
     path: str
     request_id: str = ""
     scheme: str = "http"
-    # The span of the request.
+    # Span of the request.
     trace: TraceContext = field(default_factory=new_trace)
-    # The client's span.
+    # Span of the client.
     parent_trace: TraceContext | None = None
-    # The name of the client's key.
+    # Name of the client's API key.
     api_key_name: str | None = None
-    # The reason for which the key does not allow the request.
+    # Reason for a rejection by the API key (`auth.api_keys`).
     rejection: str | None = None
     operation: str = "other"
     model: str | None = None
@@ -93,12 +93,12 @@ class Observation:
     status: int | None = None
     error_type: str | None = None
     message: str | None = None
-    # For the operator: what to do about the failure.
+    # Advice for the operator about the failure.
     hint: str | None = None
     started_at: float = field(default_factory=time.perf_counter)
     first_token_at: float | None = None
     ended_at: float | None = None
-    # Usage by kind: input, output, cache_read, cache_creation, thinking.
+    # Tokens by kind: input, output, cache_read, cache_creation, thinking.
     tokens: dict[str, int] = field(default_factory=dict)
     stop_reason: str | None = None
     outcome: Outcome = "complete"
@@ -106,24 +106,24 @@ class Observation:
     repairs: Mapping[str, int] = field(default_factory=dict)
     retries: int = 0
     failovers: int = 0
-    # In order.
+    # In the order in which they were sent.
     upstream_requests: list[UpstreamRequest] = field(default_factory=list)
 
     @property
     def seconds(self) -> float:
-        """Seconds that the request took, up to now if it has not ended."""
+        """Duration in seconds; up to now if the request has not ended."""
         return (self.ended_at or time.perf_counter()) - self.started_at
 
     @property
     def seconds_to_first_token(self) -> float | None:
-        """Seconds to the first content; None for a response that is not streamed or has none."""
+        """Seconds to the first content; None if not streamed or without content."""
         if self.first_token_at is None:
             return None
         return self.first_token_at - self.started_at
 
     @property
     def seconds_per_output_token(self) -> float | None:
-        """Seconds between the first token and the end, for each token after the first."""
+        """Mean seconds for each output token after the first; None if unknown."""
         following = self.tokens.get("output", 0) - 1
         if self.first_token_at is None or self.ended_at is None or following < 1:
             return None
@@ -137,7 +137,7 @@ class Observation:
         return request
 
     def fail_upstream_request(self, error: Exception) -> None:
-        """Record that the response to the last upstream request is unusable."""
+        """Record that the response to the last upstream request cannot be used."""
         if not self.upstream_requests:
             return
         error_type = "api_error"
@@ -148,7 +148,7 @@ class Observation:
         self.upstream_requests[-1].fail(error_type)
 
     def set_route(self, upstream: str, model: str) -> None:
-        """Record the upstream and the model that serve the request."""
+        """Record the upstream and the upstream's model that serve the request."""
         self.upstream, self.upstream_model = upstream, model
 
     def mark_first_token(self) -> None:
@@ -164,10 +164,11 @@ class Observation:
     ) -> None:
         """Record the finished response of an upstream.
 
-        A request may have several, such as the summary of a compaction; their tokens add up.
+        A request may have several responses, such as the summary of a compaction. Their tokens are
+        added up.
 
-        usage: of the Message; of an incomplete response, the usage so far. repairs: number of
-        repaired tool calls by kind.
+        usage: usage of the Message; for an incomplete response, the usage so far. repairs: number
+        of repaired tool calls by kind.
         """
         counts = {kind: usage.get(name) for name, kind in _TOKEN_KINDS.items()}
         details = usage.get("output_tokens_details")
@@ -185,7 +186,7 @@ class Observation:
         self.error_type, self.message, self.outcome = error_type, message, outcome
 
     def record_stream_failure(self, error: Exception) -> None:
-        """Record the error that ended a stream which had begun."""
+        """Record the error that ended a stream after its start."""
         self.fail_upstream_request(error)
         if not isinstance(error, ApiError):
             self.record_failure("api_error", "Internal server error", "error")
@@ -196,10 +197,10 @@ class Observation:
 
 
 class ObservationSink(Protocol):
-    """Receives each request when it starts and when it has finished."""
+    """Receives each request at its start and at its end."""
 
     def request_started(self, observation: Observation) -> None:
-        """Handle the start of a request, of which only method and path are set."""
+        """Handle the start of a request. Only the fields from its head are set."""
 
     def request_finished(self, observation: Observation) -> None:
         """Handle the end of a request."""

@@ -1,4 +1,4 @@
-"""Log a line for each finished request."""
+"""Sink that logs a line for each finished request."""
 
 from collections.abc import Collection
 from typing import Any
@@ -9,10 +9,10 @@ from anthropic_proxy.observability.observation import Observation
 
 
 class RequestLog:
-    """A sink of observations that logs finished requests."""
+    """Log finished requests."""
 
     def __init__(self, log: Log, quiet_paths: Collection[str]) -> None:
-        """quiet_paths: polled paths, whose successful requests are logged only with --debug."""
+        """Create a sink. quiet_paths: paths whose successes are logged only with --debug."""
         self._log = log
         self._quiet_paths = quiet_paths
 
@@ -33,14 +33,14 @@ class RequestLog:
             self._log.info(REQUEST_FINISHED, **values)
 
 
-# Failures of keys, budgets, permissions and rate limits concern the operator. Other 4xx are
-# mistakes of the client.
+# Errors of keys, budgets, permissions and rate limits concern the operator. Other 4xx are errors of
+# the client.
 _OPERATOR_STATUSES = frozenset({401, 402, 403, 429})
 _FAILURE_OUTCOMES = frozenset({"upstream_error", "truncated", "error"})
 
 
 def _has_failed(observation: Observation) -> bool:
-    """Return whether the server or an upstream failed, also in a stream with status 200."""
+    """Return whether the server or an upstream failed, possibly in a stream with status 200."""
     return observation.outcome in _FAILURE_OUTCOMES or (observation.status or 0) >= 500
 
 
@@ -76,7 +76,7 @@ def _log_fields(observation: Observation) -> dict[str, Any]:
 
 
 def _hidden_upstream_url(observation: Observation) -> str | None:
-    """Return the address of a failed upstream whose address messages for clients do not show."""
+    """Return the URL of a failed upstream if messages for clients do not contain it."""
     if not observation.upstream_requests or not _has_failed(observation):
         return None
     upstream = observation.upstream_requests[-1].upstream

@@ -1,4 +1,7 @@
-"""Detect that the process runs out of file descriptors or buffers: no upstream failed."""
+"""Detect local resource exhaustion (file descriptors, buffers) and log it.
+
+A connection that fails for this reason is not a failure of the upstream.
+"""
 
 import errno
 import math
@@ -14,8 +17,8 @@ from typing import Protocol
 
 FILES = "file descriptors"
 
-# EADDRNOTAVAIL is missing, because it also means that the machine has no address of the upstream's
-# family (a container without IPv6).
+# Without EADDRNOTAVAIL, which also means that the machine has no address of the upstream's family
+# (a container without IPv6).
 _BY_ERRNO: Mapping[int, str] = {
     errno.EMFILE: FILES,
     errno.ENFILE: FILES,
@@ -24,19 +27,19 @@ _BY_ERRNO: Mapping[int, str] = {
 }
 _HINTS: Mapping[str, str] = {
     FILES: "raise the limit (ulimit -n, LimitNOFILE of systemd): "
-    "without any left, new connections are closed at once",
+    "at the limit, new connections are closed at once",
 }
 
-# Seconds between two lines about the same resource.
+# Minimum seconds between two log lines about the same resource.
 _LOG_INTERVAL = 60.0
 _WARNING_SHARE = 0.9
-# Its size is the number of open descriptors from Linux 6.2 on, and 0 before. Listing thousands of
-# them would take too long.
+# The size of this directory is the number of open descriptors (since Linux 6.2; earlier 0). Listing
+# thousands of descriptors would take too long.
 _OPEN_FILES = Path("/proc/self/fd")
 
 
 def find_exhausted_resource(error: Exception) -> str | None:
-    """Return the exhausted resource that made a connection fail; None for other reasons."""
+    """Return the exhausted resource that caused a connection error; None for other causes."""
     # aiohttp wraps the error of the socket.
     os_error = getattr(error, "os_error", error)
     if not isinstance(os_error, OSError) or isinstance(os_error, ssl.SSLError):
@@ -44,18 +47,18 @@ def find_exhausted_resource(error: Exception) -> str | None:
     is_name_error = isinstance(os_error, socket.gaierror)
     if not is_name_error and os_error.errno is not None:
         return _BY_ERRNO.get(os_error.errno)
-    # Resolvers report a missing descriptor as an unknown name, and errors with several addresses
-    # have no errno.
+    # If no descriptor is free, resolvers report an unknown name. Errors for several addresses have
+    # no errno.
     return FILES if _lowest_free_descriptor() is None else None
 
 
 def is_out_of_files(error: OSError) -> bool:
-    """Return whether an error means that no file descriptor was left."""
+    """Return whether an error was caused by a lack of file descriptors."""
     return error.errno in (errno.EMFILE, errno.ENFILE)
 
 
 def _lowest_free_descriptor() -> int | None:
-    """Return the lowest free file descriptor; None when none is left, 0 when it is unknown."""
+    """Return the lowest free file descriptor; None if there is none, 0 if unknown."""
     try:
         descriptor = os.open(os.devnull, os.O_RDONLY)
     except OSError as error:
@@ -66,9 +69,9 @@ def _lowest_free_descriptor() -> int | None:
 
 @dataclass(frozen=True)
 class OpenFiles:
-    """File descriptors of the process."""
+    """Number and limit of the file descriptors of the process."""
 
-    # Of open ones, at least.
+    # Lower bound of the open descriptors.
     count: int
     limit: int
 
@@ -77,7 +80,7 @@ def count_open_files() -> OpenFiles | None:
     """Return the number of open file descriptors; None if there is no limit."""
     if sys.platform == "win32":
         return None
-    import resource  # Windows has none
+    import resource  # not available on Windows
 
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if limit == resource.RLIM_INFINITY:
@@ -85,7 +88,7 @@ def count_open_files() -> OpenFiles | None:
     free = _lowest_free_descriptor()
     if free is None:
         return OpenFiles(limit, limit)
-    # All descriptors below the lowest free one are open.
+    # All descriptors below the lowest free descriptor are open.
     return OpenFiles(max(free, _count_listed()), limit)
 
 
@@ -93,7 +96,7 @@ def _count_listed() -> int:
     try:
         return _OPEN_FILES.stat().st_size
     except OSError:
-        return 0  # only Linux has it
+        return 0  # not Linux
 
 
 class _Log(Protocol):
@@ -101,20 +104,20 @@ class _Log(Protocol):
 
 
 class ExhaustionLog:
-    """Logs exhausted resources, each at most once a minute."""
+    """Log exhausted resources, each at most once a minute."""
 
     def __init__(self, log: _Log, clock: Callable[[], float] = time.monotonic) -> None:
-        """clock: monotonic, in seconds."""
+        """Create the log. clock: returns monotonic time in seconds."""
         self._log = log
         self._clock = clock
         self._silent_until: dict[str, float] = {}
 
     def report(self, resource: str) -> None:
-        """Log an exhausted resource, which made a connection fail."""
+        """Log an exhausted resource that caused a connection error."""
         self._log_once("resource exhausted", resource)
 
     def check_files(self, files: OpenFiles | None) -> None:
-        """Log that file descriptors are nearly used up. New connections would close silently."""
+        """Log that most file descriptors are in use: at the limit, connections close silently."""
         if files is not None and files.count >= files.limit * _WARNING_SHARE:
             self._log_once("resource nearly exhausted", FILES, used=files.count, limit=files.limit)
 

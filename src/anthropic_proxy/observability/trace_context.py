@@ -1,7 +1,7 @@
 """W3C Trace Context (https://www.w3.org/TR/trace-context/): parse and create its headers.
 
-Random ids come in as arguments. Invalid headers are ignored and never a reason to reject a request:
-a new trace starts. `tracestate` belongs to others, so it is forwarded unchanged or dropped.
+Random ids are arguments of the functions. With invalid headers a new trace starts; the request is
+not rejected. `tracestate` belongs to other vendors, so it is forwarded unchanged or dropped.
 """
 
 import re
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 TRACEPARENT = "traceparent"
 TRACESTATE = "tracestate"
 
-# The flags of section 3.2.2.5 and of Level 2
+# Flags of section 3.2.2.5 and of Level 2
 # (https://www.w3.org/TR/trace-context-2/#random-trace-id-flag).
 SAMPLED = 0x01
 RANDOM = 0x02
@@ -20,11 +20,11 @@ RANDOM = 0x02
 _TRACEPARENT = re.compile(
     r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})((?:-.*)?)"
 )
-# The characters of a header.
+# Characters that are valid in a header.
 _PRINTABLE = re.compile(r"[\t\x20-\x7e]*")
 # Section 3.3.1.1.
 _MAX_MEMBERS = 32
-# Four times the size that all participants should accept (3.3.1.5).
+# Four times the size that participants should propagate (section 3.3.1.5).
 _MAX_CHARACTERS = 2048
 
 
@@ -36,14 +36,14 @@ class TraceContext:
     trace_id: str
     # 16 hexadecimal digits.
     span_id: str
-    # Of `traceparent`.
+    # Flags of `traceparent`.
     flags: int
-    # The value of `tracestate`, unchanged.
+    # Unchanged value of `tracestate`.
     state: str = ""
 
     @property
     def is_sampled(self) -> bool:
-        """Whether participants should record the trace."""
+        """True if participants should record the trace."""
         return bool(self.flags & SAMPLED)
 
     def child(self, span_id: str) -> "TraceContext":
@@ -58,7 +58,7 @@ class TraceContext:
         return replace(self, flags=flags)
 
     def headers(self) -> dict[str, str]:
-        """Return the headers of requests within this span, by lower-case names (section 3.2.1)."""
+        """Return the headers for requests within this span, with lower-case names."""
         headers = {TRACEPARENT: f"00-{self.trace_id}-{self.span_id}-{self.flags:02x}"}
         if self.state:
             headers[TRACESTATE] = self.state
@@ -66,14 +66,14 @@ class TraceContext:
 
 
 def start_trace(trace_id: str, span_id: str) -> TraceContext:
-    """Return the first span of a new trace, with these random ids."""
+    """Return the first span of a new trace. The ids must be random."""
     return TraceContext(trace_id, span_id, SAMPLED | RANDOM)
 
 
 def parse_trace_headers(headers: Iterable[tuple[str, str]]) -> TraceContext | None:
-    """Return the client's span; None without a valid `traceparent`.
+    """Return the span of the client; None without a valid `traceparent`.
 
-    headers: lower-case names and values, one pair for each line.
+    headers: pairs of lower-case name and value, one for each header line.
     """
     parents = []
     states = []
@@ -95,7 +95,7 @@ def parse_trace_headers(headers: Iterable[tuple[str, str]]) -> TraceContext | No
 
 
 def _join_state(lines: list[str]) -> str:
-    """Return several lines as one (3.3.1); an empty text when it is too long or invalid."""
+    """Join header lines (section 3.3.1). Return an empty string if too long or invalid."""
     state = ",".join(filter(None, lines))
     if len(state) > _MAX_CHARACTERS or state.count(",") >= _MAX_MEMBERS:
         return ""

@@ -11,11 +11,11 @@ from anthropic_proxy.routing.upstream import Upstream
 from anthropic_proxy.server.sockets import format_base_url, is_loopback
 
 _LOOPBACK_HINT = (
-    "for other machines set PROXY_API_KEYS or PROXY_API_KEYS_FILE, "
-    "or open it without keys by HOST=0.0.0.0"
+    "to serve other machines, set PROXY_API_KEYS or PROXY_API_KEYS_FILE, "
+    "or HOST=0.0.0.0 without keys"
 )
 _NO_KEYS_HINT = (
-    "clients need no key, and other machines can reach it: "
+    "other machines can use the server without a key: "
     "set PROXY_API_KEYS or PROXY_API_KEYS_FILE, or HOST=127.0.0.1"
 )
 
@@ -23,7 +23,7 @@ _WILDCARD_ADDRESSES = ("0.0.0.0", "[::]")  # noqa: S104 - compared, not listened
 
 
 def render_banner(settings: Settings, routing: Routing, address: str) -> str:
-    """Return the banner. address: base URL on which the server listens."""
+    """Return the banner. address: base URL of the server."""
     lines = [
         f"anthropic-proxy {__version__}",
         f"  Listening on  {address}{_describe_reach(settings, address)}",
@@ -39,7 +39,7 @@ def render_banner(settings: Settings, routing: Routing, address: str) -> str:
 
 
 def format_claude_code_command(settings: Settings, address: str) -> str:
-    """Return the command that runs Claude Code with this server."""
+    """Return the shell command that runs Claude Code with this server."""
     for wildcard in _WILDCARD_ADDRESSES:
         address = address.replace(f"//{wildcard}:", "//localhost:")
     token = "YOUR-KEY" if settings.needs_key else "any"
@@ -49,7 +49,7 @@ def format_claude_code_command(settings: Settings, address: str) -> str:
 
 
 def describe_keys(upstream: Upstream) -> str:
-    """Describe the keys that are sent to an upstream, without showing them."""
+    """Describe the API keys of an upstream without their values."""
     if upstream.key_passthrough:
         return "the client's"
     if len(upstream.keys) > 1:
@@ -76,10 +76,10 @@ def _describe_access(settings: Settings) -> str:
 def log_server_start(
     log: Log, settings: Settings, routing: Routing, listener: socket.socket, *, is_first: bool
 ) -> None:
-    """Log where the server listens and its upstreams, and problems of its access control.
+    """Log the address, the upstreams, and problems of the access control.
 
-    On a terminal a banner shows the former. The supervisor prints it for several workers.
-    is_first: whether this process reports what concerns all processes.
+    On a terminal a banner shows address and upstreams. With several workers, the supervisor prints
+    it. is_first: whether this process logs events that concern all processes.
     """
     address = format_base_url(listener, tls=settings.tls_cert_file is not None)
     shows_banner = has_banner(settings)
@@ -112,7 +112,7 @@ def _report_short_keys(settings: Settings, log: Log) -> None:
 
 
 def has_banner(settings: Settings) -> bool:
-    """Return whether the server shows a banner: on a terminal, unless the log is JSON."""
+    """Return whether the server prints a banner: on a terminal, unless the log is JSON."""
     return is_terminal() and not is_json(settings.log_format)
 
 

@@ -1,9 +1,9 @@
 """ASGI middleware that writes the chunks of a streamed response directly to an HTTP/1.1 connection.
 
-A chunk is its size and its bytes (RFC 9112, 7.1), independent of earlier chunks. Through Hypercorn
-and h11 it costs several times as much: they create an event for each layer and maintain a state
-that does not change. The head and the end of the response still pass through them, so that they
-find the connection in the state that they expect.
+A chunk consists of its size and its bytes (RFC 9112, 7.1), and does not depend on earlier chunks.
+Through Hypercorn and h11 it costs several times as much CPU time: they create an event for each
+layer and maintain a state that does not change. The head and the end of the response still pass
+through them, so that their state remains correct.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from anthropic_proxy.api.asgi import WRITER, AsgiApplication, Message, Receive, 
 
 
 def write_chunks_directly(app: AsgiApplication) -> AsgiApplication:
-    """Return `app` with a `send` that writes chunks directly to the connection."""
+    """Wrap `app` with a `send` that writes chunks directly to the connection."""
 
     async def call_app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["http_version"] == "1.1":
@@ -40,13 +40,11 @@ class _ChunkWriter:
             self._writer.write(b"%x\r\n%b\r\n" % (len(body), body))
             await self._writer.drain()
         except (ConnectionError, RuntimeError):
-            # The connection is closed. Hypercorn gets the same error and ends the request.
+            # The connection is closed. Hypercorn receives the same error and ends the request.
             await self._send(message)
 
 
 def _is_chunked_response(head: Message) -> bool:
-    """Return whether h11 sends the body in chunks, as it does when the length is unknown (RFC 9112,
-    6.3).
-    """
+    """Return whether h11 sends the body in chunks: if its length is unknown (RFC 9112, 6.3)."""
     header_names = {name.lower() for name, _ in head["headers"]}
     return head["status"] == 200 and b"content-length" not in header_names

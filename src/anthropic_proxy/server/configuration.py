@@ -1,6 +1,4 @@
-"""Load the configuration that the settings name: the upstreams, with detected providers, and the
-API keys.
-"""
+"""Load the upstreams, with detected providers, and the API keys that the settings name."""
 
 import asyncio
 
@@ -19,10 +17,10 @@ from anthropic_proxy.upstream.http_client import UpstreamHTTPClient
 async def load_routing_and_keys(
     settings: Settings, files: WatchedFiles
 ) -> tuple[Routing, ApiKeyRegistry | None]:
-    """Read the files that the settings name, and detect the providers of upstreams. Raises
-    ConfigError.
+    """Return the routing, with detected providers, and the API keys (None if not needed).
 
-    Files are parsed in a thread, as a large one takes seconds, so open streams continue meanwhile.
+    Files are parsed in a thread: a large file takes seconds and would block open streams. Raises
+    ConfigError.
     """
     keys = await asyncio.to_thread(load_api_keys, settings, files.read)
     routing = await asyncio.to_thread(load_routing, settings, read=files.read)
@@ -33,7 +31,7 @@ async def load_routing_and_keys(
 
 
 async def _detect_profiles(routing: Routing) -> dict[str, ProviderProfile]:
-    """Return the detected profiles by the names of upstreams."""
+    """Return the detected profiles by name of the upstream."""
     candidates = [upstream for upstream in routing.upstreams if should_detect(upstream)]
     http_client = UpstreamHTTPClient()
     try:

@@ -1,13 +1,12 @@
 """Run the server in the background: PID file, log file, start, stop and status (Unix).
 
-The PID file is locked (flock) while the server lives. So the lock, not the number in the file,
-shows whether the server runs: a number that a crash left behind may belong to another process by
-now, and is never signalled. python-daemon detaches the process; the lock is taken before, and
-children inherit it.
+The PID file is locked (flock) while the server runs. The lock, not the number in the file, shows
+whether the server runs: after a crash, the number may belong to another process, which must not
+receive a signal. The lock is taken before python-daemon detaches the process; children inherit it.
 
 The server reports to the command that started it through a pipe: lines of JSON, each an object with
 one member. The command does not wait for the end of the pipe, because workers inherit the write end
-and keep it open. The results of probes are also in a file beside the PID file, for `status`.
+and keep it open. For `status`, the probe results are also in a file beside the PID file.
 """
 
 import contextlib
@@ -31,23 +30,23 @@ if sys.platform != "win32":
     from daemon import DaemonContext
 
 _NAME = "anthropic-proxy"
-# For users without directories of their own. Files are opened without following links.
+# For users without XDG_RUNTIME_DIR or a home. Files are opened without following symbolic links.
 _SHARED_DIRECTORY = Path("/tmp")  # noqa: S108 - see above
-# The PID file of all users in earlier versions.
+# PID file of earlier versions, the same for all users.
 _OLD_PID_FILE = _SHARED_DIRECTORY / f"{_NAME}.pid"
 _MAX_DETAILS_BYTES = 64 * 1024
 
 _UMASK = 0o027
 _POLL_SECONDS = 0.05
-# Time limit for the probes of upstreams at the start, which succeeds without them.
+# Seconds that the start waits for the probes of the upstreams. It also succeeds without them.
 _PROBE_SECONDS = 5.0
-# A server without open requests stops sooner.
+# Seconds until `stop` reports that it waits. A server without open requests stops sooner.
 _NOTICE_SECONDS = 1.0
 _LOCK_TRIES = 4
 
 
 class DaemonError(Exception):
-    """Starting or stopping failed; the text gives the reason."""
+    """The server could not be started or stopped. The text contains the reason."""
 
 
 class MissingFileError(DaemonError):
@@ -56,18 +55,18 @@ class MissingFileError(DaemonError):
 
 @dataclass(frozen=True)
 class Status:
-    """The state of a PID file. All fields are None when there is no file."""
+    """State of a PID file. All fields are None if the file does not exist."""
 
-    # PID of the server that holds the lock
+    # PID of the server that holds the lock.
     running: int | None = None
-    # PID of a server that has exited without removing the file
+    # PID of a server that exited without removing the file.
     stale: int | None = None
-    # content of a file without a PID
+    # Content of the file if it is not a PID.
     invalid: str | None = None
 
 
 def default_pid_files(environment: Mapping[str, str]) -> tuple[Path, ...]:
-    """Return the default paths of the PID file: the one to write first, then those only to read."""
+    """Return the default PID files: the file to write, then other files that are only read."""
     user_file = _SHARED_DIRECTORY / f"{_NAME}-{os.getuid()}.pid"
     runtime = Path(environment.get("XDG_RUNTIME_DIR", ""))
     if runtime.is_absolute() and runtime.is_dir():
@@ -76,8 +75,9 @@ def default_pid_files(environment: Mapping[str, str]) -> tuple[Path, ...]:
 
 
 def choose_log_file(environment: Mapping[str, str]) -> Path:
-    """Return the path of the log, and create its directory in the user's state directory
-    (`~/.local/state`), if possible.
+    """Return the path of the log file, and create its directory.
+
+    It is in XDG_STATE_HOME (default `~/.local/state`), or in /tmp if that is not possible.
     """
     state_home = Path(environment.get("XDG_STATE_HOME", ""))
     try:
@@ -88,19 +88,20 @@ def choose_log_file(environment: Mapping[str, str]) -> Path:
         if os.access(directory, os.W_OK):
             return directory / f"{_NAME}.log"
     except (OSError, RuntimeError):
-        pass  # a user without a home directory, as in containers
+        pass  # no home directory, as in containers
     return _SHARED_DIRECTORY / f"{_NAME}-{os.getuid()}.log"
 
 
 def find_pid_file(environment: Mapping[str, str]) -> Path:
-    """Return the first of `default_pid_files` whose server runs, else the first that exists, else
-    the one to write.
+    """Return the first default PID file of a running server.
+
+    Without a running server, return the first file that exists, else the file to write.
     """
     existing: list[Path] = []
     for path in default_pid_files(environment):
         try:
             pid_status = read_status(path)
-        except DaemonError:  # another user's
+        except DaemonError:  # a file of another user
             continue
         if pid_status.running is not None:
             return path
@@ -111,13 +112,13 @@ def find_pid_file(environment: Mapping[str, str]) -> Path:
 
 @dataclass(frozen=True)
 class ServerDetails:
-    """The details of a server that `status` shows besides its PID."""
+    """Details of a running server, for `status`."""
 
     pid: int
     address: str
     upstreams: tuple[str, ...]
     log: str
-    # seconds since 1970
+    # Seconds since 1970.
     started: float
 
     def write(self, pid_file: Path) -> None:
@@ -126,7 +127,7 @@ class ServerDetails:
 
     @classmethod
     def read(cls, pid_file: Path, pid: int) -> "ServerDetails | None":
-        """Return the details of the server with a PID; None when there are none."""
+        """Return the details of the server with this PID; None if there are none."""
         record = _read_record(_details_path(pid_file), pid)
         try:
             return cls(**{**record, "upstreams": tuple(map(str, record["upstreams"]))})
@@ -136,7 +137,7 @@ class ServerDetails:
 
 @dataclass(frozen=True)
 class Probes:
-    """The last results of the probes of upstreams that a server reported, one line for each."""
+    """Last probe results that a server reported, one line for each upstream."""
 
     pid: int
     lines: tuple[str, ...]
@@ -147,7 +148,7 @@ class Probes:
 
     @classmethod
     def read(cls, pid_file: Path, pid: int) -> "Probes | None":
-        """Return the results of the server with a PID; None when there are none."""
+        """Return the results of the server with this PID; None if there are none."""
         record = _read_record(_probes_path(pid_file), pid)
         try:
             return cls(pid, tuple(map(str, record["lines"])))
@@ -164,7 +165,7 @@ def _probes_path(pid_file: Path) -> Path:
 
 
 def _write_record(path: Path, record: Mapping[str, Any]) -> None:
-    # Records are only shown, so a full disk is not an error.
+    # Records are only displayed, so ignore a full disk.
     with contextlib.suppress(OSError, DaemonError):
         descriptor = _open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
@@ -172,7 +173,7 @@ def _write_record(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def _read_record(path: Path, pid: int) -> dict[str, Any]:
-    """Return the record of the server with a PID; empty when there is none."""
+    """Return the record of the server with this PID; empty if there is none."""
     try:
         with os.fdopen(_open(path, os.O_RDONLY), "rb") as file:
             record = loads(file.read(_MAX_DETAILS_BYTES))
@@ -184,13 +185,14 @@ def _read_record(path: Path, pid: int) -> dict[str, Any]:
 
 
 class Reporter:
-    """Reports of the background server: to the command that started it, and in files for `status`.
+    """Report from the background server to the command that started it, and in files for `status`.
 
-    Workers inherit copies. The first worker reports the probes, the supervisor the address.
+    With several workers, each has a copy. The supervisor reports the address, and the first worker
+    reports the probes.
     """
 
     def __init__(self, pipe: int, pid_file: Path, log: Path, upstreams: Sequence[str]) -> None:
-        """Report to the write end of a pipe. upstreams: their addresses."""
+        """Create a reporter. pipe: write end. upstreams: base URLs."""
         self.pid = os.getpid()
         self.pipe = pipe
         self._pid_file = pid_file
@@ -199,30 +201,30 @@ class Reporter:
         self._has_sent_probes = False
 
     def report_address(self, address: str) -> None:
-        """Report that the server accepts connections at an address."""
+        """Report that the server accepts connections at an address (base URL)."""
         details = ServerDetails(self.pid, address, self._upstreams, str(self._log), time.time())
         details.write(self._pid_file)
         self._send("listening", address)
 
     def report_probes(self, lines: Sequence[str]) -> None:
-        """Report the result of the probe of each upstream."""
+        """Report the probe results, one line for each upstream."""
         Probes(self.pid, tuple(lines)).write(self._pid_file)
         if not self._has_sent_probes:
             self._has_sent_probes = True
             self._send("probed", lines)
 
     def report_failure(self, reason: str) -> None:
-        """Report why the server does not run."""
+        """Report the reason for which the server does not run."""
         self._send("failed", reason)
 
     def _send(self, kind: str, value: object) -> None:
-        # The command that started the server may have ended.
+        # The command that started the server may have exited.
         with contextlib.suppress(OSError):
             os.write(self.pipe, dumps({kind: value}) + b"\n")
 
 
 class _ReportReader:
-    """Reads what a `Reporter` sends, at the other end of the pipe."""
+    """Read the reports of a `Reporter` from the pipe."""
 
     def __init__(self, pipe: int) -> None:
         self._pipe = pipe
@@ -230,9 +232,9 @@ class _ReportReader:
         self._reports: dict[str, object] = {}
 
     def wait_for(self, *kinds: str, seconds: float | None = None) -> Mapping[str, object]:
-        """Wait for a report of one of these kinds, the end of the pipe or the time limit.
+        """Wait for a report of one of these kinds, and return all reports so far by kind.
 
-        Returns all reports so far, by their kinds.
+        Also return at the end of the pipe, and after `seconds`.
         """
         deadline = math.inf if seconds is None else time.monotonic() + seconds
         while self._reports.keys().isdisjoint(kinds):
@@ -255,12 +257,12 @@ class StartedServer:
     """A server that accepts connections."""
 
     address: str
-    # one line for each upstream; None when the probes take longer
+    # Probe results, one line for each upstream; None if the probes take longer than the start.
     probes: tuple[str, ...] | None = None
 
 
 class PidFile:
-    """A locked PID file. Create it by `acquire`; `release` unlocks and removes it."""
+    """A locked PID file. `acquire` creates and locks it; `release` unlocks and removes it."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
@@ -268,8 +270,9 @@ class PidFile:
 
     @classmethod
     def acquire(cls, path: Path) -> "PidFile":
-        """Lock `path` for this process and its children. Raises DaemonError when a running server
-        holds the lock.
+        """Lock `path` for this process and its children.
+
+        Raises DaemonError if a running server holds the lock.
         """
         tries_left = _LOCK_TRIES
         while True:
@@ -277,7 +280,7 @@ class PidFile:
             is_locked = _lock(descriptor, fcntl.LOCK_EX)
             if is_locked and _is_same_file(path, descriptor):
                 return cls(path, descriptor)
-            # A server that has just ended removed the file that we locked. Or another process has
+            # Either a server that has just exited removed the locked file, or another process has
             # the lock: a server, or for a moment a command that reads the status.
             pid_text = _read_text(descriptor)
             os.close(descriptor)
@@ -293,7 +296,7 @@ class PidFile:
         os.pwrite(self.descriptor, f"{pid}\n".encode(), 0)
 
     def release(self) -> None:
-        """Remove the file and the details beside it, then unlock it."""
+        """Remove the file and the records beside it, then unlock it."""
         _details_path(self.path).unlink(missing_ok=True)
         _probes_path(self.path).unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
@@ -311,12 +314,13 @@ def start_daemon(
     upstreams: Sequence[str] = (),
     log_failure: Callable[[str], object] = _write_failure,
 ) -> StartedServer:
-    """Run `serve` in the background. Return when it listens and has probed its upstreams, or some
-    seconds after it listens.
+    """Run `serve` in the background, and return when the server listens.
 
-    `serve` reports both through its argument, and runs until the server stops. upstreams: their
-    addresses, for `status`. log_failure: writes to the log why the server failed. Raises
-    DaemonError when the server ends before it listens.
+    Also wait some seconds for the probes of the upstreams.
+
+    serve: runs the server until it stops, and reports address and probes through its argument.
+    upstreams: base URLs, for `status`. log_failure: writes the reason for a failure to the log.
+    Raises DaemonError if the server exits before it listens.
     """
     log = _open(log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
     pid_file = PidFile.acquire(pid_path)
@@ -334,7 +338,7 @@ def start_daemon(
     try:
         reports = reader.wait_for("listening", "failed")
         if "listening" not in reports:
-            reason = reports.get("failed") or f"the server ended before it listened: see {log_path}"
+            reason = reports.get("failed") or f"the server exited during startup: see {log_path}"
             raise DaemonError(str(reason))
         reports = reader.wait_for("probed", "failed", seconds=_PROBE_SECONDS)
     finally:
@@ -351,8 +355,9 @@ def _run_detached(
     reporter: Reporter,
     log_failure: Callable[[str], object],
 ) -> NoReturn:
-    """Run the server in the child of `start_daemon`. python-daemon forks again and ends the child,
-    so that the server has no parent.
+    """Run the server in the child process of `start_daemon`.
+
+    python-daemon forks again and ends the child, so that the server is detached.
     """
     log_stream = os.fdopen(log, "a", buffering=1, encoding="utf-8")
     context = DaemonContext(
@@ -370,7 +375,7 @@ def _run_detached(
         reporter.pid = os.getpid()
         pid_file.write(reporter.pid)
         serve(reporter)
-    except BaseException as error:  # noqa: BLE001 - the parent waits for a report of any failure
+    except BaseException as error:  # noqa: BLE001 - the parent waits for a report
         code = 1
         log_failure(str(error))
         reporter.report_failure(str(error))
@@ -379,7 +384,7 @@ def _run_detached(
 
 
 def read_status(pid_path: Path) -> Status:
-    """Return the state of a PID file. Raises DaemonError when it can't be read."""
+    """Return the state of a PID file. Raises DaemonError if it can't be read."""
     try:
         descriptor = _open(pid_path, os.O_RDWR)
     except MissingFileError:
@@ -398,9 +403,10 @@ def read_status(pid_path: Path) -> Status:
 def stop_daemon(
     pid_path: Path, pid: int, timeout: float, on_wait: Callable[[], object] = lambda: None
 ) -> None:
-    """Send SIGTERM to the running server, and wait until it has ended, at most `timeout` seconds.
+    """Send SIGTERM to the running server, and wait up to `timeout` seconds until it has exited.
 
-    on_wait: called once when the server probably finishes open requests. Raises DaemonError.
+    on_wait: called once if the server does not exit at once, probably because of open requests.
+    Raises DaemonError.
     """
     try:
         os.kill(pid, signal.SIGTERM)
@@ -441,8 +447,9 @@ def _is_same_file(path: Path, descriptor: int) -> bool:
 
 
 def _lock(descriptor: int, kind: int) -> bool:
-    """Take the lock if it is free, and return whether this process has it now. Closing all copies
-    of the descriptor releases it.
+    """Take the lock if it is free, and return whether this process has it.
+
+    The lock is released when all copies of the descriptor are closed.
     """
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)

@@ -1,13 +1,13 @@
-"""Handle signals that arrive while the process starts, before the server handles them. The imports
-alone take most of a second.
+"""Handle signals during startup, before the server handles them.
 
-SIGHUP would end the process. A handler records it instead, and the configuration is reloaded when
-the server runs: the process may have read it before the change that the signal reports. SIGTERM and
-SIGINT end the process with exit code 0, as they do later. The signals are handled and not ignored,
-because child processes inherit ignored signals.
+The imports alone take most of a second. By default SIGHUP would end the process. A handler records
+it instead, and the server reloads the configuration as soon as it runs: the process may have read
+the files before the change that the signal reports. SIGTERM and SIGINT end the process with exit
+code 0, as they do later. The signals are handled, not ignored, because child processes inherit
+ignored signals.
 
-A terminal that is closed also sends SIGHUP. Then a server that was started on it must end, unless
-`nohup` started it.
+SIGHUP also arrives when the terminal is closed. In this case a server that was started in the
+terminal must exit, unless it was started by `nohup`.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from typing import NoReturn
 
 
 class _HangupHandler:
-    """A handler that records whether it was called, and the handler that it replaces."""
+    """A SIGHUP handler that records whether it was called, and the previous handler."""
 
     def __init__(self, *, has_terminal: bool) -> None:
         self.was_called = False
@@ -32,7 +32,7 @@ class _HangupHandler:
 
 
 def install_handlers() -> None:
-    """Handle SIGHUP, SIGTERM and SIGINT until the server does. Call it in the main thread."""
+    """Handle SIGHUP, SIGTERM and SIGINT during startup. Call this in the main thread."""
     if sys.platform != "win32":
         signal.signal(signal.SIGHUP, _HangupHandler(has_terminal=_has_terminal()))
         signal.signal(signal.SIGTERM, _exit)
@@ -42,8 +42,9 @@ def install_handlers() -> None:
 
 
 def restore_handlers() -> None:
-    """Handle the signals as commands usually do: all end the process, except SIGHUP under
-    `nohup`.
+    """Restore the default behavior, for commands other than the server.
+
+    All signals end the process, except SIGHUP under `nohup`.
     """
     if sys.platform == "win32":
         return
@@ -56,9 +57,7 @@ def restore_handlers() -> None:
 
 
 def detach() -> None:
-    """Record that this process has left its terminal, so the end of the terminal does not end
-    it.
-    """
+    """Record that this process is detached: closing the terminal does not end it."""
     handler = _get_hangup_handler()
     if handler is not None:
         handler.ends_with_terminal = False
@@ -70,10 +69,10 @@ def _get_hangup_handler() -> _HangupHandler | None:
 
 
 class EarlyHangup:
-    """A SIGHUP that arrives before the server handles signals.
+    """A SIGHUP during startup.
 
-    Create it while `install_handlers` is in effect. It stays valid when another handler replaces
-    those.
+    Create it while the handlers of `install_handlers` are installed. It remains valid when other
+    handlers replace them.
     """
 
     def __init__(self) -> None:
@@ -81,20 +80,18 @@ class EarlyHangup:
 
     @property
     def was_received(self) -> bool:
-        """Whether the signal was received."""
+        """True if the signal was received."""
         return self._handler is not None and self._handler.was_called
 
     def is_end_of_terminal(self) -> bool:
-        """Return whether a SIGHUP that has just arrived means the end of the terminal on which the
-        server was started.
-        """
+        """Return whether a SIGHUP that has just arrived was caused by closing the terminal."""
         if self._handler is None or not self._handler.ends_with_terminal:
             return False
         return not _has_terminal()
 
 
 def _has_terminal() -> bool:
-    """Return whether the process has a controlling terminal. It loses one that is closed."""
+    """Return whether the process has a controlling terminal that is not closed."""
     with contextlib.suppress(OSError):
         os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK))
         return True

@@ -1,6 +1,6 @@
 """Hypercorn's protocol class for HTTP/1.0 and HTTP/1.1, with corrections.
 
-See `hypercorn_connection` on the version of Hypercorn.
+`hypercorn_connection` describes the dependency on the version of Hypercorn.
 """
 
 import h2.config
@@ -15,19 +15,19 @@ from anthropic_proxy.gateway.ids import new_id
 from anthropic_proxy.server.http_streams import create_http_stream, to_origin_form
 
 _ERROR_TEXTS = {
-    431: "The request headers are too large: MAX_HEADER_BYTES is the limit.",
+    431: "The request headers exceed the limit of the server (MAX_HEADER_BYTES).",
     501: "The transfer encoding of the request is not supported.",
-    505: "The HTTP version of the request is not supported: use HTTP/1.1 or HTTP/2.",
+    505: "The HTTP version of the request is not supported. Use HTTP/1.1 or HTTP/2.",
 }
 _MALFORMED_TEXT = "The HTTP request is malformed."
 
 
 class EarlyResponseEnd(Event):
-    """The response is complete while the client still sends the body of its request."""
+    """The response is complete, but the client still sends the body of its request."""
 
 
 class _RejectedRequestError(Exception):
-    """The server sends an error response and closes the connection."""
+    """A request to which the server sends an error response before it closes the connection."""
 
     def __init__(self, status: int, method: bytes) -> None:
         super().__init__(status)
@@ -38,9 +38,9 @@ class _RejectedRequestError(Exception):
 class Http1Protocol(H11Protocol):
     """HTTP/1.0 and HTTP/1.1.
 
-    Hypercorn's class accepts any version, starts websockets, fails on malformed settings of an
-    upgrade to HTTP/2, passes on targets that no URL parser accepts, sends errors without a body,
-    and resets connections whose client still sends when the response has ended.
+    Corrected defects of Hypercorn's class: it accepts any HTTP version, starts websockets, fails on
+    malformed settings of an upgrade to HTTP/2, forwards invalid request targets, sends errors
+    without a body, and resets the connection if the client still sends after the response.
     """
 
     _is_lingering = False
@@ -63,8 +63,8 @@ class Http1Protocol(H11Protocol):
 
     @property
     def has_partial_head(self) -> bool:
-        """Whether the head of the next request has arrived in part."""
-        # This copies the bytes.
+        """True if a part of the head of the next request has arrived."""
+        # `trailing_data` copies the bytes.
         return self.connection.their_state is h11.IDLE and bool(self.connection.trailing_data[0])
 
     async def _handle_events(self) -> None:
@@ -75,7 +75,7 @@ class Http1Protocol(H11Protocol):
             await self.send(Closed())
 
     async def _check_protocol(self, event: h11.Request) -> None:
-        # An upgrade that cannot be made is ignored (RFC 9110, 7.8).
+        # Ignore an upgrade that is not possible (RFC 9110, 7.8).
         if _has_valid_settings(event) and _is_valid_target(event.target):
             await super()._check_protocol(event)
 
@@ -117,13 +117,13 @@ class Http1Protocol(H11Protocol):
 
 
 def _has_valid_settings(request: h11.Request) -> bool:
-    """Return whether a request's HTTP2-Settings, if any, can be applied (RFC 7540, 3.2.1)."""
+    """Return whether the header HTTP2-Settings, if present, is valid (RFC 7540, 3.2.1)."""
     for name, value in request.headers:
         if name.lower() == b"http2-settings":
             scratch = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
             try:
                 scratch.initiate_upgrade_connection(value)
-            except Exception:  # noqa: BLE001 - base64, hyperframe and h2 have different errors
+            except Exception:  # noqa: BLE001 - errors of base64, hyperframe and h2
                 return False
     return True
 

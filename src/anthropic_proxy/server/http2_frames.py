@@ -1,18 +1,16 @@
-"""Flow control for HTTP/2 connections (RFC 9113): bound the bytes that wait to be sent, and the
-work that a client may cause.
-"""
+"""Limits for HTTP/2 connections (RFC 9113): buffered bytes, and work caused by control frames."""
 
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-# Bytes of one stream that wait to be sent: two frames of the default size. A writer waits when the
-# buffer holds the first number, until it holds less than the second one.
+# Limits of the bytes of one stream that wait to be sent, in frames of the default size. A writer
+# waits when the buffer reaches _HIGH_WATER, until it is below _LOW_WATER.
 _HIGH_WATER = 2 * 2**14
 _LOW_WATER = _HIGH_WATER // 2
 
-# Frames that are processed before other connections run: about 10 ms of work.
+# Frames that are processed before other connections run; about 10 ms of work.
 _FRAMES_PER_BATCH = 64
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -22,29 +20,29 @@ _HEADERS = 0x1
 _GOAWAY = 0x7
 _CONTINUATION = 0x9
 
-# Control frames that a client may send at once, and for each second.
+# Control frames that a client may send at once, and per second.
 _BURST = 1000
 _REFILL_PER_SECOND = 100
-# Control frames for each frame of data that the client receives: it acknowledges what it reads, on
-# the stream and on the connection. A request earns none, so requests that are reset at once are
-# limited as well.
+# Additional control frames for each DATA frame that the client receives, because the client
+# acknowledges it on the stream and on the connection. Requests add none: this also limits requests
+# that the client resets at once.
 _EARNED_PER_DATA_FRAME = 4
 _MAX_EARNED = 50_000
 
 
 class SendBuffer:
-    """The bytes of one stream that wait to be sent.
+    """Bytes of one stream that wait to be sent.
 
-    It has the interface of Hypercorn's StreamBuffer, whose writers never wait: that class takes a
-    pop of no bytes, which an exhausted flow control window causes, as a sign that the buffer is
-    empty. Chunks are not copied, so that many streams can wait to send the same body.
+    It has the interface of Hypercorn's StreamBuffer. Writers of that class never wait: it treats a
+    pop of no bytes, caused by an exhausted flow control window, as an empty buffer. Chunks are not
+    copied, so that many streams can share the same body.
     """
 
     def __init__(self) -> None:
         self._chunks: deque[bytes] = deque()
-        # bytes of the first chunk that were sent
+        # Bytes of the first chunk that have been sent.
         self._first_offset = 0
-        # bytes of all chunks that were not sent
+        # Bytes of all chunks that have not been sent.
         self._length = 0
         self._is_complete = False
         self._is_empty = asyncio.Event()
@@ -52,13 +50,13 @@ class SendBuffer:
 
     @property
     def complete(self) -> bool:
-        """Whether all bytes were sent, and none will follow."""
+        """True if all bytes have been sent and no more will follow."""
         return self._is_complete and not self._length
 
     async def push(self, data: bytes) -> None:
-        """Append bytes, and wait while there are too many.
+        """Append bytes, and wait while the buffer is full.
 
-        Bytes for a closed buffer are dropped: its client has disconnected.
+        A closed buffer drops the bytes: the client has disconnected.
         """
         if self._is_complete or not data:
             return
@@ -70,7 +68,7 @@ class SendBuffer:
             await self._has_room.wait()
 
     async def pop(self, max_length: int) -> bytes:
-        """Remove and return the first bytes."""
+        """Remove and return up to `max_length` bytes."""
         parts: list[bytes] = []
         room = max_length
         while room and self._chunks:
@@ -90,15 +88,15 @@ class SendBuffer:
         return b"".join(parts)
 
     async def drain(self) -> None:
-        """Wait until all bytes were sent."""
+        """Wait until all bytes have been sent."""
         await self._is_empty.wait()
 
     def set_complete(self) -> None:
-        """Record that no bytes will follow."""
+        """Record that no more bytes will follow."""
         self._is_complete = True
 
     async def close(self) -> None:
-        """Drop all bytes and wake up writers."""
+        """Drop all bytes and wake the writers."""
         self._is_complete = True
         self._chunks.clear()
         self._length = self._first_offset = 0
@@ -110,30 +108,30 @@ class FrameBatch(NamedTuple):
     """Bytes to process together."""
 
     data: bytes
-    # The number of frames that begin in `data` and carry no request.
+    # Number of control frames that begin in `data`.
     control_frames: int
 
 
 class FrameReader:
-    """Finds the frames of a connection by their headers.
+    """Split the bytes of a connection into frames.
 
-    It removes GOAWAY frames, because h2 gives up all open streams when it receives one. A client
-    sends GOAWAY when it will open no more streams, and RFC 9113 (6.8) lets the open ones continue.
+    It removes GOAWAY frames, because h2 drops all open streams when it receives one. A client sends
+    GOAWAY when it will not open more streams; open streams must continue (RFC 9113, 6.8).
     """
 
     def __init__(self) -> None:
         self.has_received_goaway = False
-        # bytes until the next frame header: the rest of the preface or of a frame
+        # Bytes until the next frame header: the rest of the preface or of a frame.
         self._skip = len(_PREFACE)
-        # the part of the next frame header that has arrived
+        # Part of the next frame header that has arrived.
         self._header = b""
-        # whether the current frame is removed
+        # Whether to remove the current frame.
         self._removes_frame = False
 
     def split_batches(self, data: bytes) -> Iterator[FrameBatch]:
-        """Split the next bytes from the client into batches with a bounded number of frames.
+        """Yield the next bytes from the client in batches of at most _FRAMES_PER_BATCH frames.
 
-        An incomplete frame header is kept until the rest of it arrives.
+        An incomplete frame header is stored until its rest arrives.
         """
         forwarded: list[bytes] = []
         offset = frames = control_frames = 0
@@ -168,7 +166,7 @@ class FrameReader:
             forwarded.append(self._header)
 
     def _is_control_frame(self) -> bool:
-        """Return whether the current frame costs work and carries nothing of a request."""
+        """Return whether the current frame causes work but is not part of a request."""
         frame_type = self._header[3]
         if frame_type == _DATA:
             return self._skip == 0
@@ -177,24 +175,24 @@ class FrameReader:
 
 
 class FrameBudget:
-    """Bounds the control frames of a connection (RFC 9113, 10.5).
+    """Limit the control frames of a connection (RFC 9113, 10.5).
 
-    A client may send some at any time, and more for the data that it receives.
+    The limit grows with the data that the client receives.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        """`clock` returns monotonic time in seconds."""
+        """Create the budget of a connection. clock: returns monotonic time in seconds."""
         self._clock = clock
         self._updated_at = clock()
         self._remaining = float(_BURST)
         self._allowance = 0
 
     def earn(self) -> None:
-        """Allow more control frames, because the client receives a frame of data."""
+        """Allow more control frames, because a DATA frame is sent to the client."""
         self._allowance = min(self._allowance + _EARNED_PER_DATA_FRAME, _MAX_EARNED)
 
     def spend(self, frames: int) -> bool:
-        """Count frames and return whether they are within the budget."""
+        """Count control frames, and return whether they are within the budget."""
         now = self._clock()
         self._remaining = min(
             self._remaining + (now - self._updated_at) * _REFILL_PER_SECOND, _BURST

@@ -1,6 +1,6 @@
 """Hypercorn's protocol class for HTTP/2, with corrections.
 
-See `hypercorn_connection` on the version of Hypercorn.
+`hypercorn_connection` describes the dependency on the version of Hypercorn.
 """
 
 import asyncio
@@ -27,18 +27,21 @@ from anthropic_proxy.server.http_streams import ServerContext, create_http_strea
 class Http2Protocol(H2Protocol):
     """HTTP/2 (RFC 9113).
 
-    In Hypercorn's class writing never waits for a client that does not read, a client causes
-    unlimited work with small frames, and the connection has no idle timer after an upgrade or after
-    a stream that the client resets. It ends the connection with an exception on CONNECT, on paths
-    that are not ASCII, on data for a stream whose response has ended, and on more than a thousand
-    streams. It keeps priorities, which RFC 9113 has removed.
+    Corrected defects of Hypercorn's class:
+
+    - Writers never wait for a client that does not read.
+    - A client can cause unlimited work with small frames.
+    - The idle timer stops after an upgrade, and after a stream that the client resets.
+    - An exception closes the connection: on CONNECT, on paths that are not ASCII, on data for a
+      stream whose response has ended, and on more than a thousand streams.
+    - It supports priorities, which RFC 9113 has deprecated.
     """
 
     context: ServerContext
 
     def __init__(self, *arguments: Any, writer: asyncio.StreamWriter) -> None:
         super().__init__(*arguments)
-        # Websockets are not served.
+        # Websockets are not supported.
         del self.connection.local_settings[h2.settings.SettingCodes.ENABLE_CONNECT_PROTOCOL]
         self.priority = PriorityTree(maximum_streams=self.config.h2_max_concurrent_streams + 1)
         self._writer = writer
@@ -58,20 +61,20 @@ class Http2Protocol(H2Protocol):
             await self._receive(event.data)
             return
         await super().handle(event)
-        # Applications may be waiting for their bytes to be sent.
+        # Wake applications that wait until their bytes are sent.
         for buffer in self.stream_buffers.values():
             await buffer.close()
 
     async def close_if_drained(self) -> None:
-        """Send GOAWAY if no stream is open and no more may begin: the server is draining, or the
-        client has sent GOAWAY.
+        """Send GOAWAY if no stream is open and no more may begin.
 
-        It is not sent earlier: clients built on the h2 library, httpx among them, give up all open
-        streams when they receive it, also those that RFC 9113 (6.8) lets continue.
+        This is the case when the server is draining, or when the client has sent GOAWAY. It is not
+        sent earlier: clients with the h2 library, such as httpx, drop all open streams when they
+        receive GOAWAY, although RFC 9113 (6.8) requires that open streams continue.
         """
         is_ending = self.context.draining or self._frame_reader.has_received_goaway
-        # A stream whose application has ended may still have frames to send, at least END_STREAM,
-        # and no frame follows GOAWAY.
+        # After the application has ended, a stream still has frames to send, at least END_STREAM,
+        # which must precede GOAWAY.
         has_open_streams = not self.idle or bool(self.stream_buffers)
         if not is_ending or has_open_streams or self.closed:
             return
@@ -80,15 +83,15 @@ class Http2Protocol(H2Protocol):
             await self.send(Closed())
 
     async def abort_stream(self, stream_id: int) -> None:
-        """End a stream whose client does not read it. The connection's other streams continue."""
+        """Reset a stream that the client does not read. Other streams continue."""
         try:
             has_window = self.connection.local_flow_control_window(stream_id) > 0
             self.connection.reset_stream(stream_id, h2.errors.ErrorCodes.CANCEL)
         except h2.exceptions.ProtocolError:
-            return  # it has ended meanwhile
+            return  # the stream has ended in the meantime
         if has_window:
-            # The window has room, but the connection does not take the bytes: the client reads
-            # nothing at all.
+            # The window has room but the connection does not accept bytes: the client does not read
+            # from the connection at all.
             self._writer.transport.abort()
             return
         await self._drop_stream(stream_id)
@@ -122,23 +125,21 @@ class Http2Protocol(H2Protocol):
             elif not isinstance(event, h2.events.PriorityUpdated):
                 await super()._handle_events([event])
             if isinstance(event, h2.events.RequestReceived) and self.idle:
-                # Its stream was reset at once, but Hypercorn's class has stopped the idle timer.
+                # The stream was reset at once, after Hypercorn's class stopped the idle timer.
                 await self.send(Updated(idle=True))
         await self._flush()
 
     async def _receive_body(self, event: h2.events.DataReceived) -> None:
         stream = self.streams.get(event.stream_id)
-        # A response may end before its request does.
+        # A response may end before the body of its request.
         if stream is not None:
             await stream.handle(Body(stream_id=event.stream_id, data=event.data))
-        # The stream may have ended meanwhile.
+        # The stream may have ended in the meantime.
         with contextlib.suppress(h2.exceptions.ProtocolError):
             self.connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
 
     async def _drop_stream(self, stream_id: int) -> None:
-        """Remove a stream that was reset, and report to its application that the client has
-        disconnected.
-        """
+        """Remove a stream that was reset, and send a disconnect to its application."""
         buffer = self.stream_buffers.pop(stream_id, None)
         if buffer is not None:
             self.priority.remove_stream(stream_id)
@@ -155,13 +156,13 @@ class Http2Protocol(H2Protocol):
         headers = dict(request.headers)
         try:
             method = headers[b":method"].decode("ascii").upper()
-            # CONNECT has an authority in place of a path, as in HTTP/1.1.
+            # CONNECT has an authority instead of a path, as in HTTP/1.1.
             target = to_origin_form(headers.get(b":path", headers.get(b":authority", b"*")))
         except ValueError:
             self.connection.reset_stream(stream_id, h2.errors.ErrorCodes.PROTOCOL_ERROR)
             return
         stream = self.streams[stream_id] = create_http_stream(self, stream_id)
-        # It has the methods of Hypercorn's class.
+        # SendBuffer has the same methods as Hypercorn's class.
         self.stream_buffers[stream_id] = SendBuffer()  # type: ignore[assignment]
         self.priority.insert_stream(stream_id)
         self.priority.block(stream_id)
@@ -179,7 +180,7 @@ class Http2Protocol(H2Protocol):
         self.keep_alive_requests += 1
 
     async def _send_data(self, stream_id: int) -> None:
-        """Send one frame of a stream, if its flow control window has room."""
+        """Send one DATA frame of a stream if its flow control window has room."""
         buffer = self.stream_buffers[stream_id]
         try:
             window = self.connection.local_flow_control_window(stream_id)
@@ -196,7 +197,7 @@ class Http2Protocol(H2Protocol):
             self.connection.end_stream(stream_id)
             await self._flush()
         except h2.exceptions.ProtocolError:
-            # The stream, or the connection, has ended while it waited to send.
+            # The stream or the connection has ended in the meantime.
             await buffer.close()
         if self.stream_buffers.pop(stream_id, None) is not None:
             self.priority.remove_stream(stream_id)

@@ -1,6 +1,4 @@
-"""The parts that Hypercorn's protocol classes for HTTP/1.1 and HTTP/2 share: the context of the
-server, request targets, and the streams that run the application.
-"""
+"""Common parts of the protocol classes for HTTP/1.1 and HTTP/2."""
 
 from urllib.parse import urlsplit
 
@@ -11,19 +9,19 @@ from hypercorn.protocol.http_stream import HTTPStream
 
 
 class ServerContext(WorkerContext):
-    """State that all connections of a server share."""
+    """State shared by all connections of a server."""
 
-    # whether clients are asked to send no more requests
+    # Whether the server is draining, so that clients must use new connections.
     draining = False
 
     def __init__(self, header_seconds: float) -> None:
         super().__init__(None)
-        # in which a client must send the head of a request
+        # Time limit to receive the head of a request.
         self.header_seconds = header_seconds
 
 
 def create_http_stream(protocol: H11Protocol | H2Protocol, stream_id: int) -> HTTPStream:
-    """Return the stream of one request, which runs the application."""
+    """Return the stream object of one request, which runs the application."""
     return HTTPStream(
         protocol.app,
         protocol.config,
@@ -38,9 +36,9 @@ def create_http_stream(protocol: H11Protocol | H2Protocol, stream_id: int) -> HT
 
 
 def to_origin_form(target: bytes) -> bytes:
-    """Return path and query of a request target, which may be a URL (RFC 9112, 3.2).
+    """Return the path and query of a request target, which may be a URL (RFC 9112, 3.2).
 
-    `*` and the authority of CONNECT are returned unchanged. Raises ValueError.
+    `*` and the authority of CONNECT are returned unchanged. Raises ValueError for other targets.
     """
     text = target.decode("ascii")
     if text.startswith("/") or "://" not in text:

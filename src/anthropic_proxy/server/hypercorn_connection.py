@@ -1,8 +1,8 @@
 """One connection of a client: Hypercorn's class, with corrections.
 
-The version of Hypercorn is pinned, because this module, `http1_protocol` and `http2_protocol`
-override private methods. They are the only place for workarounds of Hypercorn. Each class states
-the defects of Hypercorn 0.18.0 that it removes.
+This module, `http1_protocol` and `http2_protocol` contain all workarounds for Hypercorn. They
+override private methods, so the version of Hypercorn is pinned. Each class lists the defects of
+Hypercorn 0.18.0 that it corrects.
 """
 
 import asyncio
@@ -24,20 +24,20 @@ from anthropic_proxy.server.http1_protocol import EarlyResponseEnd, Http1Protoco
 from anthropic_proxy.server.http2_protocol import Http2Protocol
 from anthropic_proxy.server.http_streams import ServerContext
 
-# Seconds in which the last bytes must reach the client before the connection is closed: of an idle
-# connection, or of one whose client still sends a body that the server discards.
+# Seconds to deliver the last bytes before a connection is aborted: an idle connection, or a
+# connection whose client still sends a request body, which the server discards.
 _LINGER_SECONDS = 5
 
 
 class Connection(TCPServer):
     """One connection of a client. Await it to serve requests until either side closes it.
 
-    Hypercorn's class keeps the socket of a connection that the client has closed and waits for
-    another request. It waits without a limit until the client has read the last bytes.
+    Corrected defects of Hypercorn's class: it does not close the socket when the client has closed
+    the connection, and it waits without a limit until the client has read the last bytes.
     """
 
     context: ServerContext
-    # It has the methods of Hypercorn's class that are called here.
+    # It has the methods of Hypercorn's class that are used here.
     protocol: "_Protocol"  # type: ignore[assignment]
     idle_task: "_IdleTimer"
     _is_closed = False
@@ -51,7 +51,7 @@ class Connection(TCPServer):
     async def run(self) -> None:
         socket = self.writer.get_extra_info("socket")
         tls = self.writer.get_extra_info("ssl_object")
-        # The client may have closed the connection before, or while, it is served.
+        # The client may close the connection at any time, even before it is served.
         with contextlib.suppress(OSError):
             client = parse_socket_addr(socket.family, socket.getpeername())
             server = parse_socket_addr(socket.family, socket.getsockname())
@@ -66,15 +66,14 @@ class Connection(TCPServer):
                     await self.protocol.start_http2()
                 await self.idle_task.restart(self._task_group, self._idle_timeout)
                 await self._read_data()
-        # A client that reads nothing must not keep the connection until it closes it.
+        # A client that does not read must not keep the connection open.
         self.loop.call_later(_LINGER_SECONDS, self.writer.transport.abort)
         await self._close()
 
     def drain(self) -> None:
-        """Ask the client to send no more requests on this connection, if the protocol can express
-        that.
+        """Notify the client that the connection will close, if the protocol supports it (GOAWAY).
 
-        Nothing waits for the bytes to be sent: the client may not read.
+        This does not wait until the bytes are sent: the client may not read.
         """
         if hasattr(self, "protocol") and not self._is_closed:
             self._task_group.spawn(self.protocol.drain)
@@ -86,11 +85,10 @@ class Connection(TCPServer):
             await super().protocol_send(event)
 
     def _linger(self) -> None:
-        """Close only the sending side; for some seconds the read loop discards what the client
-        sends (RFC 9112, 9.6).
+        """Close only the sending side, and discard received bytes for some seconds (RFC 9112, 9.6).
 
         The operating system resets a connection that is closed with unread bytes. A front proxy
-        that still sends would then respond with 502 instead of the response.
+        that still sends would then return 502 instead of the response.
         """
         if self.writer.can_write_eof():
             self.writer.write_eof()
@@ -109,13 +107,13 @@ class Connection(TCPServer):
 
 
 class _IdleTimer(AsyncioSingleTask):
-    """Closes a connection that waits too long for the head of a request, or at once when the server
-    closes.
+    """Close a connection that waits too long for the head of a request.
 
-    The first head must be complete `header_seconds` after the connection began. A later head must
-    begin within `idle_seconds`, and be complete `header_seconds` after its first bytes.
+    The first head must be complete `header_seconds` after the start of the connection. A later head
+    must begin within `idle_seconds`, and be complete `header_seconds` after its first bytes. When
+    the server closes, idle connections are closed at once.
 
-    Hypercorn's class starts and cancels two tasks for each request, a twelfth of its cost.
+    Hypercorn's class starts and cancels two tasks for each request, a twelfth of its CPU time.
     """
 
     def __init__(self, header_seconds: float, idle_seconds: float, context: WorkerContext) -> None:
@@ -124,7 +122,7 @@ class _IdleTimer(AsyncioSingleTask):
         self._idle_seconds = idle_seconds
         self._context = context
         self._loop = asyncio.get_running_loop()
-        # loop time at which a head must be complete; None: the next head has not begun
+        # Loop time at which the head must be complete; None if it has not begun.
         self._head_deadline: float | None = self._loop.time() + header_seconds
         self._timer: asyncio.TimerHandle | None = None
         self._close: Callable[[], None] = lambda: None
@@ -147,24 +145,22 @@ class _IdleTimer(AsyncioSingleTask):
 
     @property
     def is_idle(self) -> bool:
-        """Whether the connection waits for the first bytes of a later head."""
+        """True if the connection waits for the first bytes of a later head."""
         return self._timer is not None and self._head_deadline is None
 
     def start_head_timeout(self) -> None:
-        """Limit the time for the rest of a head whose first bytes have arrived. Further bytes do
-        not extend it.
-        """
+        """Limit the time for the rest of a head. Further bytes do not extend the limit."""
         if self._cancel():
             self._head_deadline = self._loop.time() + self._header_seconds
             self._timer = self._loop.call_at(self._head_deadline, self.fire)
 
     def fire(self) -> None:
-        """Close the connection, if it is idle."""
+        """Close the connection if it is idle."""
         if self._cancel():
             self._close()
 
     def _cancel(self) -> bool:
-        """Cancel the timer; return whether there was one."""
+        """Cancel the timer, and return whether it was running."""
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
@@ -172,21 +168,22 @@ class _IdleTimer(AsyncioSingleTask):
 
 
 class _Protocol:
-    """The protocol of a connection: HTTP/1.1 until the client speaks HTTP/2 (by ALPN, by prior
-    knowledge, or by an upgrade of its first request).
+    """The protocol of a connection: HTTP/1.1 until the client selects HTTP/2.
+
+    A client selects HTTP/2 by ALPN, by prior knowledge, or by an upgrade of its first request.
     """
 
     def __init__(
         self, arguments: tuple[Any, ...], writer: asyncio.StreamWriter, idle_timer: _IdleTimer
     ) -> None:
-        # for the constructors of Hypercorn's protocol classes
+        # Arguments of the constructors of Hypercorn's protocol classes.
         self._arguments = arguments
         self._writer = writer
         self._idle_timer = idle_timer
         self._current: Http1Protocol | Http2Protocol = Http1Protocol(*arguments)
 
     async def handle(self, event: Event) -> None:
-        """Process bytes from the client, or the end of the connection."""
+        """Handle bytes from the client, or the end of the connection."""
         try:
             await self._current.handle(event)
         except H2ProtocolAssumedError as switch:
@@ -205,11 +202,11 @@ class _Protocol:
     async def start_http2(
         self, headers: list[tuple[bytes, bytes]] | None = None, settings: bytes | None = None
     ) -> None:
-        """Switch to HTTP/2. headers, settings: of the HTTP/1.1 request that asks for an upgrade."""
+        """Switch to HTTP/2. headers, settings: from the HTTP/1.1 request with the upgrade."""
         self._current = Http2Protocol(*self._arguments, writer=self._writer)
         await self._current.initiate(headers, settings)
 
     async def drain(self) -> None:
-        """Ask the client to send no more requests. HTTP/1.1 does so in its next response."""
+        """Send GOAWAY on HTTP/2. On HTTP/1.1 the next response contains `connection: close`."""
         if isinstance(self._current, Http2Protocol):
             await self._current.close_if_drained()

@@ -1,8 +1,8 @@
-"""Accept the connections of clients, and close them in an order that truncates no response.
+"""Accept the connections of clients, and close them without truncating responses.
 
-Hypercorn's own `serve` closes connections in an order that truncates HTTP/2 streams (their last
-frame follows GOAWAY), and on Python 3.12 and later it waits for all of them without a limit. So
-this module accepts, drains and closes connections itself; `hypercorn_connection` serves them.
+Hypercorn's `serve` truncates HTTP/2 streams when it closes connections (their last frame follows
+GOAWAY), and on Python 3.12 and later it waits for all connections without a limit. Therefore this
+module accepts, drains and closes connections. `hypercorn_connection` serves them.
 """
 
 import asyncio
@@ -23,14 +23,14 @@ from anthropic_proxy.server.http_streams import ServerContext
 from anthropic_proxy.server.hypercorn_connection import Connection
 from anthropic_proxy.server.sockets import BACKLOG
 
-# Seconds in which a client must complete its TLS handshake.
+# Time limit for a TLS handshake.
 _HANDSHAKE_SECONDS = 30
-# Seconds in which the last bytes must be sent before the connection is aborted.
+# Seconds to send the last bytes before a connection is aborted.
 _CLOSE_SECONDS = 2
 
 
 class HypercornServer:
-    """Serves ASGI applications on listening sockets."""
+    """Serve ASGI applications on listening sockets."""
 
     def __init__(self, settings: ServerSettings) -> None:
         self._config = _create_config(settings)
@@ -41,7 +41,7 @@ class HypercornServer:
     async def accept(
         self, listener: socket.socket, app: object, tls: ssl.SSLContext | None = None
     ) -> None:
-        """Serve `app` on `listener`, which `close` or `stop_accepting` closes."""
+        """Serve `app` on `listener`. `close` and `stop_accepting` close the listener."""
         options: dict[str, Any] = {"sock": listener, "backlog": BACKLOG}
         if tls:
             options |= {"ssl": tls, "ssl_handshake_timeout": _HANDSHAKE_SECONDS}
@@ -58,14 +58,15 @@ class HypercornServer:
         self._servers.pop(listener).close()
 
     def drain(self) -> None:
-        """Ask clients to send no more requests on open connections."""
+        """Notify clients that their connections will close."""
         self._context.draining = True
         for connection in self._connections.values():
             connection.drain()
 
     async def close(self) -> None:
-        """Close all listeners and connections: idle connections at once, the others when their last
-        bytes are sent.
+        """Close all listeners and connections.
+
+        Idle connections are closed at once, other connections after their last bytes are sent.
         """
         for listener in list(self._servers):
             self.stop_accepting(listener)
@@ -103,7 +104,7 @@ class HypercornServer:
 def _create_config(settings: ServerSettings) -> Config:
     config = Config()
     config.keep_alive_timeout = settings.keepalive_timeout
-    # On HTTP/2 the default of 1000 requests closes the connection together with its other streams.
+    # At the default limit of 1000 requests, an HTTP/2 connection is closed with all its streams.
     config.keep_alive_max_requests = 2**31
     config.h2_max_concurrent_streams = settings.http2_max_concurrent_streams
     config.h2_max_header_list_size = settings.max_header_bytes

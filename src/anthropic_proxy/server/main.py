@@ -1,7 +1,7 @@
-"""The server process: sockets, an event loop, the application and an orderly shutdown.
+"""The server process: sockets, event loop, application and graceful shutdown.
 
-On SIGTERM the server accepts no more connections, finishes open responses within DRAIN_TIMEOUT, and
-then closes the connections. With several WORKERS each worker does so; see `supervisor`.
+On SIGTERM the server stops accepting connections, finishes open responses within DRAIN_TIMEOUT, and
+closes the connections. With several WORKERS each worker does this; see `supervisor`.
 """
 
 import asyncio
@@ -58,11 +58,11 @@ def _ignore(_: object) -> None:
 
 @dataclass(frozen=True)
 class WorkerRole:
-    """The part of this process among several workers."""
+    """Role of this process among several workers."""
 
-    # from 0; the first worker probes the upstreams and logs what concerns all workers
+    # Number from 0. Worker 0 probes the upstreams, and logs events that concern all workers.
     number: int
-    # shared by the workers
+    # Directory shared by the workers.
     directory: str
 
     @property
@@ -71,12 +71,12 @@ class WorkerRole:
 
     @property
     def probe_sharing(self) -> Sharing:
-        """How the first worker passes the results of probes to the others."""
+        """How to share probe results: the first worker probes, the others read the results."""
         return Sharing(Path(self.directory) / "probes.json", is_prober=self.is_first)
 
 
 class ServerControl:
-    """Events that stop or reload a running server, and its connections to the process around it."""
+    """Events that stop or reload a running server, and its links to the process."""
 
     def __init__(
         self,
@@ -86,8 +86,8 @@ class ServerControl:
     ) -> None:
         """Create the control of one server.
 
-        log_writer: writes the server's log. on_probed: see `run_server`. role: None when this is
-        the only process.
+        log_writer: writes the log of the server. on_probed: see `run_server`. role: None for a
+        single process.
         """
         self.stop = asyncio.Event()
         self.reload = asyncio.Event()
@@ -97,7 +97,7 @@ class ServerControl:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process logs what concerns all processes."""
+        """True if this process logs events that concern all processes."""
         return self.role is None or self.role.is_first
 
 
@@ -106,7 +106,7 @@ class Listeners:
     """The listening sockets."""
 
     main: socket.socket
-    # for probes and metrics only
+    # For probes and metrics only.
     ops: socket.socket | None = None
 
 
@@ -116,20 +116,21 @@ def run_server(
     load_settings: SettingsLoader | None = None,
     on_probed: OnProbed = _ignore,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then finish open responses. Raises ListenError, ConfigError
-    and WorkerError.
+    """Serve until SIGTERM or SIGINT, then finish open responses.
 
-    on_ready: called with the address (a base URL) when connections are accepted.
-    load_settings: loads the settings for a reload; without it they don't change.
-    on_probed: called with a line for each upstream when all are probed, and when a result changes.
-    Of several workers, the first one calls it.
+    on_ready: called with the base URL when the server accepts connections.
+    load_settings: loads the settings for a reload; without it they do not change.
+    on_probed: called with a line for each upstream when all have been probed, and when a result
+    changes. With several workers, the first worker calls it.
+
+    Raises ListenError, ConfigError and WorkerError.
     """
     log_writer = configure_logging(
         debug=settings.debug or settings.verbose, log_format=settings.log_format, in_thread=True
     )
     control = ServerControl(log_writer, on_probed)
     try:
-        # Invalid certificates are reported before anything listens.
+        # Report invalid certificates before the server listens.
         _load_certificates(settings)
         with open_listeners(settings) as listeners:
             if settings.workers == 1:
@@ -149,7 +150,7 @@ def _run_workers(
     control: ServerControl,
     load_settings: SettingsLoader | None,
 ) -> None:
-    """Serve in several processes. Each has a copy of `control`, with its role."""
+    """Serve in several processes. Each has a copy of `control` with its role."""
     address = format_base_url(listeners.main, tls=settings.tls_cert_file is not None)
 
     def announce_ready() -> None:
@@ -175,7 +176,7 @@ def _run_workers(
 
 @contextlib.contextmanager
 def open_listeners(settings: Settings) -> Iterator[Listeners]:
-    """Yield the listening sockets of the settings. Raises ListenError."""
+    """Open the listening sockets until the block ends. Raises ListenError."""
     ops = None
     if settings.metrics_port is not None:
         ops = _open_metrics_listener(settings.listen_host, settings.metrics_port)
@@ -188,8 +189,8 @@ def open_listeners(settings: Settings) -> Iterator[Listeners]:
     try:
         yield Listeners(listener, ops)
     finally:
-        # While this server drained, another one may have bound a socket of its own to the path.
-        # It may have the same inode number.
+        # During the drain, another server may have bound its own socket to the path, perhaps with
+        # the same inode number.
         with contextlib.suppress(FileNotFoundError):
             found = path.stat()
             if os.path.samestat(found, created) and found.st_ctime_ns == created.st_ctime_ns:
@@ -200,8 +201,8 @@ def _open_metrics_listener(host: str, port: int) -> socket.socket:
     listener, is_shared = open_metrics_listener(host, port)
     if is_shared:
         hint = (
-            "another server on the port is draining; "
-            "until it has ended, each server gets some of the scrapes and probes"
+            "another server on this port is draining; "
+            "until it exits, each server receives some of the scrapes and probes"
         )
         Log().warning("metrics port shared", port=port, hint=hint)
     return listener
@@ -216,8 +217,8 @@ async def serve(
 ) -> None:
     """Serve on `listeners` until `control.stop` is set, then finish open responses.
 
-    Probes and metrics are served until the last response has ended. The listeners are closed then.
-    For other arguments see `run_server`. Raises ConfigError.
+    Probes and metrics are served until the last response has ended. Then all listeners are closed.
+    For the other arguments see `run_server`. Raises ConfigError.
     """
     asyncio.get_running_loop().set_exception_handler(_handle_loop_error)
     certificates = _load_certificates(settings)
@@ -234,7 +235,7 @@ async def serve(
         await _accept_metrics(server, listeners.ops, application, is_first=control.is_first)
     tls = certificates.context if certificates else None
     await server.accept(listeners.main, application.asgi, tls)
-    # Objects that exist by now live as long as the server; the garbage collector skips them.
+    # Existing objects live as long as the server, so the garbage collector can skip them.
     gc.freeze()
     log_server_start(log, settings, application.routing, listeners.main, is_first=control.is_first)
     on_ready(format_base_url(listeners.main, tls=tls is not None))
@@ -243,7 +244,7 @@ async def serve(
             reloader.run(settings, files, application.record_reload), application.prober.run()
         ):
             await control.stop.wait()
-        # The supervisor logs it for all workers.
+        # With several workers the supervisor logs this event.
         log_stopping = log.info if control.role is None else log.debug
         log_stopping("server stopping", hint=STOPPING_HINT)
         server.stop_accepting(listeners.main)
@@ -278,10 +279,10 @@ async def _reload(application: Application, settings: Settings, files: WatchedFi
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return the factory of uvloop's event loops; None where uvloop can't be installed."""
+    """Return the loop factory of uvloop; None on platforms that uvloop does not support."""
     if sys.platform == "win32" or sys.implementation.name != "cpython":
         return None
-    import uvloop  # not installed on the others
+    import uvloop  # not installed on other platforms
 
     return uvloop.new_event_loop
 
@@ -303,7 +304,7 @@ def _load_certificates(settings: Settings) -> Certificates | None:
 
 @contextlib.asynccontextmanager
 async def _run_in_background(*coroutines: Any) -> Any:
-    """Run coroutines until the block ends. A failure in one of them ends the server."""
+    """Run coroutines until the block ends. An exception in one of them ends the server."""
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(coroutine) for coroutine in coroutines]
         yield
@@ -318,14 +319,14 @@ async def _serve_until_signal(
     control: ServerControl,
     load_settings: SettingsLoader | None,
 ) -> None:
-    """Serve in the only process, and handle its signals."""
+    """Serve in a single process, and handle its signals."""
     hangup = EarlyHangup()
     server_task = asyncio.ensure_future(
         serve(settings, listeners, on_ready, control, load_settings)
     )
 
     def on_stop_signal() -> None:
-        """Drain on the first signal; cancel open responses on the second."""
+        """Drain on the first signal; cancel open responses on the second signal."""
         if control.stop.is_set():
             server_task.cancel()
         control.stop.set()
@@ -336,7 +337,7 @@ async def _serve_until_signal(
         else:
             control.reload.set()
 
-    # Windows has no such handlers; Ctrl-C ends the process there.
+    # Windows does not support these handlers; Ctrl-C ends the process.
     if sys.platform != "win32":
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -355,7 +356,7 @@ def _run_worker(
     command_socket: socket.socket,
     load_settings: SettingsLoader | None,
 ) -> None:
-    """Serve in a worker. The supervisor is at the other end of `command_socket`."""
+    """Serve in a worker. command_socket: connection to the supervisor."""
     try:
         _run_loop(
             _serve_until_commanded(settings, listeners, control, command_socket, load_settings)
@@ -371,12 +372,13 @@ async def _serve_until_commanded(
     command_socket: socket.socket,
     load_settings: SettingsLoader | None,
 ) -> None:
-    """Serve in a worker, and run the commands of the supervisor."""
+    """Serve in a worker, and execute the commands of the supervisor."""
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - every coroutine runs in a task
     channel = _CommandChannel(control, cancel_server=task.cancel)
-    # A terminal or a service manager signals all processes, and the supervisor also sends STOP.
+    # A terminal or service manager may send SIGTERM to all processes, in addition to STOP from the
+    # supervisor.
     loop.add_signal_handler(signal.SIGTERM, control.stop.set)
     with contextlib.suppress(asyncio.CancelledError):
         await loop.create_unix_connection(lambda: channel, sock=command_socket)
@@ -384,10 +386,10 @@ async def _serve_until_commanded(
 
 
 class _CommandChannel(asyncio.Protocol):
-    """A worker's end of the socket to the supervisor: receives commands, and reports readiness.
+    """Connection of a worker to the supervisor: receive commands, and report readiness.
 
-    A transport reads the socket, because event loops don't call readers of a socket that is in
-    error. It is in error when the supervisor dies before it reads what the worker wrote.
+    It is a protocol, because event loops do not call `add_reader` callbacks for a socket with an
+    error. This error occurs if the supervisor dies before it has read the data from the worker.
     """
 
     _transport: asyncio.WriteTransport
@@ -410,7 +412,7 @@ class _CommandChannel(asyncio.Protocol):
         for value in data:
             self._run(Command(value))
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - for any reason
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the reason does not matter
         """Stop, because the supervisor has exited."""
         self._run(Command.STOP)
 
@@ -419,10 +421,10 @@ class _CommandChannel(asyncio.Protocol):
 
 
 def _handle_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log an error of the event loop, unless it needs no report.
+    """Log an error of the event loop, except expected errors.
 
-    Clients cause failed handshakes. A lack of file descriptors is logged elsewhere, once; here it
-    would be logged each second.
+    Failed TLS handshakes are caused by clients. A lack of file descriptors is logged elsewhere;
+    here it would be logged each second.
     """
     error = context.get("exception")
     if isinstance(error, ssl.SSLError | ConnectionError):

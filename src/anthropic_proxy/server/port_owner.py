@@ -1,4 +1,4 @@
-"""Find the process that listens on a port, as far as Linux shows it to this user."""
+"""Find the process that listens on a port, from /proc (Linux)."""
 
 import contextlib
 import ipaddress
@@ -21,28 +21,27 @@ class PortOwner:
     """The process that listens on a port."""
 
     pid: int
-    # of its program
+    # Name of the program.
     name: str
     is_anthropic_proxy: bool
 
 
 def describe_port_conflict(host: str, port: int) -> str:
-    """Return what to do about a port that is in use. host: IPv4 or IPv6 address to listen on."""
+    """Return advice about a port that is in use. host: IPv4 or IPv6 address."""
     owner = find_port_owner(host, port)
     if owner is None:
-        advice = "another program listens there: end it"
+        advice = "another program listens on this port: stop it"
     elif owner.is_anthropic_proxy:
-        advice = f"PID {owner.pid} is an anthropic-proxy: end it with `kill {owner.pid}`"
+        advice = f"PID {owner.pid} is an anthropic-proxy: stop it with `kill {owner.pid}`"
     else:
-        advice = f"PID {owner.pid} ({owner.name}) listens there: end it"
+        advice = f"PID {owner.pid} ({owner.name}) listens on this port: stop it"
     return f"{advice}, or {_OTHER_PORT_HINT}"
 
 
 def find_port_owner(host: str, port: int) -> PortOwner | None:
-    """Return the process that prevents this one from listening on an address and port; None when it
-    is uncertain.
+    """Return the process that occupies an address and port; None if it cannot be determined.
 
-    Of several processes that share a socket it is the one that started the others.
+    If several processes share the socket, return the process that started the others.
     """
     links = {f"socket:[{inode}]" for inode in _find_inodes(host, port)}
     if not links:
@@ -53,7 +52,7 @@ def find_port_owner(host: str, port: int) -> PortOwner | None:
 
 
 def _find_inodes(host: str, port: int) -> Iterator[str]:
-    """Yield the inodes of sockets that listen on an address and port (proc(5), /proc/net/tcp)."""
+    """Yield the inodes of sockets that conflict with an address and port (/proc/net/tcp)."""
     requested = _unmap(ipaddress.ip_address(host.partition("%")[0]))
     for table in ("tcp", "tcp6"):
         for line in _read_text(_PROC / "net" / table).splitlines()[1:]:
@@ -66,9 +65,7 @@ def _find_inodes(host: str, port: int) -> Iterator[str]:
 
 
 def _parse_address(text: str) -> _Address:
-    """Parse an address of /proc/net/tcp: words of 32 bits in hexadecimal, each in the byte order of
-    the machine.
-    """
+    """Parse an address of /proc/net/tcp: hexadecimal 32-bit words in the machine's byte order."""
     raw = b""
     for start in range(0, len(text), 8):
         word = int(text[start : start + 8], 16)
@@ -77,18 +74,18 @@ def _parse_address(text: str) -> _Address:
 
 
 def _unmap(address: _Address) -> _Address:
-    """Return the IPv4 address that an IPv6 address maps, else the address."""
+    """Return the IPv4 address of an IPv4-mapped IPv6 address; other addresses unchanged."""
     if isinstance(address, ipaddress.IPv6Address):
         return address.ipv4_mapped or address
     return address
 
 
 def _conflicts(used: _Address, requested: _Address) -> bool:
-    """Return whether a socket on one address prevents another one from listening on the other."""
+    """Return whether a socket on `used` prevents another socket from listening on `requested`."""
     if used == requested:
         return True
     for address in (used, requested):
-        # `::` also takes IPv4, unless the socket is IPv6-only, which /proc does not show.
+        # `::` also accepts IPv4 unless the socket is IPv6-only, which /proc does not show.
         takes_version = address.version == 6 or used.version == requested.version
         if address.is_unspecified and takes_version:
             return True
@@ -101,7 +98,7 @@ def _list_pids() -> Iterator[int]:
 
 
 def _has_open_socket(pid: int, links: set[str]) -> bool:
-    # Processes of other users, and those that are exiting, can't be read.
+    # Processes of other users, and processes that are exiting, can't be read.
     with contextlib.suppress(OSError):
         for descriptor in (_PROC / str(pid) / "fd").iterdir():
             with contextlib.suppress(OSError):
@@ -111,7 +108,7 @@ def _has_open_socket(pid: int, links: set[str]) -> bool:
 
 
 def _read_parent_pid(pid: int) -> int:
-    # The name of the program, in parentheses before these fields, may contain any character.
+    # The program name in parentheses, before these fields, may contain any character.
     fields = _read_text(_PROC / str(pid) / "stat").rpartition(")")[2].split()
     return int(fields[1]) if len(fields) > 1 else 0
 
@@ -121,7 +118,7 @@ def _read_owner(pid: int) -> PortOwner:
     name = Path(command[0]).name
     if not name.isprintable():
         name = repr(name)
-    # An interpreter's first arguments name the program.
+    # The first arguments of an interpreter contain the program name.
     is_anthropic_proxy = any(_PROXY_NAMES.search(Path(argument).name) for argument in command[:4])
     return PortOwner(pid, name, is_anthropic_proxy)
 

@@ -1,8 +1,8 @@
 """Reload the configuration without a restart: on a signal, or when one of its files has changed.
 
-Files are polled: this also detects changes of mounted ConfigMaps, whose files are links that are
-replaced in one step, of network file systems, and of files that do not exist yet. An invalid
-configuration is rejected as a whole, and the previous one stays active.
+Files are polled. This also detects changes of mounted ConfigMaps (symbolic links that are replaced
+atomically), on network file systems, and of files that do not exist yet. If any part of a
+configuration is invalid, all of it is rejected, and the previous configuration stays in effect.
 """
 
 import asyncio
@@ -15,35 +15,36 @@ from anthropic_proxy.errors import ConfigError
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.server.tls import Certificates
 
-# They apply only at the start: listening addresses, processes, limits of connections, log format.
+# Settings that are read only at startup: addresses, workers, connection limits, log format.
 _RESTART_SETTINGS = tuple(
     sorted({*ServerSettings.model_fields, *ObservabilitySettings.model_fields})
 )
 
 _EXPOSURE_ERROR = (
-    "without keys of clients everybody could use this server, as it listens on all addresses since "
-    "its start: restart it, or set HOST=0.0.0.0 to open it without keys"
+    "without client keys, other machines could use this server, because it has listened on all "
+    "addresses since it started: restart it, or set HOST=0.0.0.0 to serve without keys"
 )
 
 _FileSignature = tuple[int, int, int] | None
 
 
 class WatchedFiles:
-    """Files that the configuration was read from, with the signature of each."""
+    """Files of the configuration, with a signature of each file."""
 
     def __init__(self) -> None:
         self._signatures: dict[Path, _FileSignature] = {}
 
     def read(self, path: PurePath) -> str:
-        """Return the text of a file, and watch it from now on. Raises OSError and
-        UnicodeDecodeError.
+        """Return the text of a file, and watch the file from now on.
+
+        Raises OSError and UnicodeDecodeError.
         """
-        # Before it is read: a change in between is detected.
+        # Take the signature before reading, so that a change in between is detected.
         self.watch([Path(path).expanduser()])
         return read_text(path)
 
     def watch(self, paths: Iterable[Path | None]) -> None:
-        """Watch these files from now on."""
+        """Watch these files from now on; ignore None."""
         for path in paths:
             if path is not None:
                 self._signatures[path] = _read_signature(path)
@@ -54,7 +55,7 @@ class WatchedFiles:
         return list(self._signatures)
 
     def has_changed(self) -> bool:
-        """Return whether any file has changed since it was read."""
+        """Return whether a file has changed since it was read."""
         for path, signature in self._signatures.items():
             if _read_signature(path) != signature:
                 return True
@@ -62,7 +63,7 @@ class WatchedFiles:
 
 
 class Reloader:
-    """Applies a changed configuration. Set `reload_requested` to reload at once."""
+    """Apply changed configurations. Set `reload_requested` to reload at once."""
 
     def __init__(
         self,
@@ -71,11 +72,11 @@ class Reloader:
         log: Log,
         certificates: Certificates | None = None,
     ) -> None:
-        """Reload with these functions.
+        """Create a reloader.
 
-        load_settings: loads the settings, in a thread; raises ConfigError.
+        load_settings: loads the settings, called in a thread; raises ConfigError.
         apply: reads the files that the settings name, and applies the settings; raises ConfigError.
-        certificates: of the server; they are reloaded as well.
+        certificates: certificates of the server to reload.
         """
         self._load_settings = load_settings
         self._apply = apply
@@ -86,13 +87,12 @@ class Reloader:
     async def run(
         self, settings: Settings, files: WatchedFiles, on_end: Callable[[str | None], None]
     ) -> None:
-        """Reload when `reload_requested` is set, and when files have changed. Runs until it is
-        cancelled.
+        """Reload when requested and when files have changed. Runs until cancelled.
 
-        settings: the active settings. files: the files of the active configuration.
+        settings: the current settings. files: the files of the current configuration.
         on_end: called after each reload with the reason for a rejection, or None.
         """
-        # the settings at the start, and the active ones
+        # The settings at startup, and the current settings.
         self._started = self._settings = settings
         self._files = files
         self._watch_settings_files(settings)
@@ -110,12 +110,12 @@ class Reloader:
         return True
 
     async def _reload(self) -> str | None:
-        """Reload once. Return why the new configuration is rejected; None: it is active."""
-        # The files of a rejected configuration are watched as well: its correction is loaded.
+        """Reload once. Return the reason for a rejection; None after a success."""
+        # Watch the files of a rejected configuration too, to reload it when it is corrected.
         previous_files, self._files = self._files, WatchedFiles()
         self._files.watch(previous_files.paths)
         try:
-            # In a thread, as a large file takes seconds to parse. Open streams continue meanwhile.
+            # In a thread: a large file takes seconds to parse and would block open streams.
             settings = await asyncio.to_thread(self._load_settings)
             self._watch_settings_files(settings)
             self._reject_exposure(settings)
@@ -126,7 +126,7 @@ class Reloader:
             self._log.error(
                 "config reload failed",
                 reason=str(error),
-                hint="the previous configuration stays active",
+                hint="the previous configuration stays in effect",
             )
             return str(error)
         self._log_restart_settings(settings)
@@ -135,10 +135,10 @@ class Reloader:
         return None
 
     def _reject_exposure(self, settings: Settings) -> None:
-        """Raise ConfigError for settings without keys that would expose a server started with keys.
+        """Raise ConfigError if a reload removes all client keys while other machines have access.
 
-        Without HOST a server with keys listens on all addresses, and one without keys only on this
-        machine. A reload does not change the addresses.
+        Without HOST, a server with keys listens on all addresses, and a server without keys on the
+        loopback address. A reload does not change the address.
         """
         has_lost_keys = self._settings.needs_key and not settings.needs_key
         if not has_lost_keys or settings.host is not None:

@@ -10,17 +10,17 @@ from pathlib import Path
 
 from anthropic_proxy.server import port_owner
 
-# Connections that wait to be accepted.
+# Maximum number of connections that wait to be accepted.
 BACKLOG = 1024
 
-# The line of /readyz that reports that a server is draining.
+# Line in the report of /readyz of a draining server.
 DRAINING = "[-]draining failed"
 _PROBE_SECONDS = 2
 _PROBE_BYTES = 64 * 1024
 
 
 class ListenError(Exception):
-    """The server can't listen on the address; the text gives the reason."""
+    """The server can't listen on the address. The text contains the reason."""
 
 
 class AddressInUseError(ListenError):
@@ -31,7 +31,7 @@ def open_tcp_listener(host: str, port: int, *, shared: bool = False) -> socket.s
     """Return a listening TCP socket. Raises ListenError.
 
     host: a name or an IPv4 or IPv6 address; `::` also accepts IPv4. port: 0 selects a free port.
-    shared: the address may be in use by another socket of this user that allows it.
+    shared: allow an address that another socket of this user uses and shares (SO_REUSEPORT).
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(
@@ -65,25 +65,25 @@ def _describe_listen_error(host: str, port: int, error: OSError | UnicodeError) 
 
 
 def open_metrics_listener(host: str, port: int) -> tuple[socket.socket, bool]:
-    """Return a listening socket for probes and metrics, and whether it shares the port with a
-    draining server. Raises ListenError.
+    """Return a listening socket for probes and metrics, and whether its port is shared.
 
-    A draining server serves probes until its last request has ended, and its successor does not
-    wait for that. Meanwhile each of them gets some of the connections.
+    A draining server serves probes until its last request has ended. Its successor starts earlier
+    and shares the port with it. In the meantime each server receives some of the connections.
+    Raises ListenError.
     """
     is_shared = False
     try:
         listener = open_tcp_listener(host, port)
     except AddressInUseError as error:
         if not hasattr(socket, "SO_REUSEPORT") or not _is_draining(host, port):
-            # The last part of the hint names the variable of the other port.
+            # The last part of the hint is about PORT, not METRICS_PORT.
             reason = str(error).rpartition(", or ")[0]
             hint = "choose another port with METRICS_PORT"
             raise AddressInUseError(f"{reason}, or {hint}") from error
         listener = open_tcp_listener(host, port, shared=True)
         is_shared = True
     if hasattr(socket, "SO_REUSEPORT"):
-        # For the successor. Set it after `listen`: before, this process would not notice another
+        # For the successor. Set after `listen`, which would otherwise also succeed on the port of a
         # server that is not draining.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     return listener, is_shared
@@ -103,9 +103,9 @@ def _is_draining(host: str, port: int) -> bool:
 
 
 def open_unix_listener(path: Path) -> socket.socket:
-    """Return a listening Unix socket at `path`, for its owner and its group.
+    """Return a listening Unix socket at `path`, accessible to its owner and group.
 
-    It replaces a socket on which no process listens. Raises ListenError.
+    A stale socket, on which no process listens, is replaced. Raises ListenError.
     """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -124,7 +124,7 @@ def open_unix_listener(path: Path) -> socket.socket:
 
 
 def format_base_url(listener: socket.socket, *, tls: bool = False) -> str:
-    """Return the base URL for `listener`; for a Unix socket `unix:` and its path."""
+    """Return the base URL of `listener`; for a Unix socket, `unix:` and its path."""
     if listener.family == socket.AF_UNIX:
         return f"unix:{listener.getsockname()}"
     scheme = "https" if tls else "http"
@@ -160,7 +160,7 @@ def _remove_stale_socket(path: Path) -> None:
 
 def _describe_error(error: OSError | UnicodeError) -> str:
     if isinstance(error, UnicodeError):
-        return "that is no host name"
+        return "invalid host name"
     if isinstance(error, socket.gaierror) or not error.errno:
         return error.strerror or str(error)
     return os.strerror(error.errno)

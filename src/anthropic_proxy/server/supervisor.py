@@ -1,11 +1,11 @@
-"""Supervise several processes that serve on one listening socket.
+"""Supervise several worker processes that serve on one listening socket.
 
-The first process, the supervisor, listens and forks the workers. It replaces workers that exit,
-forwards its signals as commands, and waits for all workers in the end.
+The first process, the supervisor, opens the listening socket and forks the workers. It replaces
+workers that exit, forwards its signals as commands, and waits for all workers at the end.
 
-Commands travel through one socket per worker; its end shows the worker that the supervisor has
-exited. Signals would reach workers twice where a terminal or a service manager sends them to all
-processes.
+The supervisor sends commands through one socket for each worker. A worker detects by the end of
+this socket that the supervisor has exited. Signals instead of commands would arrive twice if a
+terminal or service manager sends them to all processes.
 """
 
 import math
@@ -24,13 +24,13 @@ from typing import NoReturn
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.server.early_signals import EarlyHangup
 
-# Seconds until a worker that exited is replaced. They double while workers exit soon after their
-# start.
+# Seconds until a worker that exited is replaced. The delay doubles while workers exit soon after
+# their start.
 _RESTART_DELAY = 0.5
 _MAX_RESTART_DELAY = 30.0
-# Seconds that a worker must run for its start to count as successful.
+# Seconds after which the start of a worker counts as successful.
 _STABLE_SECONDS = 10.0
-# Seconds beyond the drain until a worker is killed.
+# Seconds after the drain timeout until a worker is killed.
 _KILL_SECONDS = 15.0
 
 _SIGNALS: tuple[signal.Signals, ...] = ()
@@ -39,34 +39,34 @@ if sys.platform != "win32":
 
 WorkerMain = Callable[[socket.socket, int], None]
 
-STOPPING_HINT = "open answers are finished first; a second signal ends them"
+STOPPING_HINT = "open responses are finished first; a second signal cancels them"
 
 
 class Command(IntEnum):
-    """Commands for a worker; the value is the byte on its command socket."""
+    """Commands for a worker. The value is the byte on the command socket."""
 
     STOP = ord("s")
     END = ord("e")
     RELOAD = ord("r")
 
 
-# A worker writes this byte to its command socket when it serves.
+# A worker writes this byte to its command socket when it accepts connections.
 READY = b"."
 
 
 class _State(Enum):
     """States of the supervisor."""
 
-    # workers run, and are replaced when they exit
+    # Workers run, and are replaced when they exit.
     RUNNING = "running"
-    # workers finish open responses, then exit
+    # Workers finish open responses, then exit.
     DRAINING = "draining"
-    # workers cancel open responses and exit
+    # Workers cancel open responses and exit.
     ENDING = "ending"
 
 
 class WorkerError(Exception):
-    """Workers can't be started; the text gives the reason."""
+    """Workers can't be started. The text contains the reason."""
 
 
 @dataclass
@@ -81,18 +81,18 @@ class _Worker:
         try:
             self.command_socket.sendall(bytes([command]))
         except OSError:
-            return  # it has exited, and SIGCHLD follows
+            return  # the worker has exited, and SIGCHLD follows
 
 
 @dataclass(frozen=True)
 class SupervisorCallbacks:
-    """Functions that the supervisor calls."""
+    """Callbacks of the supervisor."""
 
-    # called when all workers serve
+    # Called when all workers accept connections.
     on_ready: Callable[[], None]
-    # called when the server stops accepting connections
+    # Called when the server stops accepting connections.
     on_stop: Callable[[], None]
-    # called with the PID and the CPU seconds of a worker that has exited
+    # Called with PID and CPU seconds of a worker that has exited.
     on_worker_exit: Callable[[int, float], None] = lambda _, __: None
 
 
@@ -109,9 +109,9 @@ class Supervisor:
     ) -> None:
         """Supervise `count` workers.
 
-        worker_main: runs one worker. It receives a socket, to which it writes READY and from which
-        it reads commands, and its number, from 0; a replacement has the number of the worker that
-        it replaces.
+        worker_main: runs one worker. Its arguments are a socket, to which it writes READY and from
+        which it reads commands, and a number from 0. A replacement has the number of the worker
+        that it replaces.
         drain_seconds: time limit for workers to stop.
         """
         self._count = count
@@ -120,14 +120,14 @@ class Supervisor:
         self._log = log
         self._callbacks = callbacks
         self._state = _State.RUNNING
-        # by PID
+        # By PID.
         self._workers: dict[int, _Worker] = {}
-        # when to start the workers that do not run, by number
+        # Start times of workers that do not run, by number.
         self._start_times: dict[int, float] = dict.fromkeys(range(count), 0.0)
         self._restart_delay = _RESTART_DELAY
-        # whether all workers have served at the same time
+        # Whether all workers have been ready at the same time.
         self._was_ready = False
-        # whether a worker exited before that
+        # Whether a worker exited before that.
         self._has_failed = False
         self._kill_at = math.inf
         self._hangup = EarlyHangup()
@@ -137,10 +137,10 @@ class Supervisor:
     def run(self) -> None:
         """Supervise until SIGTERM or SIGINT has ended all workers.
 
-        Raises WorkerError when a worker exited before all of them served.
+        Raises WorkerError if a worker exits before all workers are ready.
         """
         if sys.platform == "win32":
-            raise WorkerError("WORKERS: several processes need fork, which Windows has not")
+            raise WorkerError("WORKERS: more than one worker is not supported on Windows")
         self._listen_for_signals()
         self._selector.register(self._signal_reader, selectors.EVENT_READ)
         while self._workers or self._state is _State.RUNNING:
@@ -149,12 +149,12 @@ class Supervisor:
             for key in ready_keys:
                 if key.fileobj is not self._signal_reader:
                     self._read_worker(key.data)
-            # Signals last: their handling closes the sockets of workers that have exited.
+            # Handle signals last, because this closes the sockets of workers that have exited.
             if any(key.fileobj is self._signal_reader for key in ready_keys):
                 self._handle_signals(self._signal_reader.recv(256))
             self._kill_overdue()
         if self._has_failed:
-            raise WorkerError("a worker ended before it served: what it said stands above")
+            raise WorkerError("a worker exited during startup: see its output above")
 
     def _listen_for_signals(self) -> None:
         for each_socket in (self._signal_reader, self._signal_writer):
@@ -184,24 +184,24 @@ class Supervisor:
         self._selector.register(supervisor_socket, selectors.EVENT_READ, worker)
 
     def _run_worker(self, command_socket: socket.socket, number: int) -> NoReturn:
-        """Run a worker in the new process, and exit."""
+        """Run a worker in the new process, then exit."""
         code = 1
         try:
             self._release_inherited()
             self._worker_main(command_socket, number)
             code = 0
-        except BaseException:  # noqa: BLE001 - this process must not continue as a supervisor
+        except BaseException:  # noqa: BLE001 - must not continue as a supervisor
             traceback.print_exc()
         finally:
             sys.stderr.flush()
             os._exit(code)
 
     def _release_inherited(self) -> None:
-        """Give up everything that the new process has from the supervisor but the listener."""
+        """Release everything inherited from the supervisor, except the listener."""
         signal.set_wakeup_fd(-1)
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
-        # A terminal sends these to all processes, and the supervisor forwards them.
+        # A terminal sends these signals to all processes, and the supervisor forwards them.
         for number in (signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         self._selector.close()
@@ -211,7 +211,7 @@ class Supervisor:
             worker.command_socket.close()
 
     def _seconds_until_due(self) -> float | None:
-        """Return the seconds until a worker must be started or killed; None: neither is due."""
+        """Return the seconds until a worker must be started or killed; None if none must be."""
         next_time = min([*self._start_times.values(), self._kill_at])
         if next_time == math.inf:
             return None
@@ -227,7 +227,7 @@ class Supervisor:
                 self._stop()
 
     def _stop(self) -> None:
-        """Drain on the first signal; cancel open responses on the second."""
+        """Drain on the first signal; cancel open responses on the second signal."""
         if self._state is _State.RUNNING:
             if not self._has_failed:
                 self._log.info("server stopping", hint=STOPPING_HINT)
@@ -246,7 +246,7 @@ class Supervisor:
             worker.send(command)
 
     def _read_worker(self, worker: _Worker) -> None:
-        """Read READY or the end of the stream from a worker's socket."""
+        """Read READY, or the end of the stream, from the socket of a worker."""
         try:
             data = worker.command_socket.recv(64)
         except OSError:

@@ -1,4 +1,4 @@
-"""TLS for clients: the server's certificate, and the authorities of client certificates."""
+"""TLS for clients: the server certificate, and the CAs of client certificates."""
 
 import ssl
 import time
@@ -7,22 +7,22 @@ from anthropic_proxy.config.settings import ServerSettings
 from anthropic_proxy.errors import ConfigError
 from anthropic_proxy.observability.logs import Log
 
-# The suites of TLS 1.2 that HTTP/2 does not forbid (RFC 9113, 9.2).
+# Cipher suites of TLS 1.2 that HTTP/2 allows (RFC 9113, 9.2).
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
-# Seconds between two log lines about clients that do not speak TLS.
+# Minimum seconds between two log lines about requests without TLS.
 _LOG_INTERVAL = 60
 _PLAIN_HTTP_HINT = (
-    "this port takes HTTPS only: "
-    "let the front proxy connect by HTTPS, or use https:// in the client"
+    "this port accepts only HTTPS: "
+    "configure the front proxy to use HTTPS, or use https:// in the client"
 )
 
 
 class _PlainHttpReporter:
-    """Logs, at most once a minute, that a client sent an HTTP request without TLS.
+    """Log, at most once a minute, that a client sent an HTTP request without TLS.
 
-    The handshake fails then, and event loops log nothing. A front proxy that does not connect by
-    HTTPS responds with 502 to every request, and only this side knows the reason.
+    The event loop does not log the failed handshake. A front proxy that does not use HTTPS responds
+    with 502 to every request, and only this log shows the reason.
     """
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class _PlainHttpReporter:
 
 
 class Certificates:
-    """The TLS context for connections, with the certificates that the settings name."""
+    """TLS context for connections, with the certificates that the settings name."""
 
     def __init__(self, settings: ServerSettings) -> None:
         """Load the certificates. Raises ConfigError."""
@@ -61,10 +61,10 @@ class Certificates:
         self.context.sslobject_class = _PlainHttpReporter().ssl_object_class()
 
     def reload(self) -> None:
-        """Reload the server's certificate, for new connections. Raises ConfigError, and keeps the
-        old certificate then.
+        """Reload the server certificate for new connections.
 
-        The authorities of clients are not reloaded: none can be removed from a context.
+        If the new certificate is invalid, keep the previous certificate and raise ConfigError. The
+        CAs of client certificates are not reloaded, because a context cannot remove a CA.
         """
         _create_context(self._settings)
         _load_certificate(self.context, self._settings)
@@ -91,8 +91,8 @@ def _create_context(settings: ServerSettings) -> ssl.SSLContext:
 
 def _load_certificate(context: ssl.SSLContext, settings: ServerSettings) -> None:
     certificate, key = settings.tls_cert_file, settings.tls_key_file
-    assert certificate is not None  # noqa: S101 - Certificates are created only then
-    # With an empty password OpenSSL does not prompt for one on the terminal.
+    assert certificate is not None  # noqa: S101 - Certificates exist only with a certificate
+    # With an empty password OpenSSL does not prompt on the terminal.
     secret = settings.tls_key_password
     password = secret.get_secret_value() if secret else ""
     try:
@@ -106,5 +106,5 @@ def _describe_error(error: OSError) -> str:
     if not isinstance(error, ssl.SSLError):
         return error.strerror or str(error)
     if not error.reason:
-        return "they are no pem files with a certificate and its key"
+        return "no certificate or key in PEM format found"
     return error.reason.lower().replace("_", " ")

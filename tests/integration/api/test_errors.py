@@ -81,8 +81,8 @@ def test_bodies(proxy: str, raw: bytes, message: str, path: str) -> None:
 # Nine values: the body, those of its four fields, the message with two texts, and the id.
 NINE: dict[str, Any] = {**REQUEST, "metadata": {"user_id": "[],[],[],[],"}}
 TOO_MANY_VALUES = (
-    "The request body holds more than 9 JSON values, the limit of this server (MAX_JSON_VALUES). "
-    "Send fewer or larger parts"
+    "The request body contains more than 9 JSON values, the limit of this server "
+    "(MAX_JSON_VALUES). Send a request with fewer values"
 )
 
 

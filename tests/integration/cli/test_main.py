@@ -331,7 +331,7 @@ def test_a_second_signal_ends_open_answers(command: Command, upstream: ScriptedU
 def test_options_of_the_server_do_not_go_with_a_command(here: Path) -> None:
     done = _invoke("-p", "1", "status")
     assert done.exit_code == 2
-    assert "--port: for the server, not for the command 'status'" in done.stderr
+    assert "--port: option of the server, not of the command 'status'" in done.stderr
 
 
 def test_what_is_probably_a_mistake_is_reported(command: Command) -> None:

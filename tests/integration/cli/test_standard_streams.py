@@ -94,7 +94,7 @@ def test_too_few_open_files(
 ) -> None:
     done = _shell(command, f"ulimit -n {limit}; {_COMMAND} -p 0 {mode}", WORKERS=workers)
     assert done.returncode == 1
-    text = f"the process may open {limit} files and sockets, and needs at least {needed}"
+    text = f"the limit of open files and sockets is {limit}, but at least {needed} are needed"
     assert f"✗ {text}" in done.stderr
     assert "Traceback" not in done.stderr
 

@@ -261,9 +261,9 @@ def test_readiness(
     assert ready is (is_ready or not required)
     assert line in text.splitlines()
     usable = 0 if not is_ready else 1 + (probed.get("a") is not _DOWN)
-    assert f": {usable} of 2 can be reached, 1 is enough" in text
+    assert f": {usable} of 2 reachable, at least 1 needed" in text
     decides = "draining, upstreams" if required else "draining"
-    assert text.endswith(f"checks that decide: {decides}")
+    assert text.endswith(f"required checks: {decides}")
 
 
 def test_one_that_comes_up_later(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -173,7 +173,7 @@ def test_messages_of_the_server(
 def test_workers_that_fail_at_the_start(command: Command, upstream: ScriptedUpstream) -> None:
     done = _daemon(command, upstream.url, WORKERS="2", RATE_LIMIT_STORAGE_URL="sqlite:////no/dir/x")
     assert (done.returncode, done.stdout) == (1, "")
-    assert "a worker ended before it served" in done.stderr
+    assert "a worker exited during startup" in done.stderr
     assert not command.pid_file.exists()
 
 

@@ -129,7 +129,7 @@ def test_clear_text_to_a_tls_port(
         )
     logged = "".join(capfd.readouterr())
     assert logged.count("plain HTTP request on the TLS port rejected") == 1
-    assert "this port takes HTTPS only" in logged
+    assert "this port accepts only HTTPS" in logged
 
 
 def test_other_bytes_to_a_tls_port(

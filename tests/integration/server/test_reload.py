@@ -295,7 +295,7 @@ def test_the_last_key_does_not_go_where_all_addresses_are_served(
         address = server.address.replace("0.0.0.0", "127.0.0.1")  # noqa: S104 - as it is logged
         _env(command, upstream)
         server.process.send_signal(signal.SIGHUP)
-        _logged(server, "listens on all addresses since its start")
+        _logged(server, "has listened on all addresses since it started")
         assert httpx.get(f"{address}/v1/models", trust_env=False).status_code == 401
         _env(command, upstream, "HOST=0.0.0.0")
         server.process.send_signal(signal.SIGHUP)

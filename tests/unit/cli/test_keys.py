@@ -56,9 +56,9 @@ def test_create_list_revoke(path: Path) -> None:
         (["create", "a b"], "a name is 1 to 64"),
         (
             ["create", "a", "--expires", "tomorrow"],
-            "'tomorrow' is not a day as 2026-12-31, or a time as 2026-12-31T18:00:00",
+            "got 'tomorrow', expected a date (2026-12-31) or a time (2026-12-31T18:00:00)",
         ),
-        (["revoke", "nobody"], "there is no key called 'nobody'"),
+        (["revoke", "nobody"], "no key is called 'nobody'"),
         (["list"], "No such file"),
         (["create", "a", "--file", "keys.yaml"], "change .json files alone"),
     ],
@@ -82,4 +82,4 @@ def test_a_name_twice(path: Path) -> None:
 def test_without_a_file(path: Path) -> None:
     (path.parent / ".env").unlink()
     done = _keys("list")
-    assert (done.exit_code, "Set PROXY_API_KEYS_FILE, or give --file" in done.stderr) == (1, True)
+    assert (done.exit_code, "set PROXY_API_KEYS_FILE or use --file" in done.stderr) == (1, True)

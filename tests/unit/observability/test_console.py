@@ -55,7 +55,7 @@ _OTHER = {"operation": "other", "method": "GET", "path": "/x", "model": None}
         ),
         (
             {"outcome": "client_closed", "status": None},
-            "qwen3:4b  no response  0.9 s  client left  req_d488…",
+            "qwen3:4b  no response  0.9 s  client disconnected  req_d488…",
         ),
         ({"retries": 2, "failovers": 1}, "qwen3:4b  200  0.9 s  2 retries, 1 failovers  req_d488…"),
         ({"model": "a\x1b[2Jb", "request_id": "mine"}, r"'a\x1b[2Jb'  200  0.9 s  mine"),

@@ -1,1 +1,1 @@
-"""ASGI middleware: request observation, requests in flight, CORS."""
+"""ASGI middleware: observation, requests in flight, CORS."""

@@ -1,7 +1,7 @@
-"""Cross-Origin Resource Sharing (the Fetch standard): let pages in browsers use this server.
+"""ASGI middleware for Cross-Origin Resource Sharing (Fetch standard): access from web pages.
 
-An ASGI middleware, which is off without origins. Browsers enforce the rules; keys are required all
-the same. The server uses no credentials of browsers, so no response allows them.
+It is disabled unless origins are configured. Browsers enforce CORS, which does not replace API
+keys. No response allows browser credentials (cookies), because the proxy does not use them.
 """
 
 import re
@@ -10,7 +10,7 @@ from functools import partial
 
 from anthropic_proxy.api.asgi import AsgiApplication, Message, Receive, Scope, Send
 
-# Seconds for which a browser may cache the permission.
+# Seconds for which a browser may cache a preflight response.
 _MAX_AGE = b"600"
 _METHODS = b"GET, POST"
 _EXPOSED_HEADERS = (
@@ -24,9 +24,9 @@ _HEADER_NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~, -]{1,2000}")
 
 
 def add_cors(app: AsgiApplication, origins: Collection[str]) -> AsgiApplication:
-    """Return `app` for pages of `origins` (`*`: all).
+    """Return `app` with CORS for pages from `origins` (`*`: all); unchanged without origins.
 
-    It wraps the check of keys, as browsers send preflight requests without a key.
+    CORS must run before authentication: browsers send preflight requests without a key.
     """
     if not origins:
         return app
@@ -57,7 +57,7 @@ class _CorsMiddleware:
 
 
 def _preflight_headers(request_headers: dict[bytes, bytes]) -> list[tuple[bytes, bytes]]:
-    """Return the response headers that allow a page's requests."""
+    """Return the headers of the response to a preflight request."""
     headers = [(b"access-control-allow-methods", _METHODS), (b"access-control-max-age", _MAX_AGE)]
     names = request_headers.get(b"access-control-request-headers", b"")
     if _HEADER_NAMES.fullmatch(names):

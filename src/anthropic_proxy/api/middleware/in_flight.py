@@ -1,9 +1,9 @@
-"""An ASGI middleware that counts and limits the open requests, and ends them when the server stops.
+"""ASGI middleware that counts, limits and ends open requests.
 
-It also ends requests whose clients stop reading. The application sees the end of a request as a
-disconnect of its client, and releases what the request holds. The client receives the reason as an
-error response, or as the last event of its stream. So neither the handlers nor the streams have
-code for it, and an event costs two assignments.
+It ends requests when the server stops, and when their clients stop reading. The application
+receives `http.disconnect`, as if the client had disconnected, and releases its resources. The
+client receives an error response or, in a stream, an error event. Handlers and streams therefore
+need no code for this case. The cost for each event is two assignments.
 """
 
 import asyncio
@@ -24,12 +24,12 @@ from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.upstream.interruption import Interruption
 from anthropic_proxy.wire.sse import encode_event
 
-# Seconds for the last events to reach their clients.
+# Seconds to wait for the delivery of the final error events.
 _FINAL_EVENT_SECONDS = 5
 
 
 class InFlightRequests:
-    """The open requests of one application."""
+    """Open requests of one application."""
 
     def __init__(
         self,
@@ -41,9 +41,9 @@ class InFlightRequests:
     ) -> None:
         """Wrap `app`.
 
-        max_requests: limit of counted requests at a time (None: no limit). write_seconds: how long
-        a client may read no bytes. uncounted: paths that are always served, and that a drain does
-        not wait for.
+        max_requests: maximum number of concurrent requests (None: no limit). write_seconds: time
+        limit of one write to a client that does not read. uncounted: paths that are exempt from
+        the limit and from the drain.
         """
         self._app = app
         self._max_requests = math.inf if max_requests is None else max_requests
@@ -94,9 +94,9 @@ class InFlightRequests:
             self._uncounted_requests.discard(request)
 
     async def drain(self, seconds: float) -> None:
-        """Wait until no request is open, then end those that are still open with an error.
+        """Wait until no request is open; after `seconds`, end open requests with an error.
 
-        Wait for `seconds` at most, or until cancelled.
+        A cancellation ends the wait early.
         """
         self.is_draining = True
         is_idle = False
@@ -108,13 +108,13 @@ class InFlightRequests:
                 await self._wait_until_idle(_FINAL_EVENT_SECONDS)
 
     def end_all(self) -> None:
-        """End all open and all later requests: send the error that the server stops."""
+        """End all open and later requests with the error that the server is stopping."""
         self._is_ended = True
         for request in self._requests:
             request.end(server_stopping_error())
 
     async def watch(self) -> None:
-        """End the requests whose clients do not read. Runs until it is cancelled."""
+        """End requests whose clients do not read their responses. Runs until cancelled."""
         loop = asyncio.get_running_loop()
         while self._write_seconds < math.inf:
             await asyncio.sleep(self._write_seconds / 4)
@@ -133,7 +133,7 @@ class InFlightRequests:
 
 
 class _InFlightRequest:
-    """One request: wraps what the application receives and sends."""
+    """One open request, with wrappers of its ASGI `receive` and `send`."""
 
     def __init__(
         self,
@@ -142,8 +142,8 @@ class _InFlightRequest:
         send: Send,
         closes_connection: Callable[[], bool] = lambda: False,
     ) -> None:
-        """closes_connection: returns whether the connection must be closed after the response."""
-        # When sending of the current message began; infinite between messages.
+        """Wrap a request. closes_connection: returns whether to close the connection afterwards."""
+        # Loop time at which the current `send` began; infinite between calls.
         self.sending_since = math.inf
         self._scope = scope
         self._observation: Observation = scope["state"][OBSERVATION]
@@ -157,7 +157,7 @@ class _InFlightRequest:
         self._is_complete = False
 
     async def receive(self) -> Message:
-        """Return the next message of the client; a disconnect when the request is ended."""
+        """Return the next message of the client, or a disconnect after the end of the request."""
         if self._error is not None:
             return {"type": "http.disconnect"}
         self._receiving.begin()
@@ -171,7 +171,7 @@ class _InFlightRequest:
             self._receiving.end()
 
     async def send(self, message: Message) -> None:
-        """Send a message of the application."""
+        """Send a message from the application to the client."""
         if message["type"] == "http.response.start":
             self._response_start = message
             if self._closes_connection() and self._scope["http_version"].startswith("1"):
@@ -187,24 +187,24 @@ class _InFlightRequest:
         return self._error is not None
 
     def end(self, error: ApiError) -> None:
-        """End the request with an error, which `send_error` sends to the client."""
+        """End the request with an error, which `send_error` sends later."""
         if self._error is None:
             self._error = error
             self._observation.record_failure(error.type, error.message, "error")
             self._receiving.interrupt()
 
     def abandon(self) -> None:
-        """End the request of a client that does not read, and so cannot receive an error either.
+        """End the request of a client that does not read its response.
 
-        Its connection is closed, or its HTTP/2 stream reset.
+        Close its connection, or reset its HTTP/2 stream: it would not read an error either.
         """
-        self.end(ApiError(408, "The client read nothing of the answer for too long"))
+        self.end(ApiError(408, "The client did not read the response within WRITE_TIMEOUT"))
         abort = self._scope["state"].get(ABORT)
         if abort is not None:
             abort()
 
     async def send_error(self) -> None:
-        """Send the client the error that ended its request, if any and if still possible."""
+        """Send the error that ended the request, unless there is none or it is too late."""
         if self._error is None or self._is_complete or self.sending_since < math.inf:
             return
         if self._response_start is None:
@@ -224,7 +224,7 @@ class _InFlightRequest:
 
 
 def _too_many_requests_error() -> ApiError:
-    message = "This server has as many requests as it may take at a time; try again in a moment"
+    message = "The server is at its limit of concurrent requests. Retry in 1 s"
     return ApiError(529, message, {"retry-after": "1"})
 
 

@@ -1,6 +1,6 @@
-"""Observe requests from the first byte to the last byte of the response: an ASGI middleware.
+"""ASGI middleware that creates the observation of each request and passes it to the sinks.
 
-The other parts add their facts to the observation, which is in the scope of the request.
+Other parts add data to the observation, which is in the scope of the request.
 """
 
 import re
@@ -19,21 +19,21 @@ from anthropic_proxy.observability.observation import (
 )
 from anthropic_proxy.observability.trace_context import TRACEPARENT, TRACESTATE, parse_trace_headers
 
-# The id that a client or a reverse proxy may give to its request. Logs and headers repeat it.
+# Request id from the client or a reverse proxy. It is copied to logs and response headers.
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _REQUEST_ID_HEADERS = (b"x-request-id", b"request-id")
-# Headers in which clients send credentials.
+# Request headers with credentials.
 _CREDENTIAL_HEADERS = frozenset(
     {b"x-api-key", b"api-key", b"authorization", b"proxy-authorization"}
 )
-# RFC 9110, 9.3, and RFC 5789. Clients can invent others, which OpenTelemetry calls `_OTHER`.
+# Methods of RFC 9110, 9.3, and RFC 5789. OpenTelemetry reports all others as `_OTHER`.
 _METHODS = frozenset(
     {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"}
 )
 _OTHER_METHOD = "_OTHER"
 _TRACE_HEADERS = (TRACEPARENT.encode(), TRACESTATE.encode())
 
-# Responses are for one client, and browsers must neither show them nor guess their types.
+# Responses must not be cached, rendered by browsers, or interpreted as another type.
 _DEFAULT_HEADERS = (
     (b"cache-control", b"no-store"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
@@ -42,13 +42,13 @@ _DEFAULT_HEADERS = (
 
 
 class ObservationMiddleware:
-    """Reports each request of `app` to `sinks`.
+    """Report each request of `app` to `sinks`.
 
-    Every response gets the header `request-id`, and the default headers that it lacks.
+    Also add the header `request-id`, and the default headers that a response does not have.
     """
 
     def __init__(self, app: AsgiApplication, sinks: Sequence[ObservationSink], log: Log) -> None:
-        """log: redacts keys that a client wrote into a path, a request id or a model's name."""
+        """Wrap `app`. log: redacts keys in paths, request ids and model names from clients."""
         self._app = app
         self._sinks = sinks
         self._log = log
@@ -90,7 +90,7 @@ class _ObservedRequest:
             message["headers"] = self._add_headers(message["headers"])
         elif not message.get("more_body"):
             self._is_complete = True
-        # No coroutine of its own: this is called for every event.
+        # Not a coroutine, for speed: called for each event.
         return self._send(message)
 
     def _add_headers(self, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
@@ -121,14 +121,14 @@ def _create_observation(scope: Scope, log: Log) -> Observation:
 
 
 def _credentials(scope: Scope) -> Iterator[str]:
-    """Yield the credentials that a request came with, without the names of their schemes."""
+    """Yield the credentials of a request, without the names of their schemes (`Bearer`)."""
     for name, value in scope["headers"]:
         if name.lower() in _CREDENTIAL_HEADERS:
             yield from value.decode("latin-1").split()[-1:]
 
 
 def _select_request_id(scope: Scope, log: Log) -> str:
-    """Return the id that the client gave to its request, unless it is a secret; else a new one."""
+    """Return the request id from the client if it is valid and not a secret, else a new id."""
     for name, value in scope["headers"]:
         if name.lower() in _REQUEST_ID_HEADERS and _REQUEST_ID.fullmatch(value):
             request_id: str = value.decode()
@@ -139,7 +139,7 @@ def _select_request_id(scope: Scope, log: Log) -> str:
 
 
 def _redact_observation(observation: Observation, log: Log) -> None:
-    """Remove secrets from the texts of a finished request, before sinks see them."""
+    """Redact secrets in a finished request before the sinks receive it."""
     observation.model = _redact_text(observation.model, log)
     observation.upstream_model = _redact_text(observation.upstream_model, log)
     observation.message = _redact_text(observation.message, log)
@@ -149,5 +149,5 @@ def _redact_observation(observation: Observation, log: Log) -> None:
 
 
 def _redact_text(text: str | None, log: Log) -> str | None:
-    # Upstreams may send other types than texts.
+    # Upstreams may send other types than strings.
     return log.redact(text) if isinstance(text, str) else text

@@ -1,1 +1,1 @@
-"""Spans of requests and their export."""
+"""Spans of requests, and their export with OpenTelemetry."""

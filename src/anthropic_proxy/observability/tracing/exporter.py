@@ -1,9 +1,9 @@
-"""Export the spans of requests by OpenTelemetry: its only import, which is the extra `otel`.
+"""Export the spans of requests with OpenTelemetry (the optional dependency `otel`).
 
-Ids are created earlier and handed to the SDK, because upstreams and the log get them also without
-the SDK. The sampler decides when a request starts, because upstreams get the decision. All other
-data is exported at the end, from the observation. Nothing happens during a stream, and the exporter
-has its own thread.
+This is the only module that imports it. Ids are created outside of the SDK, because upstreams and
+logs also receive them without the SDK. The sampling decision is made at the start of a request,
+because upstreams receive it. All other data is exported at the end, from the observation, so
+streams have no overhead. The exporter has its own thread.
 """
 
 import asyncio
@@ -27,10 +27,10 @@ from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.observability.trace_context import RANDOM, TraceContext
 from anthropic_proxy.observability.tracing import spans
 
-# Seconds for the last spans at the end of the server.
+# Seconds to send the last spans when the server stops.
 _FLUSH_SECONDS = 5
-# Seconds between two equal warnings of the SDK in the log. Each batch for an unreachable collector
-# causes one.
+# Minimum seconds between two equal warnings of the SDK in the log. Each batch for an unreachable
+# collector causes a warning.
 _LOG_INTERVAL = 300
 _MAX_CHARACTERS = 300
 
@@ -38,7 +38,7 @@ _EXPORTERS = {"otlp": OTLPSpanExporter, "console": ConsoleSpanExporter}
 
 
 class TraceExporter:
-    """A sink of observations that exports spans. `aclose` sends the remaining ones."""
+    """Sink that exports spans. `aclose` sends the remaining spans."""
 
     def __init__(
         self,
@@ -47,11 +47,11 @@ class TraceExporter:
         quiet_paths: Collection[str],
         environment: Mapping[str, str],
     ) -> None:
-        """Set up the SDK.
+        """Configure the SDK.
 
         exporters: names in `_EXPORTERS`. quiet_paths: paths whose requests are not traced.
-        environment: its `OTEL_...` variables are copied to that of the process, where the SDK reads
-        them: they may come from a `.env` file.
+        environment: the SDK reads variables only from the process, so `OTEL_...` variables, which
+        may come from a `.env` file, are copied to `os.environ`.
         """
         for name, value in environment.items():
             if name.startswith("OTEL_"):
@@ -69,7 +69,7 @@ class TraceExporter:
         self._open: dict[int, trace.Span] = {}
 
     def request_started(self, observation: Observation) -> None:
-        """Start the span of the request, if it is sampled."""
+        """Start the span of the request if it is sampled."""
         if observation.path in self._quiet_paths:
             return
         context = Context()
@@ -89,7 +89,7 @@ class TraceExporter:
             self._open[id(observation)] = span
 
     def request_finished(self, observation: Observation) -> None:
-        """Send the span of the request and those of its upstream requests."""
+        """Export the spans of the request and of its upstream requests."""
         span = self._open.pop(id(observation), None)
         if span is None:
             return
@@ -113,7 +113,7 @@ class TraceExporter:
         _end_span(span, span_data, ended_at)
 
     async def aclose(self) -> None:
-        """Send the remaining spans, for at most some seconds."""
+        """Send the remaining spans, with a time limit of some seconds."""
         shutdown_thread = threading.Thread(target=self._provider.shutdown, daemon=True)
         shutdown_thread.start()
         await asyncio.to_thread(shutdown_thread.join, _FLUSH_SECONDS)
@@ -134,7 +134,7 @@ class TraceExporter:
 
 
 class _AssignedIds(IdGenerator):
-    """Gives the SDK the ids of the next span."""
+    """Generator that returns the assigned ids of the next span to the SDK."""
 
     trace_context: TraceContext
 
@@ -149,9 +149,9 @@ class _AssignedIds(IdGenerator):
 
 
 class _SDKLogHandler(logging.Handler):
-    """Copies warnings of the SDK to our log, above all those of an unreachable collector.
+    """Copy warnings of the SDK to the log of the proxy, such as an unreachable collector.
 
-    Each kind of warning is logged once in a while.
+    Each kind of warning is logged at most once in `_LOG_INTERVAL` seconds.
     """
 
     def __init__(self, log: Log) -> None:
@@ -168,7 +168,7 @@ class _SDKLogHandler(logging.Handler):
         self._logger.removeHandler(self)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Accept records of the SDK and its exporters only; others may repeat headers."""
+        """Accept only records of the SDK and its exporters; others may contain headers."""
         return record.name.startswith(("opentelemetry.sdk", "opentelemetry.exporter"))
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -183,7 +183,7 @@ class _SDKLogHandler(logging.Handler):
 
 
 def _create_resource() -> Resource:
-    """Return the resource, named by the environment or else by us."""
+    """Return the resource. The service name is from the environment or `anthropic-proxy`."""
     resource = Resource.create({"service.version": __version__, "process.pid": os.getpid()})
     is_named = not str(resource.attributes[SERVICE_NAME]).startswith("unknown_service")
     return resource if is_named else resource.merge(Resource({SERVICE_NAME: "anthropic-proxy"}))
@@ -210,5 +210,5 @@ def _end_span(span: trace.Span, span_data: spans.SpanData, ended_at: int) -> Non
 
 
 def _to_wall_clock(counter_time: float) -> int:
-    """Return nanoseconds since 1970 for a time of `time.perf_counter`."""
+    """Convert a `time.perf_counter` value to nanoseconds since 1970."""
     return time.time_ns() - round((time.perf_counter() - counter_time) * 1e9)

@@ -1,7 +1,7 @@
-"""Set up the export of spans by OpenTelemetry's own variables of the environment.
+"""Configure the export of spans by the environment variables of OpenTelemetry.
 
 https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
-Without a variable that names an exporter or a collector, OpenTelemetry is not loaded.
+OpenTelemetry is not imported unless a variable names an exporter or a collector.
 """
 
 from collections.abc import Collection, Mapping
@@ -25,7 +25,7 @@ _HEADERS = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
 def create_trace_exporters(
     environment: Mapping[str, str], log: Log, quiet_paths: Collection[str]
 ) -> "list[TraceExporter]":
-    """Return the sink of spans if the environment requests one. Log why an exporter is unusable."""
+    """Return the sinks that the environment requests. Log a warning for unusable exporters."""
     exporter_names = _requested_exporters(environment)
     exporters = [name for name in exporter_names if name in _EXPORTERS]
     protocol = _first_value(environment, _PROTOCOLS) or _PROTOCOL
@@ -34,12 +34,12 @@ def create_trace_exporters(
             log.warning(
                 "trace exporter rejected",
                 name=name,
-                hint=f"OTEL_TRACES_EXPORTER: {', '.join(_EXPORTERS)}",
+                hint=f"set OTEL_TRACES_EXPORTER to {', '.join(_EXPORTERS)} or none",
             )
     if "otlp" in exporters and protocol != _PROTOCOL:
         hint = (
             f"set OTEL_EXPORTER_OTLP_PROTOCOL={_PROTOCOL}, "
-            "and the port that the collector has for it (4318 as a rule)"
+            "and use the port of the collector for it (usually 4318)"
         )
         log.warning("trace protocol rejected", protocol=protocol, hint=hint)
         exporters.remove("otlp")
@@ -49,7 +49,7 @@ def create_trace_exporters(
     if not exporters:
         return []
     try:
-        # An extra, which takes half a second to import.
+        # Optional dependency, which takes half a second to import.
         from anthropic_proxy.observability.tracing.exporter import TraceExporter
     except ImportError as error:
         hint = "pip install '.[otel]' in the checkout, or set OTEL_TRACES_EXPORTER=none"
@@ -59,7 +59,7 @@ def create_trace_exporters(
 
 
 def _requested_exporters(environment: Mapping[str, str]) -> list[str]:
-    """Return the names of the requested exporters, each once."""
+    """Return the names of the requested exporters without duplicates."""
     if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return []
     default = "otlp" if _first_value(environment, _ENDPOINTS) else "none"
@@ -69,9 +69,9 @@ def _requested_exporters(environment: Mapping[str, str]) -> list[str]:
 
 
 def _has_usable_address(environment: Mapping[str, str], log: Log) -> bool:
-    """Return whether the exporter can parse the collector's address; log the reason if not.
+    """Return whether the address of the collector is valid; log the reason if not.
 
-    The exporter's own errors would repeat parts of a password.
+    The errors of the exporter could contain parts of a password.
     """
     for name in _ENDPOINTS:
         address = environment.get(name, "").strip()
@@ -89,9 +89,9 @@ def _has_usable_address(environment: Mapping[str, str], log: Log) -> bool:
 
 
 def _collector_secrets(environment: Mapping[str, str]) -> set[Secret]:
-    """Return the credentials in headers and addresses for the collector.
+    """Return the credentials in the headers and addresses of the collector.
 
-    Errors of the SDK may repeat them, also percent-decoded.
+    Errors of the SDK may contain them, possibly percent-decoded.
     """
     secrets = set()
     for name in _HEADERS:

@@ -1,9 +1,9 @@
-"""Describe the spans of a request: one for the request itself, and one for each upstream request.
+"""Create the data of spans: one for each request, and one for each upstream request.
 
-Names and attributes follow OpenTelemetry's semantic conventions for HTTP and for generative AI;
-others begin with `anthropic_proxy.`. Only the span of the upstream's response has the usage, so
-that sums over spans count it once. No attribute holds a prompt, a response, a key, or the text of
-an error, which may repeat one.
+Names and attributes follow OpenTelemetry's semantic conventions for HTTP and for generative AI.
+Other attributes begin with `anthropic_proxy.`. Only the span of the successful upstream request has
+the usage, so that sums over spans count it once. Attributes do not contain prompts, responses, keys
+or error messages, which may quote them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,14 +14,14 @@ from anthropic_proxy.observability.observation import Observation, UpstreamReque
 _Value = str | int | float | bool | Sequence[str]
 Attributes = dict[str, _Value]
 
-# Routes are few, paths are many.
+# By operation. Unlike paths, routes have a bounded number of values.
 _ROUTES = {
     "chat": "/v1/messages",
     "count_tokens": "/v1/messages/count_tokens",
     "models": "/v1/models",
 }
 
-# The conventions' names of providers. Others have the name of their upstream.
+# Provider names of the conventions. Other providers have the name of their upstream.
 _PROVIDERS = {
     "openai": "openai",
     "azure": "azure.ai.openai",
@@ -61,7 +61,7 @@ def describe_request(observation: Observation) -> SpanData:
         "anthropic_proxy.failovers": observation.failovers or None,
         **_model_attributes(observation, observation.model),
     }
-    # By the conventions an error of the client is none of its server.
+    # By the conventions, a client error (4xx) is not an error of the server span.
     is_client_error = status is not None and 400 <= status < 500
     is_error = observation.outcome in _FAILURE_OUTCOMES and not is_client_error
     name = f"{observation.method} {route}" if route else observation.method
@@ -69,7 +69,7 @@ def describe_request(observation: Observation) -> SpanData:
 
 
 def initial_attributes(observation: Observation) -> Attributes:
-    """Return the attributes of a request at its start. Samplers may use them."""
+    """Return the attributes of a request at its start, for samplers."""
     return {
         "http.request.method": observation.method,
         "url.path": observation.path,
@@ -124,7 +124,7 @@ def _response_attributes(
 ) -> Mapping[str, _Value | None]:
     """Return the attributes of a response.
 
-    By the conventions for Anthropic's usage, input tokens include the cached ones.
+    By the conventions, input tokens include cached tokens; in Anthropic's usage they do not.
     """
     tokens = observation.tokens
     if not tokens:
