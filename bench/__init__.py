@@ -1,1 +1,1 @@
-"""What is measured, and not tested: `make soak`."""
+"""Benchmarks (`make bench`) and the soak test (`make soak`)."""

@@ -1,11 +1,11 @@
-"""`make bench`: measure what the proxy costs, beside a server on the same stack that only passes
-bytes through, in the same run.
+"""Measure the cost of the proxy (`make bench`), compared with pass-through servers.
 
     python -m bench [--only paced,flooded] [--seconds 10] [--json FILE] [--peer NAME=URL ...]
 
-CPU is the time of the server's processes that the system reports, so that other work on the machine
-matters less. A peer is a server that was started by hand in front of the upstream whose address is
-printed; its process is found by its port.
+A pass-through server uses the same libraries and only forwards bytes. It is measured in the same
+run. CPU is the CPU time of the server's processes, so that other work on the machine matters less.
+A peer is another proxy, started by hand in front of the upstream whose address is printed. Its
+process is found by its port.
 """
 
 import argparse
@@ -25,10 +25,9 @@ from bench.processes import MeasuredProcess, allow_files, run_load, run_program,
 from bench.targets import Bench, Row, Target
 
 _CHAT = "/v1/chat/completions"
-# Shares of a CPU above which a generator may be what was measured.
+# CPU share above which the load generator or the upstream may limit the measurement.
 _BUSY = 0.8
-# Per process: the upstream, the clients and the proxy have a file per stream, and the proxy has
-# two.
+# Open files per process. Upstream and clients have one file for each stream, and the proxy has two.
 _FILES = 10_500
 
 
@@ -50,10 +49,7 @@ def _bench(seconds: float, peers: list[str]) -> Iterator[Bench]:
             for transport in ("aiohttp", "httpx")
         }
         if peers:
-            print(
-                f"peers are measured in front of {upstream.url}/v1 "
-                "(press return when they are there)"
-            )
+            print(f"start the peers with the upstream {upstream.url}/v1, then press return")
             sys.stdin.readline()
         for peer in peers:
             name, _, url = peer.partition("=")
@@ -69,11 +65,11 @@ def _bench(seconds: float, peers: list[str]) -> Iterator[Bench]:
 
 
 def _find_listening_pid(url: str) -> int:
-    """The process that listens on a URL's port."""
+    """Return the PID of the process that listens on the port of a URL."""
     command = ["ss", "-ltnp", f"sport = :{urlsplit(url).port}"]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     match = re.search(r"pid=(\d+)", output)
-    assert match, f"nobody listens at {url}"
+    assert match, f"no process listens on {url}"
     return int(match[1])
 
 
@@ -98,9 +94,13 @@ def main() -> None:
         prog="python -m bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--only", default=",".join(CASES), help="cases, separated by commas")
-    parser.add_argument("--seconds", type=float, default=10, help="of each measurement, about")
-    parser.add_argument("--json", type=Path, help="a file for the figures")
-    parser.add_argument("--peer", action="append", default=[], help="another proxy: NAME=URL")
+    parser.add_argument(
+        "--seconds", type=float, default=10, help="approximate duration of each measurement"
+    )
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument(
+        "--peer", action="append", default=[], help="measure another proxy: NAME=URL"
+    )
     options = parser.parse_args()
     rows = []
     with _bench(options.seconds, options.peer) as bench:
@@ -109,7 +109,7 @@ def main() -> None:
                 _print_row(row)
                 rows.append(row)
     for what, share in sorted(bench.peak_loads.items()):
-        remark = "it may be what was measured" if share > _BUSY else ""
+        remark = "may have limited the measurement" if share > _BUSY else ""
         print(f"{'busy':12} {what:55} {share:10.2f} CPU  {remark}")
     if options.json:
         about = {"python": platform.python_version(), "machine": platform.platform()}

@@ -1,4 +1,4 @@
-"""Requests as JSON: small ones of both protocols, and large ones as Claude Code sends them."""
+"""Request bodies: small bodies of both APIs, and large bodies like those of Claude Code."""
 
 import base64
 import json
@@ -12,7 +12,7 @@ _IMAGE = base64.b64encode(bytes(range(256)) * 300).decode()
 
 
 def small(model: str, *, stream: bool, anthropic: bool) -> str:
-    """A short question. The OpenAI form asks for usage, as the proxy does."""
+    """Return a short request. OpenAI streams include usage, as in requests of the proxy."""
     body: dict[str, Any] = {
         "model": model,
         "max_tokens": 1000,
@@ -52,7 +52,7 @@ def _turn(number: int, text: str) -> list[dict[str, Any]]:
 
 
 def large(size: int) -> str:
-    """About `size` bytes: 60 tools and 300 messages, and an image where there is room for it."""
+    """Return a request of about `size` bytes: 60 tools, 300 messages and, if large, an image."""
     tools = [_tool(number) for number in range(60)]
     image = {
         "type": "image",

@@ -1,6 +1,4 @@
-"""The measurements. Each case yields rows: a name, a figure with its unit, and the figure with
-which it is compared in the same run.
-"""
+"""The measurements. Each case yields rows: a name, a figure with its unit, and its target."""
 
 import shutil
 import statistics
@@ -14,16 +12,16 @@ from bench import bodies
 from bench.processes import allow_files, hold_load, run_load, run_proxy
 from bench.targets import Bench, Row, Target
 
-# Files of a server that are no connections.
+# Open files of a server that are not connections.
 _SPARE_FILES = 500
-# Seconds; the system counts CPU in hundredths of them.
+# Minimum seconds of a measurement: the system counts CPU time in units of 10 ms.
 _SHORTEST = 0.5
 
 
 def _compare(
     case: str, figure: str, figures: dict[str, float], unit: str, targets: dict[str, float]
 ) -> Iterator[Row]:
-    """A figure of each, and ours in terms of each baseline's."""
+    """Yield the figures, and the ratio of the proxy to each baseline."""
     for name, value in figures.items():
         yield Row(case, f"{figure}: {name}", value, unit)
     for name, value in figures.items():
@@ -34,8 +32,10 @@ def _compare(
 
 
 def paced(bench: Bench) -> Iterator[Row]:
-    """100 streams of 50 events a second, each event in its own write: entire streams of 200 events
-    with their requests, and only the events.
+    """Measure the CPU time per event of 100 streams with 50 events per second.
+
+    Each event is a separate write. The first figure is for complete streams of 200 events with
+    their requests, the second figure only for events.
     """
     streams, rate = 100, 50
     count = min(200, max(int(rate * bench.seconds), rate))
@@ -57,7 +57,7 @@ def paced(bench: Bench) -> Iterator[Row]:
 
 
 def flooded(bench: Bench) -> Iterator[Row]:
-    """50 streams, as fast as the upstream can."""
+    """Measure the throughput of 50 streams from an upstream that sends as fast as possible."""
     streams = 50
 
     def measure(target: Target, seconds: float) -> tuple[float, float]:
@@ -74,7 +74,7 @@ def flooded(bench: Bench) -> Iterator[Row]:
 
 
 def requests(bench: Bench) -> Iterator[Row]:
-    """Answers that are no streams: CPU of each, how many there are in a second."""
+    """Measure CPU time and rate of requests that are not streamed."""
 
     def measure(target: Target, seconds: float) -> tuple[float, float]:
         task = target.task("requests", "whole", 20, stream=False, seconds=max(seconds, _SHORTEST))
@@ -94,7 +94,7 @@ def _quantile(values: list[float], share: float) -> float:
 
 
 def latency(bench: Bench) -> Iterator[Row]:
-    """What the proxy adds to an answer's time, over asking the upstream itself."""
+    """Measure the latency that the proxy adds to a direct request to the upstream."""
     for clients in (1, 16, 64):
         latencies = {}
         for target in (bench.direct, bench.proxy):
@@ -109,8 +109,9 @@ def latency(bench: Bench) -> Iterator[Row]:
 
 
 def first_token(bench: Bench) -> Iterator[Row]:
-    """The time that the proxy adds to the first token, while other streams are open (100 events a
-    second in all).
+    """Measure the time that the proxy adds to the first token, while other streams are open.
+
+    The other streams have 100 events per second in total.
     """
     for streams in (1, 100, 1000):
         medians = {}
@@ -130,8 +131,9 @@ def first_token(bench: Bench) -> Iterator[Row]:
 
 
 def memory(bench: Bench) -> Iterator[Row]:
-    """Memory when idle, per open stream (100 events a second in all), and over a stream that lasts
-    an hour.
+    """Measure memory: idle, per open stream, and the growth during a long stream.
+
+    The open streams have 100 events per second in total.
     """
     with run_proxy(bench.upstream.url) as server:
         target = Target("ours", server, "/v1/messages", anthropic=True)
@@ -151,7 +153,7 @@ def memory(bench: Bench) -> Iterator[Row]:
 
 
 def _long_stream(bench: Bench) -> Iterator[Row]:
-    """An hour at 50 events a second has 180,000."""
+    """Measure the growth in a stream of 180,000 events: an hour at 50 events per second."""
     with run_proxy(bench.upstream.url) as server:
         target = Target("ours", server, "/v1/messages", anthropic=True)
         run_load(target.task("streams", "flood-20000", 1, stream=True))
@@ -167,7 +169,7 @@ def _long_stream(bench: Bench) -> Iterator[Row]:
 
 
 def inputs(bench: Bench) -> Iterator[Row]:
-    """Large requests, as Claude Code sends them: CPU, whose growth must be linear."""
+    """Measure CPU time and latency of large requests. The growth must be linear."""
     cpu_per_megabyte = {}
     for size, count in ((100_000, 40), (1_000_000, 20), (10_000_000, 5)):
         body = bodies.large(size)
@@ -199,7 +201,7 @@ def inputs(bench: Bench) -> Iterator[Row]:
 
 
 def start(bench: Bench) -> Iterator[Row]:
-    """The time from the command to the first accepted connection, and of the imports."""
+    """Measure the time until the server listens, and the CPU time of its imports."""
     start_times = []
     for _ in range(3):
         with run_proxy(bench.upstream.url) as server:
@@ -221,8 +223,9 @@ def start(bench: Bench) -> Iterator[Row]:
 
 
 def workers(bench: Bench) -> Iterator[Row]:
-    """Requests per second with one and with two processes, on a machine that the clients and the
-    upstream use as well.
+    """Measure requests per second with one worker and two workers.
+
+    Clients and upstream use the same machine.
     """
     rates = {}
     for count in (1, 2):
@@ -241,8 +244,9 @@ def workers(bench: Bench) -> Iterator[Row]:
 
 
 def http2(bench: Bench) -> Iterator[Row]:
-    """The same requests by h2load, over HTTP/2 without TLS. With its own HTTP/1.1 it counts
-    Hypercorn's responses as failed.
+    """Measure requests that are not streamed with h2load, over HTTP/2 without TLS.
+
+    Over HTTP/1.1, h2load counts Hypercorn's responses as failed.
     """
     program = shutil.which("h2load")
     if program is None:

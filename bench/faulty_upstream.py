@@ -1,6 +1,6 @@
-"""A Chat Completions server that fails in all ways in which upstreams fail, and mostly succeeds.
+"""A Chat Completions server that usually succeeds, and sometimes fails like real upstreams.
 
-`python -m bench.faulty_upstream` prints its port, and serves until it is ended.
+`python -m bench.faulty_upstream` prints its port, and serves until it is killed.
 """
 
 import asyncio
@@ -114,7 +114,7 @@ async def _stall_stream(writer: asyncio.StreamWriter, _: dict[str, object]) -> N
     await asyncio.sleep(60)
 
 
-# What is answered, and how often.
+# Responses and their relative frequencies.
 RESPONDERS: dict[Responder, int] = {
     _succeed: 80,
     _fail_with_status(500): 3,

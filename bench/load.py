@@ -1,5 +1,7 @@
-"""Clients with little overhead, on raw protocols. A task is a line of JSON on standard input, its
-results are JSON on standard output. `TASKS` has the kinds of tasks.
+"""Load generator with little overhead, based on asyncio protocols.
+
+It reads a task as a line of JSON from standard input, and writes the results as JSON to standard
+output. `TASKS` contains the kinds of tasks.
 """
 
 import asyncio
@@ -12,20 +14,20 @@ from urllib.parse import urlsplit
 
 import uvloop
 
-# Connections that are opened at a time.
+# Connections that are opened concurrently.
 _AT_ONCE = 100
 _TIMEOUT = 120
 _LAST_CHUNK = b"0\r\n\r\n"
-# What a stream has among its last bytes when all of it has come, in either protocol.
+# Markers in the last bytes of a complete stream, in both APIs.
 _COMPLETE = (b"message_stop", b"[DONE]")
 _LAST_BYTES = 200
 
 
 class Exchange(asyncio.Protocol):
-    """A connection that sends one request after another.
+    """A connection that sends one request at a time.
 
-    `send` returns a future of the seconds to the first content of the response and to its end.
-    It fails with ConnectionError when the response is not complete.
+    `send` returns a future with the seconds to the first content of the response and to its end.
+    The future raises ConnectionError if the response is incomplete.
     """
 
     def __init__(self, request: bytes) -> None:
@@ -36,7 +38,7 @@ class Exchange(asyncio.Protocol):
         self.events = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are none of asyncio's classes.
+        # uvloop's transports do not inherit from asyncio's classes.
         self._transport = cast("asyncio.Transport", transport)
 
     def send(self) -> "asyncio.Future[tuple[float, float]]":
@@ -59,7 +61,7 @@ class Exchange(asyncio.Protocol):
                 self._fail(self._head)
                 return
             length = head.lower().partition(b"content-length:")[2].split(b"\r\n")[0].strip()
-            # A stream has none.
+            # A stream has no content-length.
             self._remaining = int(length) if length else -1
             data = body
         self.events += data.count(b"data: ")
@@ -77,7 +79,7 @@ class Exchange(asyncio.Protocol):
             if any(each in self._tail for each in _COMPLETE):
                 self._finish()
             else:
-                self._fail(b"the stream broke off: " + self._tail)
+                self._fail(b"the stream is incomplete: " + self._tail)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._fail(f"the connection was closed: {exc}".encode())
@@ -117,7 +119,7 @@ async def _open_exchanges(task: dict[str, Any], count: int) -> list[Exchange]:
 
 
 async def _run_streams(task: dict[str, Any]) -> dict[str, Any]:
-    """So many streams at a time, each read to its end."""
+    """Read `clients` concurrent streams to their ends."""
     exchanges = await _open_exchanges(task, task["clients"])
     times = await asyncio.wait_for(
         asyncio.gather(*(exchange.send() for exchange in exchanges)), _TIMEOUT
@@ -126,7 +128,7 @@ async def _run_streams(task: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _run_requests(task: dict[str, Any]) -> dict[str, Any]:
-    """Run clients that repeat a request for some seconds, or for a number of requests in all."""
+    """Repeat a request with `clients` clients, for `seconds` or a total of `requests`."""
     exchanges = await _open_exchanges(task, task["clients"])
     deadline = time.perf_counter() + task.get("seconds", _TIMEOUT)
     remaining = task.get("requests", 10**9)
@@ -148,8 +150,10 @@ async def _run_requests(task: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _hold_streams(task: dict[str, Any]) -> dict[str, Any]:
-    """Hold streams open until this process is ended. Report when all have begun, and for each line
-    of input the number of events so far.
+    """Hold `clients` streams open until this process is killed.
+
+    Print `open` when all streams have started, and for each line of input the number of events so
+    far.
     """
     exchanges = await _open_exchanges(task, task["clients"])
     responses = []

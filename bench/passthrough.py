@@ -1,7 +1,7 @@
-"""The limit of the given stack: Quart on Hypercorn and httpx pass bytes through unchanged.
+"""A pass-through server: Quart, Hypercorn and httpx forward bytes unchanged.
 
-`python -m bench.passthrough UPSTREAM TRANSPORT` prints its port. TRANSPORT: `aiohttp`, which the
-proxy uses, or `httpx`.
+It shows the minimum cost of these libraries. `python -m bench.passthrough UPSTREAM TRANSPORT`
+prints its port. TRANSPORT: `aiohttp`, which the proxy uses, or `httpx`.
 """
 
 import asyncio

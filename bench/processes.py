@@ -1,4 +1,4 @@
-"""Start and end processes that are measured, and read their use of resources from the system."""
+"""Start and stop the measured processes, and read their CPU time and memory."""
 
 import json
 import os
@@ -23,15 +23,15 @@ class MeasuredProcess:
 
     pid: int
     url: str
-    # Until it listened.
+    # Seconds until the server listened.
     startup_seconds: float
 
     def cpu(self) -> float:
-        """Seconds of CPU that all its processes have used."""
+        """Return the CPU seconds of the process and its children."""
         return sum(_read_cpu(pid) for pid in self._pids())
 
     def memory(self) -> int:
-        """Bytes that all its processes have, what they share counted once (PSS)."""
+        """Return the memory of the process and its children in bytes (PSS)."""
         return sum(_read_pss(pid) for pid in self._pids())
 
     def _pids(self) -> list[int]:
@@ -40,7 +40,7 @@ class MeasuredProcess:
 
 
 def _read_cpu(pid: int) -> float:
-    # The second field is the command's name, which may hold anything, in brackets.
+    # The second field, the command name in parentheses, may contain any character.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
@@ -51,9 +51,7 @@ def _read_pss(pid: int) -> int:
 
 
 def allow_files(count: int) -> bool:
-    """Allow this process and its children so many open files; return False when the system does
-    not.
-    """
+    """Raise the limit of open files to `count`; return False if the system does not allow it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     enough = hard == resource.RLIM_INFINITY or hard >= count
     if enough and soft != resource.RLIM_INFINITY and soft < count:
@@ -63,7 +61,7 @@ def allow_files(count: int) -> bool:
 
 @contextmanager
 def run_program(module: str, *arguments: str) -> Iterator[MeasuredProcess]:
-    """A program of ours that prints its port when it listens."""
+    """Run a module that prints its port when it listens, until the block ends."""
     started_at = time.monotonic()
     command = [sys.executable, "-m", module, *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -80,7 +78,7 @@ def run_program(module: str, *arguments: str) -> Iterator[MeasuredProcess]:
 
 @contextmanager
 def run_proxy(upstream: str, **variables: str) -> Iterator[MeasuredProcess]:
-    """anthropic-proxy, as people run it, in front of an upstream."""
+    """Run anthropic-proxy in front of an upstream, until the block ends."""
     settings = {
         "UPSTREAM_BASE_URL": f"{upstream}/v1",
         "UPSTREAM_PROVIDER": "generic",
@@ -99,9 +97,9 @@ def run_proxy(upstream: str, **variables: str) -> Iterator[MeasuredProcess]:
             assert line, "anthropic-proxy did not start"
             match = re.search(r'"address":"([^"]+)"', line)
         startup_seconds = time.monotonic() - started_at
-        # It continues to log, so a process must read the log.
+        # The server continues to log, so a process must read the pipe.
         with subprocess.Popen(
-            ["cat"],  # noqa: S607 - of the system
+            ["cat"],  # noqa: S607 - a system command
             stdin=process.stderr,
             stdout=subprocess.DEVNULL,
         ):
@@ -113,9 +111,7 @@ def run_proxy(upstream: str, **variables: str) -> Iterator[MeasuredProcess]:
 
 
 def run_load(task: dict[str, Any]) -> dict[str, Any]:
-    """Run a task in the load generator, a separate process, and return its results (see
-    `bench.load`).
-    """
+    """Run a task in the load generator (`bench.load`), and return its results."""
     command = [sys.executable, "-m", "bench.load"]
     process = subprocess.run(
         command, input=json.dumps(task), capture_output=True, text=True, check=False
@@ -135,7 +131,7 @@ class HoldingClients(MeasuredProcess):
         self._stdin, self._stdout = process.stdin, process.stdout
 
     def events(self) -> int:
-        """Events that it has received in all."""
+        """Return the number of events received so far."""
         self._stdin.write("\n")
         self._stdin.flush()
         return int(self._stdout.readline())
@@ -143,7 +139,7 @@ class HoldingClients(MeasuredProcess):
 
 @contextmanager
 def hold_load(task: dict[str, Any]) -> Iterator[HoldingClients]:
-    """Run a task that holds streams open; all streams have started when the block begins."""
+    """Hold streams open until the block ends. All streams have started when it begins."""
     command = [sys.executable, "-m", "bench.load"]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

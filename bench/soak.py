@@ -1,8 +1,7 @@
-"""Mixed traffic with faults, and then the memory, files, tasks and requests that the server still
-holds.
+"""Soak test: mixed traffic with faults, then a check for leaks.
 
-`make soak` (ten minutes; `make soak SECONDS=60 WORKERS=2`). It fails when memory grows, or when
-anything is still held after the last client has left.
+Run it with `make soak` (ten minutes) or `make soak SECONDS=60 WORKERS=2`. It fails if memory grows,
+or if files, tasks or requests remain open after the last client has disconnected.
 """
 
 import argparse
@@ -25,12 +24,12 @@ import httpx
 
 _CLIENTS = 24
 _TIMEOUT = 60
-# Growth of memory in the last third over the middle one: the allocator keeps memory that it had.
+# Allowed memory growth from the middle third to the last third: the allocator keeps freed memory.
 _GROWTH_FACTOR = 1.05
 _GROWTH_BYTES = 4 * 2**20
-# Samples, one a second, before which a server is still taking what it will need.
+# Minimum number of samples (one per second). Memory of a new server grows until it is warm.
 _MIN_SAMPLES = 60
-# Idle connections to upstreams, and what the interpreter opens when it is first needed.
+# Allowed differences: idle connections to upstreams, and files that are opened on first use.
 _SPARE_FILES = 40
 _SPARE_TASKS = 10
 
@@ -55,7 +54,7 @@ Kind = Callable[[httpx.AsyncClient], Awaitable[str]]
 
 @dataclass(frozen=True)
 class Sample:
-    """Of all processes of the server together: bytes, files, threads, and its own gauges."""
+    """Totals of all processes of the server: memory in bytes, files, threads, and gauges."""
 
     memory: int
     files: int
@@ -65,7 +64,7 @@ class Sample:
 
 
 class Server:
-    """A server in front of two addresses of a faulty upstream."""
+    """A running proxy in front of two faulty upstreams."""
 
     def __init__(self, process: subprocess.Popen[str], address: str) -> None:
         self.process = process
@@ -132,7 +131,7 @@ def _run_server(upstreams: str, workers: int) -> Iterator[Server]:
         while not match:
             match = re.search(r'"address":"([^"]+)"', process.stderr.readline())
         log_reader = subprocess.Popen(
-            ["cat"],  # noqa: S607 - of the system
+            ["cat"],  # noqa: S607 - a system command
             stdin=process.stderr,
             stdout=subprocess.DEVNULL,
         )
@@ -150,7 +149,7 @@ async def _send_whole(client: httpx.AsyncClient, body: dict[str, Any] = _ASK) ->
 async def _read_stream(
     client: httpx.AsyncClient, body: dict[str, Any] = _STREAM, max_chunks: float = float("inf")
 ) -> str:
-    """Return how the stream ended. max_chunks: chunks after which the client disconnects."""
+    """Return the outcome of a stream. max_chunks: chunks after which the client disconnects."""
     last = ""
     async with client.stream("POST", "/v1/messages", json=body) as response:
         if response.status_code != 200:
@@ -170,7 +169,7 @@ async def _leave_stream(client: httpx.AsyncClient) -> str:
 
 
 async def _cancel_request(client: httpx.AsyncClient) -> str:
-    # httpcore's HTTP/2 loses count of its streams when requests are cancelled.
+    # A separate client: httpcore miscounts its HTTP/2 streams after cancelled requests.
     async with httpx.AsyncClient(
         base_url=client.base_url, timeout=30, trust_env=False
     ) as short_lived_client:
@@ -260,7 +259,7 @@ async def _soak(
 async def _wait_until_idle(
     server: Server, http_client: httpx.AsyncClient, baseline: Sample
 ) -> Sample:
-    """What is left when all have gone, and idle connections were closed."""
+    """Wait until the server has no leaks, up to `_TIMEOUT`, and return the last sample."""
     deadline = time.monotonic() + _TIMEOUT
     while True:
         after = await server.sample(http_client)
@@ -272,7 +271,7 @@ async def _wait_until_idle(
 
 def _find_leaks(baseline: Sample, after: Sample) -> list[str]:
     checks = {
-        # The one that asks is one of them.
+        # The request for the metrics is in flight, too.
         f"{after.in_flight} requests are still in flight": after.in_flight > 1,
         f"{after.files} files are open, {baseline.files} were": after.files
         > baseline.files + _SPARE_FILES,

@@ -1,4 +1,4 @@
-"""Who is measured, how, and what comes of it."""
+"""The measured servers, the measurements, and their results."""
 
 import statistics
 import time
@@ -9,21 +9,20 @@ from typing import Any
 from bench import bodies
 from bench.processes import MeasuredProcess, hold_load, run_load
 
-# Rounds in which the targets take turns.
+# Number of rounds. In each round, all targets are measured in turn.
 _ROUNDS = 3
 
 
 @dataclass(frozen=True)
 class Row:
-    """A figure; None when it can't be measured here.
-
-    target: its upper limit (with `at_least` its lower limit); None without one.
-    """
+    """A figure and its target."""
 
     case: str
     what: str
+    # None if it cannot be measured on this machine.
     value: float | None
     unit: str
+    # Upper limit of the value, or lower limit with `at_least`; None without a target.
     target: float | None = None
     at_least: bool = False
 
@@ -36,7 +35,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Target:
-    """Who is asked: ours, a baseline, or the upstream itself."""
+    """A server that receives the load: the proxy, a baseline, or the upstream."""
 
     name: str
     server: MeasuredProcess
@@ -58,11 +57,12 @@ class Target:
 
 @dataclass
 class Bench:
-    """The processes of a run. seconds: that each measurement takes, about."""
+    """The processes of a run, and its measurements."""
 
     upstream: MeasuredProcess
     proxy: Target
     baselines: dict[str, Target]
+    # Approximate duration of each measurement.
     seconds: float
     peak_loads: dict[str, float] = field(default_factory=dict)
 
@@ -77,14 +77,14 @@ class Bench:
     def run(self, name: str, target: Target, task: dict[str, Any]) -> tuple[float, dict[str, Any]]:
         """Return the CPU seconds of the target's processes, and the results of the load generator.
 
-        The CPU shares of the load generator and of the upstream are recorded: near 1 the target is
-        not what was measured.
+        Also record the CPU shares of the load generator and the upstream. If one of them is near 1,
+        it limits the measurement.
         """
         before, upstream_before = target.server.cpu(), self.upstream.cpu()
         result = run_load(task)
         used = target.server.cpu() - before
         if target.server is not self.upstream:
-            # Asked itself, it is as busy as it can be.
+            # Without the proxy, the upstream is expected to be the limit.
             self._record_load(
                 name, result["cpu"], self.upstream.cpu() - upstream_before, result["wall"]
             )
@@ -93,8 +93,9 @@ class Bench:
     def watch(
         self, name: str, target: Target, task: dict[str, Any], seconds: float
     ) -> tuple[float, int]:
-        """Return the CPU seconds of the target's processes while streams are open, and the number
-        of events meanwhile. The beginning and the end of streams do not count.
+        """Return the CPU seconds of the target's processes and the events while streams are open.
+
+        The start and the end of the streams do not count.
         """
         with hold_load(task) as clients:
             before = (
@@ -121,8 +122,9 @@ class Bench:
     def measure_in_turn(
         self, measure: Callable[[Target, float], tuple[float, ...]]
     ) -> dict[str, tuple[float, ...]]:
-        """Return the figures of all targets by their names: medians of rounds in which they take
-        turns, so that other work on the machine affects all of them.
+        """Return the figures of all targets by name, as medians of several rounds.
+
+        The targets take turns, so that other work on the machine affects all of them.
         """
         rounds = min(max(int(self.seconds), 1), _ROUNDS)
         samples: dict[str, list[tuple[float, ...]]] = {target.name: [] for target in self.targets}

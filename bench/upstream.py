@@ -1,7 +1,8 @@
-"""A Chat Completions server that costs as little as it can: raw protocols, answers made beforehand.
+"""A Chat Completions server with minimum overhead: asyncio protocols and prepared responses.
 
-`python -m bench.upstream` prints its port. The model of a request selects the response: `whole`;
-`paced-EVENTS-PERSECOND`, each event in its own write; `flood-EVENTS`, as fast as the client reads.
+`python -m bench.upstream` prints its port. The model of a request selects the response: `whole` is
+not streamed, `paced-EVENTS-PERSECOND` sends each event in a separate write, and `flood-EVENTS`
+sends events as fast as the client reads.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ import uvloop
 
 _MODEL = re.compile(rb'"model":\s*"(\w+)(?:-(\d+))?(?:-([\d.]+))?"')
 _LENGTH = re.compile(rb"content-length:\s*(\d+)", re.IGNORECASE)
-# Events of a flood that are written at a time.
+# Events per write of a flood.
 _MANY = 64
 
 
@@ -68,10 +69,10 @@ _WHOLE_RESPONSE = (
 
 
 class ScriptedModel(asyncio.Protocol):
-    """A connection: one request after the other."""
+    """A connection that serves one request at a time."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are none of asyncio's classes.
+        # uvloop's transports do not inherit from asyncio's classes.
         self._transport = cast("asyncio.Transport", transport)
         self._received = bytearray()
         self._remaining = 0

@@ -1,4 +1,4 @@
-"""Fixtures that skip the tests of an engine that this machine does not have, with the reason."""
+"""Fixtures that skip the tests of a container engine that this machine does not have."""
 
 from collections.abc import Callable
 
@@ -14,17 +14,17 @@ def _skip_after(check: Callable[[], str]) -> None:
 
 @pytest.fixture(scope="session")
 def docker_engine() -> None:
-    """Docker with a running engine."""
+    """Skip unless a Docker engine is running."""
     _skip_after(docker_failure)
 
 
 @pytest.fixture(scope="session")
-def docker_compose(docker_engine: None) -> None:  # noqa: ARG001 - for its effect
-    """Docker's engine, and its plugin Compose."""
+def docker_compose(docker_engine: None) -> None:  # noqa: ARG001 - it skips
+    """Skip unless a Docker engine is running and Docker Compose is installed."""
     _skip_after(compose_failure)
 
 
 @pytest.fixture(scope="session")
 def podman_pods() -> None:
-    """Podman that can run pods."""
+    """Skip unless podman can run pods."""
     _skip_after(pod_failure)

@@ -1,4 +1,4 @@
-"""Container engines of this machine: why one of them can't be used, as a reason to skip tests."""
+"""Detect the container engines of this machine, with the reasons to skip tests."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ POD = "anthropic-proxy-probe"
 
 
 def podman_environment() -> dict[str, str]:
-    """Return the environment for podman, without the variables of the Docker engine beside it."""
+    """Return the environment for podman, without variables for a Docker engine."""
     return {
         name: value
         for name, value in os.environ.items()
@@ -18,7 +18,7 @@ def podman_environment() -> dict[str, str]:
 
 
 def failure_of(*command: str, environment: dict[str, str] | None = None) -> str:
-    """Run a command and return why it failed, or nothing if it did not."""
+    """Run a command and return the reason for a failure; empty after a success."""
     name = " ".join(command)
     if shutil.which(command[0]) is None:
         return f"{command[0]} is not installed"
@@ -35,20 +35,20 @@ def failure_of(*command: str, environment: dict[str, str] | None = None) -> str:
 
 
 def docker_failure() -> str:
-    """Return why Docker's engine can't be used, or nothing."""
+    """Return the reason why the Docker engine can't be used; empty if it can."""
     return failure_of("docker", "version")
 
 
 def compose_failure() -> str:
-    """Return why Docker Compose can't be used, or nothing."""
+    """Return the reason why Docker Compose can't be used; empty if it can."""
     return failure_of("docker", "compose", "version")
 
 
 def pod_failure() -> str:
-    """Return why podman can't run pods, or nothing.
+    """Return the reason why podman can't run pods; empty if it can.
 
-    Only the start of a pod shows what is missing: `catatonit` for its first process, a runtime that
-    supports the machine's cgroups, permission to set limits.
+    Only the start of a pod shows missing requirements: `catatonit` for its first process, a runtime
+    that supports the cgroups of the machine, and permission to set limits.
     """
     environment = podman_environment()
     create = ("podman", "pod", "create", "--replace", "--network=host", "--name", POD)
@@ -61,9 +61,7 @@ def pod_failure() -> str:
 
 
 def print_output(*command: str, environment: dict[str, str] | None = None) -> None:
-    """Print the output of a command, such as the log of a container. pytest shows it when the test
-    fails.
-    """
+    """Run a command and print its output, which pytest shows if the test fails."""
     done = subprocess.run(
         command,
         env=environment,

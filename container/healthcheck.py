@@ -1,8 +1,8 @@
-"""Check whether the server in this container lives; the exit code is the result. It runs often, so
-it imports as little as possible.
+"""Health check of the server in this container. Exit code 0: healthy; 1: not healthy.
 
-It sends a request to the port for probes (METRICS_PORT), else to the server's own port. Behind TLS
-or a Unix socket an accepted connection is sufficient.
+It sends a request to the port for probes (METRICS_PORT) if there is one, else to the port of the
+API. With TLS or a Unix socket, an accepted connection is sufficient. It imports as little as
+possible, because it runs often.
 """
 
 import os

@@ -1,7 +1,7 @@
-"""`docker compose up`, with llama.cpp and a small real model in place of Ollama; see test_image.
+"""Tests of `docker compose up`, with llama.cpp and a small real model instead of Ollama.
 
-The tests ignore `.env` and variables of the shell, which may name an upstream and its key, and do
-not replace images with the default names of the composition.
+The tests ignore `.env` and variables of the shell, which may contain an upstream and its key. They
+do not replace images with the default names of docker-compose.yml.
 """
 
 import os
@@ -25,7 +25,7 @@ from tests.support.scripted_upstream import DEADLINE
 
 ROOT = Path(__file__).parents[1]
 COMPOSITION = ROOT / "docker-compose.yml"
-# Name of the composition, and tag of its images.
+# Name of the Compose project, and tag of its images.
 PROJECT = f"anthropic-proxy-test-{os.getpid()}"
 PROXY = f"anthropic-proxy:{PROJECT}"
 OLLAMA = f"ollama/ollama:{PROJECT}"
@@ -40,7 +40,7 @@ PLACE = {
     "properties": {"city": {"enum": ["Paris", "Rome"]}},
     "required": ["city"],
 }
-# A model this small calls tools most of the times that it must.
+# A model of this size does not always call a tool, even if it must.
 CALL: dict[str, Any] = {
     "tools": [{"name": "get_weather", "input_schema": PLACE}],
     "tool_choice": {"type": "any"},
@@ -48,7 +48,7 @@ CALL: dict[str, Any] = {
 
 
 def _environment(port: int) -> dict[str, str]:
-    """Return the shell's variables for the engine, and the test's own ones for the composition."""
+    """Return variables for the engine (from the shell) and for docker-compose.yml."""
     variables = set(re.findall(r"\$\{(\w+)", COMPOSITION.read_text()))
     environment = {
         name: value
@@ -66,14 +66,14 @@ def _environment(port: int) -> dict[str, str]:
 
 
 class Stack:
-    """A composition with the proxy on a free port of the host."""
+    """A Compose project with the proxy on a free port of the host."""
 
     def __init__(self, folder: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         self.address = f"http://127.0.0.1:{port}"
         self._environment = _environment(port)
-        # Compose reads `.env` beside the file.
+        # Compose reads `.env` in the directory of the file.
         self._command = (DOCKER, "compose", "--file", str(shutil.copy(COMPOSITION, folder)))
 
     def compose(self, *arguments: str) -> str:
@@ -111,7 +111,7 @@ def images(docker_compose: None) -> Iterator[None]:  # noqa: ARG001 - it skips
 
 @pytest.fixture(scope="module")
 def stack(
-    images: None,  # noqa: ARG001 - the stack runs them
+    images: None,  # noqa: ARG001 - the stack uses the images
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Stack]:
     stack = Stack(tmp_path_factory.mktemp("composition"))
@@ -129,7 +129,7 @@ def test_it_answers_and_calls_tools(stack: Stack) -> None:
             pieces = list(stream.text_stream)
         assert len(pieces) > 1
         assert "".join(pieces).strip()
-        call = until(lambda: _call(client), "it calls the tool", PATIENCE)
+        call = until(lambda: _call(client), "the model calls the tool", PATIENCE)
         assert call.name == "get_weather"
         assert call.input["city"] in ("Paris", "Rome")
         assert list(client.models.list())
@@ -149,7 +149,7 @@ def test_an_upstream_that_is_gone_and_comes_back(stack: Stack) -> None:
             client.messages.create(**ASK)
         assert httpx.get(f"{stack.address}/livez", trust_env=False).status_code == 200
         stack.compose("up", "--no-build", "--detach", "--wait", "ollama")
-        until(lambda: _is_answered(client), "it answers again", PATIENCE)
+        until(lambda: _is_answered(client), "the proxy responds again", PATIENCE)
 
 
 def _is_answered(client: anthropic.Anthropic) -> bool:

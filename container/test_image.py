@@ -1,4 +1,4 @@
-"""The image, really run: `make container-test`. It needs a Docker engine, and `make image`."""
+"""Tests of the running image: `make container-test`. They need a Docker engine and `make image`."""
 
 import gzip
 import json
@@ -31,7 +31,7 @@ from tests.support.scripted_upstream import (
 IMAGE = os.environ.get("IMAGE", "anthropic-proxy:dev")
 DOCKER = shutil.which("docker") or "docker"
 LAYERS_BYTES = 60_000_000
-# Seconds; a health check comes every ten.
+# Seconds. The health check runs every ten seconds.
 PATIENCE = 60
 HARDENED = (
     "--read-only",
@@ -77,7 +77,7 @@ class Container:
 
 @contextmanager
 def run_container(upstream: str, *options: str, **variables: str) -> Iterator[Container]:
-    """The image with the host's network, as the upstream listens there."""
+    """Run the image with the network of the host, where the upstream listens."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     variables = {
@@ -115,7 +115,7 @@ def _message_request(**more: Any) -> dict[str, Any]:
 
 def _read_member(archive: tarfile.TarFile, name: str) -> bytes:
     member = archive.extractfile(name)
-    assert member is not None, f"{name} is no file"
+    assert member is not None, f"{name} is not a file"
     return member.read()
 
 
@@ -149,7 +149,7 @@ def test_there_is_nothing_to_build_with() -> None:
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_it_runs_hardened_and_ends_well(upstream: ScriptedUpstream, workers: str) -> None:
-    """SIGTERM in the middle of a stream: its client gets all of it."""
+    """Send SIGTERM during a stream: the client receives the complete stream."""
     pause = Pause()
     first, *rest = text_chunks("Hel", "lo")
     upstream.then(streams([first, pause, *rest]))
@@ -175,7 +175,7 @@ def test_it_runs_hardened_and_ends_well(upstream: ScriptedUpstream, workers: str
             for line in docker("logs", container.name).splitlines()
             if line.startswith("{")
         ]
-        assert logged == []  # standard output is for nothing
+        assert logged == []  # standard output is not used
 
 
 @pytest.mark.parametrize("user", ["10001:0", "1234567:0"])

@@ -1,8 +1,7 @@
-"""The chart's pods, really run without Kubernetes: `podman kube play`. Needs Docker with the image,
-and podman.
+"""Tests of the chart's pods without Kubernetes, with `podman kube play`.
 
-Services, claims of volumes and the schedule of probes need Kubernetes. The pods use the host's
-network, with free ports.
+They need podman, and Docker with the image. Services, volume claims and the schedule of probes need
+Kubernetes and are not tested. The pods use the network of the host, with free ports.
 """
 
 import base64
@@ -34,7 +33,7 @@ from tests.support.scripted_upstream import (
     text_chunks,
 )
 
-# Unique, so that no pod or secret of the machine is replaced.
+# Unique, so that the tests do not replace pods or secrets of the machine.
 RELEASE = f"test-{os.getpid()}"
 NAME = f"{RELEASE}-anthropic-proxy"
 CLIENT_SECRET = f"{NAME}-client"
@@ -56,9 +55,7 @@ def podman(*arguments: str) -> str:
 
 @pytest.fixture(scope="module")
 def image(docker_engine: None, podman_pods: None) -> str:  # noqa: ARG001 - they skip
-    """Copy the image from the engine that has built it. Return podman's name for it, with registry
-    and tag.
-    """
+    """Copy the image from Docker to podman, and return podman's name of the image."""
     with tempfile.TemporaryDirectory() as folder:
         saved = f"{folder}/image.tar"
         docker("save", IMAGE, "--output", saved)
@@ -66,9 +63,7 @@ def image(docker_engine: None, podman_pods: None) -> str:  # noqa: ARG001 - they
 
 
 class Pod:
-    """A running pod of the Deployment: the address of the API, and the URLs of probes by their
-    names.
-    """
+    """A running pod of the Deployment."""
 
     name = f"{NAME}-pod-0"
     container = f"{name}-proxy"
@@ -78,7 +73,7 @@ class Pod:
         self._probes = probes
 
     def probed(self) -> dict[str, int]:
-        """Request the URL of each probe and return the statuses, 0 for no connection."""
+        """Request each probe, and return the statuses by name; 0 without a connection."""
         return {name: _status(url) for name, url in self._probes.items()}
 
     def is_ready(self) -> bool:
@@ -128,7 +123,10 @@ def _is_settings(each: Object) -> bool:
 
 @contextmanager
 def secret(name: str, data: dict[str, str]) -> Iterator[None]:
-    """Create a secret in podman, which does not read a Secret of `kube play` in the same way."""
+    """Create a secret in podman until the block ends.
+
+    `kube play` does not read a Secret in the same way as Kubernetes.
+    """
     encoded = {key: base64.b64encode(value.encode()).decode() for key, value in data.items()}
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         file.write(json.dumps(encoded))
@@ -142,7 +140,7 @@ def secret(name: str, data: dict[str, str]) -> Iterator[None]:
 
 @contextmanager
 def played(path: Path, pod: str, documents: list[Object]) -> Iterator[None]:
-    """Run the pod of documents; remove it at the end, also after a failed start."""
+    """Run the pod of `documents` until the block ends. Also remove it after a failed start."""
     path.write_text(yaml.safe_dump_all(documents))
     try:
         podman("kube", "play", "--network=host", str(path))
@@ -154,7 +152,7 @@ def played(path: Path, pod: str, documents: list[Object]) -> Iterator[None]:
 
 @contextmanager
 def deployed(rendered: list[Object], folder: Path) -> Iterator[Pod]:
-    """Run the pod of the Deployment on the Service's port."""
+    """Run the pod of the Deployment on the port of the Service."""
     (service,) = [
         each for each in _of_kind(rendered, "Service") if each["metadata"]["name"] == NAME
     ]
@@ -168,7 +166,7 @@ def deployed(rendered: list[Object], folder: Path) -> Iterator[Pod]:
     ports = {each["name"]: each["containerPort"] for each in container.pop("ports")} | {
         "http": port
     }
-    # podman runs probes with curl in the container, which has none: the test sends their requests.
+    # podman runs probes with curl, which the image does not contain. The test sends the requests.
     probes = {name: container.pop(name)["httpGet"] for name in PROBES}
     pod = Pod(
         port,
@@ -177,7 +175,7 @@ def deployed(rendered: list[Object], folder: Path) -> Iterator[Pod]:
             for name, get in probes.items()
         },
     )
-    # podman reads ConfigMaps only before the pod that uses them.
+    # podman requires that ConfigMaps precede the pod that uses them.
     with played(
         folder / "deployment.yaml", pod.name, [*_of_kind(rendered, "ConfigMap"), deployment]
     ):
@@ -187,8 +185,9 @@ def deployed(rendered: list[Object], folder: Path) -> Iterator[Pod]:
 
 @contextmanager
 def storage_of(rendered: list[Object]) -> Iterator[None]:
-    """Create the secrets of the pods. At the end remove them, and the volumes that podman makes of
-    ConfigMaps.
+    """Create the secrets of the pods until the block ends.
+
+    Then also remove the volumes that podman creates for ConfigMaps.
     """
     (own,) = _of_kind(rendered, "Secret")
     with secret(own["metadata"]["name"], own["stringData"]), secret(CLIENT_SECRET, {"key": KEY}):
@@ -200,8 +199,9 @@ def storage_of(rendered: list[Object]) -> Iterator[None]:
 
 
 def test_the_deployment_runs_and_ends_well(image: str, tmp_path: Path) -> None:
-    """Hardened, with its files and secrets. SIGTERM during a stream: the client receives all of
-    it.
+    """Check hardening, files and secrets, and send SIGTERM during a stream.
+
+    The client receives the complete stream.
     """
     pause = Pause()
     first, *rest = text_chunks("Hel", "lo")
@@ -253,7 +253,7 @@ def test_the_pod_of_helm_test_reaches_the_upstream(image: str, tmp_path: Path) -
         (tester,) = pod["spec"]["containers"]
         name = pod["metadata"]["name"]
         container = f"{name}-{tester['name']}"
-        # No DNS resolves the name of the Service here.
+        # Without Kubernetes, the name of the Service cannot be resolved.
         tester["args"] = [url.replace(f"//{NAME}:", "//127.0.0.1:") for url in tester["args"]]
         pod["spec"]["hostNetwork"] = True
         with (
