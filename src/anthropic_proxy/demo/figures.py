@@ -1,4 +1,4 @@
-"""Compute the figures of the demo from clock readings in seconds."""
+"""Compute the figures of the demo from times in seconds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from statistics import median
 
 @dataclass(frozen=True, slots=True)
 class StreamTimes:
-    """Times of one streamed response, and its output tokens."""
+    """Times of one streamed response, and the number of its output tokens."""
 
     sent_at: float
     first_text_at: float
@@ -21,21 +21,23 @@ def compute_first_token_ms(stream: StreamTimes) -> float:
 
 
 def compute_tokens_per_second(stream: StreamTimes) -> float:
-    """Return the rate of tokens after the first one, which waits until the prompt is read.
+    """Return the token rate without the first token, whose time includes the prompt.
 
-    Raises ValueError without a rate: for fewer than two tokens, or all of them at once.
+    Raises ValueError for fewer than two tokens, and if all tokens arrive at once.
     """
     seconds = stream.ended_at - stream.first_text_at
     if stream.tokens < 2 or seconds <= 0:
-        raise ValueError(f"{stream.tokens} tokens in {seconds:g} s give no rate")
+        raise ValueError(
+            f"cannot compute the token rate of {stream.tokens} tokens in {seconds:g} s"
+        )
     return (stream.tokens - 1) / seconds
 
 
 def compute_added_ms(pairs: Sequence[tuple[float, float]]) -> float:
-    """Return the milliseconds that the proxy adds: the median of the differences between (direct,
-    proxied) durations.
+    """Return the milliseconds that the proxy adds: the median of the differences of the pairs.
 
-    It may be negative when the noise exceeds the difference. Raises ValueError without pairs.
+    pairs: (direct, proxied) durations in seconds. The result may be negative if the noise exceeds
+    the difference. Raises ValueError without pairs.
     """
     if not pairs:
         raise ValueError("no pairs were measured")

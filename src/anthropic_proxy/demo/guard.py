@@ -1,11 +1,11 @@
-"""Run child processes that cannot outlive this process, even when it is killed.
+"""Run child processes that cannot outlive this process, even if it is killed.
 
-Each child runs below a small guard process (this module run as a program), which holds the reading
-end of a pipe. The pipe ends when this process closes it or exits, also by SIGKILL. Then the guard
-stops its child and exits.
+Each child is started by a small guard process (this module, run as a program), which reads a pipe
+from this process. The pipe ends when this process closes it or exits, even by SIGKILL. Then the
+guard stops its child and exits.
 
-Guard and child have their own session, so Ctrl-C in the terminal reaches only this process, which
-decides when to stop them. The child writes to a file: a pipe that no process reads would block it.
+Guard and child have their own session, so that Ctrl-C in the terminal reaches only this process,
+which stops them in order. The child writes to a file, because a full pipe would block it.
 """
 
 import os
@@ -23,7 +23,7 @@ GRACE_SECONDS = 3.0
 POLL_SECONDS = 0.03
 TAIL_LINES = 12
 
-# The only variables that a child inherits. Others may be keys, model names or proxies of the user.
+# Variables that a child inherits. Others may contain keys, model names or proxies of the user.
 INHERITED_VARIABLES = frozenset(
     {"HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "SYSTEMROOT", "TEMP", "TMP", "TMPDIR"}
 )
@@ -33,13 +33,14 @@ Result = TypeVar("Result")
 
 
 class ChildError(RuntimeError):
-    """A child ended or did not become ready. The first line gives the reason, the other lines are
-    the end of its output.
+    """A child exited or did not become ready.
+
+    The first line of the text is the reason. The other lines are the end of the child's output.
     """
 
 
 class ChildProcess:
-    """One running child. `run_child` starts and stops it."""
+    """A running child. `run_child` starts and stops it."""
 
     def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path) -> None:
         self.name = name
@@ -47,20 +48,20 @@ class ChildProcess:
         self._process = process
 
     def read_output(self) -> str:
-        """Return the output of the child so far, both stdout and stderr."""
+        """Return the output of the child so far (stdout and stderr)."""
         return self.log.read_text(encoding="utf-8", errors="replace")
 
     def create_error(self, outcome: str) -> ChildError:
-        """Return the error for an outcome, with the end of the child's output."""
-        tail = self.read_output().splitlines()[-TAIL_LINES:] or ["nothing"]
-        lines = [f"{self.name} {outcome}; the last that it printed:", *tail]
+        """Return an error with the reason and the end of the child's output."""
+        tail = self.read_output().splitlines()[-TAIL_LINES:] or ["(no output)"]
+        lines = [f"{self.name} {outcome}; end of its output:", *tail]
         return ChildError("\n    ".join(lines))
 
     def check(self) -> None:
-        """Raise ChildError when the child has ended."""
+        """Raise ChildError if the child has exited."""
         code = self._process.poll()
         if code is not None:
-            raise self.create_error(f"ended with code {code}")
+            raise self.create_error(f"exited with code {code}")
 
     def wait_for(
         self,
@@ -68,7 +69,7 @@ class ChildProcess:
         timeout: float,
         progress: ProgressCallback | None = None,
     ) -> Result:
-        """Call `probe` until it returns a value, and return the value.
+        """Call `probe` until it returns a value other than None, and return the value.
 
         timeout: in seconds. progress: called with the seconds waited so far. Raises ChildError.
         """
@@ -84,10 +85,10 @@ class ChildProcess:
         return result
 
     def stop(self) -> None:
-        """End the pipe and wait until guard and child have exited."""
+        """Close the pipe, and wait until guard and child have exited."""
         if self._process.stdin is not None:
             self._process.stdin.close()
-        # Signals are needed when a forked process holds a copy of the pipe, which hides its end.
+        # Signals are needed if a forked process has a copy of the pipe, which keeps it open.
         for send_signal in (self._process.terminate, self._process.kill):
             try:
                 self._process.wait(GRACE_SECONDS + 2)
@@ -100,15 +101,15 @@ class ChildProcess:
 def run_child(
     name: str, command: Sequence[str], directory: Path, extra: Mapping[str, str]
 ) -> Iterator[ChildProcess]:
-    """Run `python -m COMMAND` in `directory`, with a clean environment plus `extra`, until the
-    block ends.
+    """Run `python -m COMMAND` in `directory` until the block ends.
 
-    name: for messages. The output is written to a file in `directory`.
+    name: name of the child in messages. extra: variables in addition to those of
+    `child_environment`. The output is written to a file in `directory`.
     """
     python = [sys.executable, "-m"]
     log = directory / "output.log"
     with log.open("wb") as sink:
-        process = subprocess.Popen(  # noqa: S603 - our own interpreter and our own modules
+        process = subprocess.Popen(  # noqa: S603 - this interpreter and modules of this package
             [*python, __name__, *python, *command],
             stdin=subprocess.PIPE,
             stdout=sink,
@@ -125,8 +126,9 @@ def run_child(
 
 
 def child_environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a child: INHERITED_VARIABLES of `variables`, and this process's
-    import path, because the child runs in another directory.
+    """Return the environment of a child: INHERITED_VARIABLES, and the import path of this process.
+
+    The import path is needed because the child runs in another directory.
     """
     environment = {name: variables[name] for name in INHERITED_VARIABLES & variables.keys()}
     import_path = [str(Path(entry).absolute()) for entry in sys.path]
@@ -135,8 +137,9 @@ def child_environment(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def run_guarded(command: Sequence[str]) -> int:
-    """Run `command` until it or standard input ends. Return its exit code; 128 + n after signal
-    n.
+    """Run `command` until it exits or standard input ends.
+
+    Return its exit code, or 128 + n after signal n.
     """
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603 - from `run_child`
     signal.signal(signal.SIGTERM, lambda *_: child.terminate())

@@ -1,9 +1,9 @@
-"""Measure the time that the proxy adds to a request: send the same request directly and through the
-proxy, in alternation.
+"""Measure the time that the proxy adds to a request.
 
-The request is for one token, so that the work of the model and its noise are small. Both ways use
-the same HTTP client with an open connection, and each is first in half of the pairs. The first
-pair, which opens connections and warms caches, does not count.
+The same request is sent in pairs, directly and through the proxy. It requests one token, so that
+the time of the model and its noise are small. Both use the same HTTP client with an open
+connection, and each of them is first in half of the pairs. The first pair, which opens connections
+and fills caches, does not count.
 """
 
 import time
@@ -22,10 +22,10 @@ _REQUEST = {
 
 
 def measure_pairs(direct: str, proxied: str, count: int = PAIRS) -> list[tuple[float, float]]:
-    """Return the durations in seconds of pairs of requests: (to the upstream at `direct`, through
-    the proxy at `proxied`).
+    """Return pairs of durations in seconds: (directly to the upstream, through the proxy).
 
-    Raises httpx.HTTPError when a request fails.
+    direct, proxied: base URLs of the upstream and the proxy. Raises httpx.HTTPError if a request
+    fails.
     """
     urls = (f"{direct}/v1/chat/completions", f"{proxied}/v1/messages")
     with httpx.Client(trust_env=False, timeout=60) as client:

@@ -1,8 +1,8 @@
-"""Run the proxy as a user would: in its own process, with the upstream in its environment.
+"""Run the proxy in its own process, configured by environment variables.
 
-It runs in an empty directory with an empty `.env`, so settings of the user's shell and `.env` files
-do not reach it. Its port is chosen before it starts, so another program may take it in between.
-Then the start is repeated.
+It runs in a new directory with an empty `.env`, so that variables of the user's shell and `.env`
+files have no effect. Its port is selected before it starts. If another program takes the port in
+the meantime, the start is repeated.
 """
 
 import errno
@@ -25,7 +25,7 @@ PORT_TAKEN = os.strerror(errno.EADDRINUSE).lower()
 def run_proxy(upstream: str, progress: ProgressCallback | None = None) -> Iterator[Server]:
     """Run a proxy in front of the server at `upstream` until the block ends.
 
-    progress: called with the seconds waited so far. Raises ChildError when the proxy ends or is not
+    progress: called with the seconds waited so far. Raises ChildError if the proxy exits or is not
     ready in time.
     """
     for tries_left in reversed(range(TRIES)):

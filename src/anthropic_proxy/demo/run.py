@@ -1,9 +1,7 @@
-"""The command `anthropic-proxy demo`: run a real model, the proxy and the official SDK on this
-machine.
+"""The command `anthropic-proxy demo`: run a real model, the proxy and the official SDK.
 
 Model and proxy are context managers, so they stop when the demo ends, fails or receives a signal;
-see `guard` for SIGKILL. Every failure becomes one error here, with its reason on stderr and exit
-code 1.
+`guard` handles SIGKILL. Every failure is reported here, with its reason on stderr and exit code 1.
 """
 
 import json
@@ -28,8 +26,8 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 NOTICE_SECONDS = 0.2
 WATCH_SECONDS = 0.5
 
-# As in the README's quick start. The server runs in the background, because Claude Code draws on
-# the terminal.
+# The same as in the README. The server runs in the background, because Claude Code uses the
+# terminal.
 CLAUDE_CODE = (
     "  UPSTREAM_BASE_URL=https://openrouter.ai/api UPSTREAM_API_KEY=sk-or-... {command} --daemon\n"
     "  ANTHROPIC_BASE_URL=http://127.0.0.1:3000 ANTHROPIC_AUTH_TOKEN=any-value "
@@ -39,7 +37,7 @@ CLAUDE_CODE = (
 
 
 class StopSignal(BaseException):
-    """SIGINT or SIGTERM arrived. It is not an Exception, so that no library handles it."""
+    """SIGINT or SIGTERM arrived. This is not an Exception, so that libraries do not catch it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}")
@@ -47,11 +45,10 @@ class StopSignal(BaseException):
 
 
 def run_demo(*, serve: bool) -> int:
-    """Run the demo; with `serve` keep model and proxy running until Ctrl-C or SIGTERM. Call it in
-    the main thread, because it handles signals.
+    """Run the demo and return the exit code. Call this in the main thread: it handles signals.
 
-    Returns the exit code: 0: success; 1: failure, with the reason on stderr; 128 + n: signal n
-    arrived before the end.
+    serve: keep the model and the proxy running until Ctrl-C or SIGTERM. Exit codes: 0 success,
+    1 failure (with the reason on stderr), 128 + n if signal n arrived before the end.
     """
     screen = Screen(sys.stdout)
     try:
@@ -85,39 +82,39 @@ def _run_servers(screen: Screen, *, serve: bool) -> None:
 
 
 def run_steps(screen: Screen, model: Server, proxy: Server) -> None:
-    """Run all steps, then show the figures. Raises StepError, or ChildError when a server ended."""
+    """Run all steps and print the figures. Raises StepError, or ChildError if a server exited."""
     step = partial(_explain_failures, (model, proxy))
     with step("the SDK"):
         client = steps.connect(proxy.base_url)
     with client:
-        screen.write_title("1. A streamed answer")
+        screen.write_title("1. A streamed response")
         screen.write(f"  > {steps.STREAM_PROMPT}\n  ")
-        with step("streamed answer"):
+        with step("streamed response"):
             stream = steps.stream_response(client, screen.write)
         screen.end_line()
-        screen.write_title("2. A structured answer, in the form of a JSON schema")
+        screen.write_title("2. A structured response that fits a JSON schema")
         screen.write_line(f"  > {steps.STRUCTURED_PROMPT}")
-        with step("structured answer"):
+        with step("structured response"):
             screen.write_line(f"  {json.dumps(steps.request_structured(client))}")
         screen.write_title(
-            "3. An answer from a tool's result (a replayed tool_use and tool_result)"
+            "3. A response that uses a tool result (a replayed tool_use and tool_result)"
         )
         screen.write_line(f"  > {steps.TOOL_PROMPT}")
         screen.write_line(
             f"  {steps.TOOL['name']}({json.dumps(steps.TOOL_INPUT)}) = {steps.TOOL_RESULT!r}"
         )
-        with step("answer from a tool's result"):
+        with step("response that uses a tool result"):
             screen.write_line(f"  {steps.replay_tool_call(client)}")
     with step("figures"):
         report = _format_figures(stream, measure.measure_pairs(model.base_url, proxy.base_url))
-    screen.write_title("Point Claude Code at a real upstream")
+    screen.write_title("Run Claude Code with a real upstream")
     screen.write_line(format_claude_code_commands())
-    screen.write_title("Measured just now, on this machine and this tiny model")
+    screen.write_title("Measurements of this run, on this machine with this small model")
     screen.write_line(report)
 
 
 def format_claude_code_commands() -> str:
-    """Return the commands that run Claude Code with a real upstream, to paste into a terminal."""
+    """Return the shell commands that run Claude Code with a real upstream."""
     installed = Path(sys.executable).with_name("anthropic-proxy")
     is_on_path = shutil.which("anthropic-proxy") is not None
     return CLAUDE_CODE.format(command="anthropic-proxy" if is_on_path else installed)
@@ -136,11 +133,11 @@ def _format_figures(stream: figures.StreamTimes, pairs: list[tuple[float, float]
 
 @contextmanager
 def _explain_failures(servers: tuple[Server, ...], name: str) -> Iterator[None]:
-    """Raise ChildError for a failure of a step when a server has ended, else StepError."""
+    """Convert the failure of a step to ChildError if a server has exited, else to StepError."""
     try:
         yield
     except Exception as error:
-        # A server that ended needs a moment to exit.
+        # A server that failed needs a moment to exit.
         time.sleep(NOTICE_SECONDS)
         for server in servers:
             server.child.check()
@@ -174,7 +171,7 @@ def _keep_running(screen: Screen, model: Server, proxy: Server) -> None:
 
 @contextmanager
 def _raise_on_stop_signals() -> Iterator[None]:
-    """Raise StopSignal on SIGINT and SIGTERM, until the block ends."""
+    """Raise StopSignal on SIGINT and SIGTERM until the block ends."""
     previous = {number: signal.signal(number, _raise_stop) for number in STOP_SIGNALS}
     try:
         yield

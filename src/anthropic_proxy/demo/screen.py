@@ -1,17 +1,15 @@
-"""The output of the demo: plain lines, flushed at once; on a terminal also bold titles and a
-clock.
-"""
+"""The output of the demo: plain lines, and on a terminal also bold titles and a clock."""
 
 from typing import TextIO
 
 
 class Screen:
-    """Writes the output of the demo to a file."""
+    """Write the output of the demo to a file, and flush it at once."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self._is_terminal = out.isatty()
-        # whether the last line has no end, so that an error must begin on another line
+        # Whether the last line has no newline yet, so that an error must begin on a new line.
         self._is_line_open = False
 
     def write(self, text: str) -> None:
@@ -30,14 +28,12 @@ class Screen:
         self.write_line(f"\n\033[1m{text}\033[0m" if self._is_terminal else f"\n{text}")
 
     def end_line(self) -> None:
-        """End the line if one is open."""
+        """End the current line, if it is open."""
         if self._is_line_open:
             self.write_line()
 
     def show_waiting(self, activity: str, seconds: float) -> None:
-        """Show that an activity takes time: by a clock on a terminal, elsewhere by one line without
-        an end.
-        """
+        """Show the progress of an activity: on a terminal with a clock, elsewhere in one line."""
         if self._is_terminal:
             self.write(f"\r{activity} ... {seconds:.1f} s")
         elif not self._is_line_open:

@@ -1,9 +1,7 @@
-"""The steps of the demo: requests through the official `anthropic` SDK, and checks of the
-responses.
+"""The steps of the demo: requests with the official `anthropic` SDK, and checks of the responses.
 
-A model of 135 million parameters answers the prompts sensibly at temperature 0. Every step raises
-StepError for a response that it does not expect. The SDK is imported late, because only the demo
-needs it.
+The prompts are simple enough for a model of 135 million parameters at temperature 0. A step raises
+StepError for an unexpected response. The SDK is imported late, because only the demo needs it.
 """
 
 import importlib
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
     from anthropic.types import Message, MessageParam, ToolParam
 
 MAX_TOKENS = 60
-# The newest API version, and therefore the SDK, has no temperature. The older version has one.
+# The SDK follows the newest API version, which has no `temperature`. The older version has it.
 TEMPERATURE = {"temperature": 0}
 OLDER_VERSION = {"anthropic-version": "2023-06-01"}
 TIMEOUT_SECONDS = 60.0
@@ -44,7 +42,7 @@ SCHEMA: dict[str, object] = {
 TOOL_PROMPT = "What is the weather in Paris? Answer in one sentence."
 TOOL_INPUT: dict[str, object] = {"city": "Paris"}
 TOOL_RESULT = "The weather in Paris is 18 degrees Celsius with light rain."
-# Only the tool's result contains it, so a response with it uses the result.
+# Only the tool result contains this text, so a response with it uses the result.
 TOOL_EVIDENCE = "18"
 TOOL: "ToolParam" = {
     "name": "get_weather",
@@ -71,7 +69,7 @@ REPLAY: "list[MessageParam]" = [
 
 
 class StepError(RuntimeError):
-    """A response is not the expected one. The text describes it."""
+    """A response is not as expected. The text describes the difference."""
 
 
 def preload_sdk() -> None:
@@ -82,7 +80,7 @@ def preload_sdk() -> None:
 
 
 def connect(base_url: str) -> "Anthropic":
-    """Return the official SDK's client for a server."""
+    """Return a client of the official SDK."""
     import anthropic
 
     return anthropic.Anthropic(
@@ -91,14 +89,15 @@ def connect(base_url: str) -> "Anthropic":
         # Retries would hide errors.
         max_retries=0,
         timeout=TIMEOUT_SECONDS,
-        # An HTTP proxy of the user's environment must not receive requests for this address.
+        # Do not use an HTTP proxy of the user's environment for this address.
         http_client=anthropic.DefaultHttpxClient(mounts={base_url: None}),
     )
 
 
 def stream_response(client: "Anthropic", show: Callable[[str], None]) -> StreamTimes:
-    """Stream a response, and call `show` with each piece of its text. Raises StepError and the
-    SDK's errors.
+    """Stream a response, and return its times. Raises StepError and errors of the SDK.
+
+    show: called with each piece of the text.
     """
     sent_at = time.perf_counter()
     first_text_at = None
@@ -115,7 +114,7 @@ def stream_response(client: "Anthropic", show: Callable[[str], None]) -> StreamT
         message = response.get_final_message()
     ended_at = time.perf_counter()
     if first_text_at is None or not _join_text(message).strip():
-        raise StepError("the stream held no text")
+        raise StepError("the stream contained no text")
     return StreamTimes(
         sent_at=sent_at,
         first_text_at=first_text_at,
@@ -125,9 +124,7 @@ def stream_response(client: "Anthropic", show: Callable[[str], None]) -> StreamT
 
 
 def request_structured(client: "Anthropic") -> dict[str, Any]:
-    """Request a response that fits SCHEMA, and return it parsed. Raises StepError and the SDK's
-    errors.
-    """
+    """Request and return an object that fits SCHEMA. Raises StepError and errors of the SDK."""
     message = client.messages.create(
         model=MODEL,
         max_tokens=MAX_TOKENS,
@@ -140,23 +137,23 @@ def request_structured(client: "Anthropic") -> dict[str, Any]:
 
 
 def parse_structured(text: str) -> dict[str, Any]:
-    """Return the object in `text`. Raises StepError when it does not fit SCHEMA."""
+    """Parse the object in `text`. Raises StepError if it does not fit SCHEMA."""
     try:
         value = json.loads(text)
     except ValueError as error:
-        raise StepError(f"the answer is not JSON ({error}): {text!r}") from None
+        raise StepError(f"the response is not JSON ({error}): {text!r}") from None
     expected_types = {name: python_type for name, (_, python_type) in FIELDS.items()}
     is_object = isinstance(value, dict)
     if not is_object or {name: type(field) for name, field in value.items()} != expected_types:
-        raise StepError(f"the answer does not fit the schema: {text!r}")
+        raise StepError(f"the response does not fit the schema: {text!r}")
     return dict(value)
 
 
 def replay_tool_call(client: "Anthropic") -> str:
     """Replay a tool call and its result, and return the model's text about it.
 
-    `tool_choice` forbids another call: a model this small does not reliably choose a tool. Raises
-    StepError and the SDK's errors.
+    `tool_choice` forbids another call: a model of this size does not select tools reliably. Raises
+    StepError and errors of the SDK.
     """
     message = client.messages.create(
         model=MODEL,
@@ -169,7 +166,7 @@ def replay_tool_call(client: "Anthropic") -> str:
     )
     text = _join_text(message).strip()
     if TOOL_EVIDENCE not in text:
-        raise StepError(f"the answer does not use the tool's result: {text!r}")
+        raise StepError(f"the response does not use the tool result: {text!r}")
     return text
 
 

@@ -31,7 +31,7 @@ def test_it_shows_what_it_promises(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "1. A streamed answer" in done.stdout
+    assert "1. A streamed response" in done.stdout
     structured = next(line for line in done.stdout.splitlines() if line.startswith('  {"name"'))
     assert set(json.loads(structured)) == {"name", "age", "city"}
     assert run.format_claude_code_commands() in done.stdout
