@@ -167,7 +167,7 @@ def _pin_threads(cpu: Any, threads: int) -> None:
         cpu.n_threads = threads
         return
     allowed = os.sched_getaffinity(0)
-    # Random cores, so that several servers on a large machine use different ones.
+    # Random cores, so that several servers on a large machine use different cores.
     cores = random.sample(sorted(allowed), min(threads, len(allowed)))
     cpu.n_threads = len(cores)
     cpu.cpumask = [core in cores for core in range(len(cpu.cpumask))]

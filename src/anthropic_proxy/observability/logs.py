@@ -231,7 +231,7 @@ class Log:
         self._logger.error(event, **self._redact_values(values))
 
     def log_stream_failure(self, request_id: str, error: Exception) -> None:
-        """Log an unexpected error that ended a stream. The line of the request has ApiErrors."""
+        """Log an unexpected error that ended a stream. ApiErrors are in the line of the request."""
         if not isinstance(error, ApiError):
             self.error("internal error", request_id=request_id, exc_info=error)
 

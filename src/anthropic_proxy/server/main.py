@@ -71,7 +71,7 @@ class WorkerRole:
 
     @property
     def probe_sharing(self) -> Sharing:
-        """How to share probe results: the first worker probes, the others read the results."""
+        """The sharing of probe results: the first worker probes, the others read the results."""
         return Sharing(Path(self.directory) / "probes.json", is_prober=self.is_first)
 
 
