@@ -329,8 +329,8 @@ def _report(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=600)
-    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=600, help="duration of the traffic")
+    parser.add_argument("--workers", type=int, default=1, help="WORKERS of the proxy")
     options = parser.parse_args()
     with (
         _run_upstream() as first_url,
