@@ -279,7 +279,7 @@ def test_the_variables_of_the_dashboard(served: Served) -> None:
 
 
 def test_what_is_asked_for_is_documented() -> None:
-    documented = (ROOT / "docs/observability.md").read_text()
+    documented = (ROOT / "docs/metrics.md").read_text()
     used = {
         name
         for query in (*_queries(), *_rules("expr"))
@@ -292,5 +292,5 @@ def test_what_is_asked_for_is_documented() -> None:
 
 
 def test_the_alerts_are_documented() -> None:
-    documented = (ROOT / "docs/observability.md").read_text()
+    documented = (ROOT / "docs/metrics.md").read_text()
     assert [name for name in _rules("alert") if f"| `{name}` |" not in documented] == []

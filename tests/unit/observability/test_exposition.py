@@ -17,7 +17,7 @@ from anthropic_proxy.observability.metrics import Metrics
 from anthropic_proxy.observability.observation import Observation
 from tests.support.scripted_upstream import DEADLINE
 
-# As docs/observability.md has it.
+# As docs/metrics.md states.
 MOST_SERIES = 12_000
 UPSTREAMS = ["none", "a", "b", "c", "d"]
 OPERATIONS = ["chat", "count_tokens", "models", "other"]
