@@ -1,5 +1,6 @@
 """The entries of a configuration file agree with their records and with the documentation."""
 
+import re
 from dataclasses import fields
 from typing import Any, get_args
 
@@ -17,7 +18,7 @@ from tests.support.paths import ROOT
 DOCUMENT = (ROOT / "docs" / "configuration.md").read_text()
 
 SECTIONS: dict[str, type[BaseModel]] = {
-    "The whole file": FileEntry,
+    "Top level": FileEntry,
     "upstreams": UpstreamConfig,
     "timeouts": Timeouts,
     "limits": ConcurrencyLimits,
@@ -41,7 +42,7 @@ def default(field: FieldInfo) -> str:
 
 @pytest.mark.parametrize("section", SECTIONS)
 def test_every_field_is_documented(section: str) -> None:
-    text = DOCUMENT.split(f"\n## {section}\n")[1].split("\n## ")[0]
+    (text,) = re.findall(rf"^##+ {section}\n(.*?)(?=^##|\Z)", DOCUMENT, re.MULTILINE | re.DOTALL)
     documented = [line for line in text.splitlines() if line.startswith("| `")]
     assert documented == [
         row(name, field) for name, field in SECTIONS[section].model_fields.items()
