@@ -158,4 +158,4 @@ def test_connections_to_the_proxy_are_kept_for_less_time_than_it_keeps_them() ->
 
 
 def test_the_documents_have_the_same_configuration() -> None:
-    assert f"```\n{SNIPPET}```\n" in (ROOT / "docs/containers.md").read_text()
+    assert f"```\n{SNIPPET}```\n" in (ROOT / "docs/front-proxies.md").read_text()
