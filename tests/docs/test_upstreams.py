@@ -1,12 +1,18 @@
-"""docs/upstreams.md shows the tables, and its two lines for each kind set the proxy up for it."""
+"""docs/upstreams.md shows the tables, and its variables configure the proxy for each kind."""
+
+from typing import get_args, get_type_hints
 
 import pytest
 
 from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.config.upstreams import upstreams_from_settings
-from anthropic_proxy.providers.profiles import PROFILE_NAMES, find_profile_by_name
+from anthropic_proxy.providers.profiles import (
+    PROFILE_NAMES,
+    ProviderProfile,
+    find_profile_by_name,
+)
 from docs.generators import upstreams as upstreams_page
-from docs.generators.upstreams import GUIDES
+from docs.generators.upstreams import GUIDES, VALUES
 from tests.support.paths import ROOT
 
 PAGE = ROOT / "docs" / "upstreams.md"
@@ -19,8 +25,13 @@ def test_the_page_is_written_from_the_tables() -> None:
     assert PAGE.read_text() == upstreams_page.render_page(), "run: make docs"
 
 
-def test_every_kind_is_told() -> None:
+def test_every_kind_is_described() -> None:
     assert tuple(sorted(GUIDES)) == PROFILE_NAMES
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_every_value_is_described(name: str) -> None:
+    assert VALUES[name].keys() == {*get_args(get_type_hints(ProviderProfile)[name])}
 
 
 @pytest.mark.parametrize("name", GUIDES)

@@ -32,122 +32,111 @@ class ProviderProfile:
     name: str
     hosts: Annotated[
         tuple[str, ...],
-        "host names of this kind of upstream; a name that starts with a dot matches every host "
-        "below it.",
+        "host names of this kind of upstream; a name that starts with a dot matches all subdomains",
     ] = ()
 
     # The address and the headers.
     api_path: Annotated[
         str,
-        "path of the API on these hosts, for a base URL without a path.",
+        "path of the API on these hosts, for a base URL without a path",
     ] = "/v1"
     auth: Annotated[
         Literal["bearer", "api-key"],
-        "header of the key: `Authorization: Bearer KEY`, or `api-key: KEY`.",
+        "header of the key: `Authorization: Bearer KEY`, or `api-key: KEY`",
     ] = "bearer"
     api_version: Annotated[
         str,
-        "the `api-version` for addresses of one deployment whose URL has none; empty where the "
-        "upstream needs none.",
+        "`api-version` for URLs of a deployment that have none; empty if the upstream needs none",
     ] = ""
-    headers: Annotated[
-        tuple[tuple[str, str], ...], "(name, value) pairs that are added to every request."
-    ] = ()
+    headers: Annotated[tuple[tuple[str, str], ...], "headers of every request"] = ()
 
     # Parameters of the request.
     max_tokens_field: Annotated[
-        MaxTokensField, "the request field that limits the response, in tokens."
+        MaxTokensField, "request field that limits the tokens of the response"
     ] = "max_completion_tokens"
-    sampling_top_k: Annotated[bool, "whether the request may hold `top_k`."] = False
+    sampling_top_k: Annotated[bool, "whether requests may contain `top_k`"] = False
     stream_options: Annotated[
         bool,
-        "whether the request may hold `stream_options`; upstreams that reject it send usage "
-        "without it.",
+        "whether requests may contain `stream_options`; upstreams that reject it report usage "
+        "without it",
     ] = True
 
     # Messages and reasoning.
     system_anywhere: Annotated[
         bool,
-        "whether a system message may be between or after the others. Many chat templates of local "
-        "models reject such a message, so elsewhere its text becomes part of a user message.",
+        "whether a system message may follow other messages. If not, its text becomes part of a "
+        "user message, because many chat templates of local models reject such a message.",
     ] = True
     replays_reasoning: Annotated[
         bool,
-        "whether an assistant message may hold the reasoning that it came with. OpenAI's API has "
-        "no field for it.",
+        "whether assistant messages contain their earlier reasoning; OpenAI's API has no field for "
+        "it",
     ] = False
     reasoning: Annotated[
         ReasoningForm,
-        "the form in which a request sets how much to think; see translate/request/thinking.py.",
+        "request fields for thinking and effort; see [below](#values-of-reasoning)",
     ] = "openai"
 
     # Tools.
     tool_call_ids: Annotated[
         Literal["plain", "nine"],
-        "the form of a tool call's id: up to 40 plain characters, or exactly 9 letters and digits.",
+        "form of tool call ids: up to 40 letters, digits, `_` and `-`, or exactly 9 letters and "
+        "digits",
     ] = "plain"
     tool_choices: Annotated[
         Literal["named", "words", "auto"],
-        "the tool choices that the upstream accepts: all of them, also one tool by its name "
-        "(`named`); all but a tool by its name (`words`); `auto` alone. The prompt states a choice "
-        "that the upstream rejects; see translate/request/tool_choice.py.",
+        "tool choices that the upstream accepts; see [below](#values-of-tool_choices)",
     ] = "named"
     tool_signatures: Annotated[
         bool,
-        "whether a tool call has a signature that the next request must return with it; see "
-        "translate/reasoning/tool_call_signatures.py.",
+        "whether tool calls have a signature that the next request must return",
     ] = False
     tool_result_names: Annotated[
-        bool, "whether a tool message must name the tool whose result it is."
+        bool, "whether tool messages must contain the name of the tool"
     ] = False
 
     # Other fields of the request.
     answer_format: Annotated[
         Literal["json_schema", "json_object", "words"],
-        "how a request states the format of the response: by its JSON schema; as any JSON object, "
-        "or not at all, with the schema in the system prompt (`json_object`, `words`); see "
-        "translate/request/response_format.py.",
+        "response formats that the upstream accepts; see [below](#values-of-answer_format)",
     ] = "json_schema"
     cache_control: Annotated[
-        bool, "whether a text part may mark the end of what is cached, as in the Messages API."
+        bool, "whether text parts may contain `cache_control`, as in the Messages API"
     ] = False
     user_field: Annotated[
         Literal["safety_identifier", "user", ""],
-        "the request field for the end user; empty where there is none.",
+        "request field for the end user; empty if there is none",
     ] = "safety_identifier"
-    prompt_cache_key: Annotated[
-        bool, "whether the request may name the prompt cache that it shares."
-    ] = True
+    prompt_cache_key: Annotated[bool, "whether requests may contain `prompt_cache_key`"] = True
     counts_tokens: Annotated[
         bool,
-        "whether the proxy looks for an endpoint that counts a request's tokens; see "
-        "gateway/token_counting.py. Services have none.",
+        "whether the proxy looks for an endpoint of the server that counts tokens; hosted services "
+        "have none",
     ] = False
 
     # Files and images.
     takes_files: Annotated[
-        bool, "whether a user message may hold `file` parts; other upstreams get the text of a PDF."
+        bool, "whether user messages may contain `file` parts; if not, a PDF becomes its text"
     ] = True
     responses_files: Annotated[
-        bool, "whether the upstream accepts files in the Responses API, also within tool results."
+        bool, "whether the upstream accepts files in the Responses API, also in tool results"
     ] = True
     tool_parts: Annotated[
         bool,
-        "whether a tool message may hold images and files; for other upstreams a user message "
-        "after it holds them.",
+        "whether tool messages may contain images and files; if not, the next user message "
+        "contains them",
     ] = False
     fetches_image_urls: Annotated[
         bool,
-        "whether the upstream fetches an image by its URL; the proxy fetches it for other "
-        "upstreams.",
+        "whether the upstream downloads images by URL; if not, the proxy downloads them",
     ] = True
 
     prefill: Annotated[
         PrefillMode,
-        "the form of an assistant message at the end of the conversation; see "
-        "translate/request/prefill.py.",
+        "form of an assistant message at the end of the conversation; see "
+        "[below](#values-of-prefill)",
     ] = "refused"
-    service_tiers: Annotated[bool, "whether the request may hold `service_tier`."] = True
+    service_tiers: Annotated[bool, "whether requests may contain `service_tier`"] = True
 
 
 # Fields that select a profile and do not describe the server. The configuration cannot override
