@@ -13,169 +13,153 @@ from anthropic_proxy.translate.response.stop_reasons import STOP_REASONS
 
 # Content blocks of requests, by type.
 REQUEST_BLOCKS: Mapping[str, str] = {
-    "text": "text; neighbours of one role are joined, empty ones left out, `citations` ignored",
+    "text": "text; adjacent texts of a role are joined, empty texts and `citations` left out",
     "image": (
-        "`image_url`; an address is fetched by the proxy where the upstream does not fetch, a "
-        "file id is refused"
+        "`image_url`; the proxy downloads images by URL if the upstream does not; file ids are "
+        "rejected"
     ),
     "document": (
-        "a PDF is a `file` part, or its text where the upstream takes no files; text and content "
-        "sources are text "
-        "with title and context; a file id is refused"
+        "a PDF becomes a `file` part, or text if the upstream accepts no files; text and content "
+        "sources become text with title and context; file ids are rejected"
     ),
     "search_result": "text with title and source",
     "thinking": (
-        "the upstream's own reasoning field, restored from the signature; of other servers: left "
-        "out"
+        "reasoning field of the upstream, restored from `signature`; blocks of other servers are "
+        "left out"
     ),
     "redacted_thinking": (
-        "the upstream's encrypted reasoning, restored from `data`; of other servers: left out"
+        "encrypted reasoning of the upstream, restored from `data`; blocks of other servers are "
+        "left out"
     ),
-    "tool_use": "`tool_calls`, with names and ids made legal and unique",
+    "tool_use": "`tool_calls`, with valid and unique names and ids",
     "tool_result": (
-        "a `tool` message right after the calls, in their order; images and files follow in a user "
-        "message, "
-        "labelled; `is_error` is told as text; one without a call is kept as user text, a missing "
-        "one is told as "
-        "such"
+        "`tool` messages after the calls, in their order; a user message with labels contains "
+        "images and files. `is_error` becomes text, a result without a call becomes user text, and "
+        "a text replaces a missing result"
     ),
-    "tool_reference": "text that says that the tool is loaded; its definition is in `tools`",
-    "browser_state": "text: tabs and what changed",
-    "server_tool_use": "text of the assistant: what was called",
-    "web_search_tool_result": (
-        "text of the assistant: titles and addresses; encrypted content is left out"
-    ),
-    "web_fetch_tool_result": "text of the assistant: address and content",
-    "code_execution_tool_result": "text of the assistant: output, errors, return code",
-    "bash_code_execution_tool_result": "text of the assistant: output, errors, return code",
-    "text_editor_code_execution_tool_result": "text of the assistant: what was seen or changed",
-    "tool_search_tool_result": "text of the assistant: the tools that were found",
-    "advisor_tool_result": "text of the assistant: the advice",
-    "mcp_tool_use": "text of the assistant: what was called",
-    "mcp_tool_result": "text of the assistant: the result",
-    "mcp_tool_listing": "left out: it says what a server offered, and nothing that was said",
-    "fallback": "left out: it says which model answered",
-    "container_upload": "refused: this server keeps no files and has no containers",
+    "tool_reference": "text which states that the tool is loaded; its definition is in `tools`",
+    "browser_state": "text with tabs and changes",
+    "server_tool_use": "assistant text with the call",
+    "web_search_tool_result": "assistant text with titles and URLs, without encrypted content",
+    "web_fetch_tool_result": "assistant text with URL and content",
+    "code_execution_tool_result": "assistant text with output, errors and return code",
+    "bash_code_execution_tool_result": "assistant text with output, errors and return code",
+    "text_editor_code_execution_tool_result": "assistant text with the viewed or changed content",
+    "tool_search_tool_result": "assistant text with the tools that were found",
+    "advisor_tool_result": "assistant text with the advice",
+    "mcp_tool_use": "assistant text with the call",
+    "mcp_tool_result": "assistant text with the result",
+    "mcp_tool_listing": "left out: a list of the tools of an MCP server",
+    "fallback": "left out: the name of the model that responded",
+    "container_upload": "rejected: the proxy has no files and containers",
     "compaction": (
-        "everything before it is left out, and its summary begins the conversation; one without a "
-        "summary is left out"
+        "its summary replaces everything before it; a block without a summary is left out"
     ),
     "tool_addition": "in system messages: the tool is offered from then on",
-    "tool_removal": "in system messages: the tool is no longer offered",
+    "tool_removal": "in system messages: the tool is not offered from then on",
 }
+
+_SERVER_TOOL = (
+    "runs only at Anthropic: left out, and named to the model and in a response header; rejected "
+    "if it is the only tool"
+)
+_TYPED_TOOL = "function with the schema of the type"
+_TOOLSET = "function for each enabled member; calls in the response have `toolset_name`"
 
 # Tools, by the beginning of their type.
 TOOLS: Mapping[str, str] = {
     "custom": (
-        "a function; the schema is made legal without losing meaning, `strict` kept where the "
-        "schema allows it, "
-        "examples told in the description"
+        "function; the schema becomes valid for the upstream without losing meaning, `strict` is "
+        "kept if the schema allows it, and examples become part of the description"
     ),
-    "bash_": "a function with the type's schema",
-    "text_editor_": "a function with the type's schema",
-    "memory_": "a function with the type's schema",
-    "computer_": (
-        "a function with the type's schema, the sizes of the display told in the description"
-    ),
-    "computer_toolset_": "a function for each enabled member; calls come back with `toolset_name`",
-    "browser_toolset_": "a function for each enabled member; calls come back with `toolset_name`",
-    "tool_search_tool_": "left out: deferred tools are all offered from the start",
-    "web_search_": (
-        "only Anthropic runs it: left out, told to the model and in a response header; alone: "
-        "refused"
-    ),
-    "web_fetch_": (
-        "only Anthropic runs it: left out, told to the model and in a response header; alone: "
-        "refused"
-    ),
-    "code_execution_": (
-        "only Anthropic runs it: left out, told to the model and in a response header; alone: "
-        "refused"
-    ),
-    "advisor_": (
-        "only Anthropic runs it: left out, told to the model and in a response header; alone: "
-        "refused"
-    ),
-    "mcp_toolset": (
-        "only Anthropic connects to it: left out, told to the model and in a response header; "
-        "alone: refused"
-    ),
+    "bash_": _TYPED_TOOL,
+    "text_editor_": _TYPED_TOOL,
+    "memory_": _TYPED_TOOL,
+    "computer_": f"{_TYPED_TOOL}; the description contains the sizes of the display",
+    "computer_toolset_": _TOOLSET,
+    "browser_toolset_": _TOOLSET,
+    "tool_search_tool_": "left out: all deferred tools are offered from the start",
+    "web_search_": _SERVER_TOOL,
+    "web_fetch_": _SERVER_TOOL,
+    "code_execution_": _SERVER_TOOL,
+    "advisor_": _SERVER_TOOL,
+    "mcp_toolset": _SERVER_TOOL,
 }
 
 # Content blocks of responses, by type.
 RESPONSE_BLOCKS: Mapping[str, str] = {
     "thinking": (
-        "`reasoning_content`, `reasoning`, `reasoning_details`, thinking parts of the content, "
-        "`<think>` in the "
-        "text; only when `thinking` asks for it"
+        "`reasoning_content`, `reasoning`, `reasoning_details`, thinking parts of the content, or "
+        "`<think>` in the text; only if the request enables thinking"
     ),
-    "redacted_thinking": "reasoning that comes encrypted alone",
-    "text": "`content`; where a format was asked for, the bare JSON document; `refusal`",
+    "redacted_thinking": "encrypted reasoning without a text",
+    "text": "`content`, or only its JSON document if the request sets a format; `refusal`",
     "tool_use": (
-        "`tool_calls`, the old `function_call`, and calls that a model wrote as text; broken "
-        "arguments are "
-        "repaired where that is sure, else kept under `INVALID_JSON`"
+        "`tool_calls`, the deprecated `function_call`, and calls that the model wrote as text; "
+        "invalid arguments are repaired if that is unambiguous, else the block contains them as "
+        "`INVALID_JSON`"
     ),
-    "compaction": "a summary that the upstream was asked for",
+    "compaction": "a summary by the upstream",
 }
 
 # Stop reasons, and their causes besides the finish reasons in STOP_REASONS.
 STOP_REASON_NOTES: Mapping[str, str] = {
-    "end_turn": "any finish reason that is not listed, without a tool call",
-    "tool_use": "any answer with a tool call that is not cut or refused",
+    "end_turn": "any other finish reason, without a tool call",
+    "tool_use": "a response with a tool call that is not truncated or refused",
     "stop_sequence": "found by the proxy, which stops the upstream there",
     "max_tokens": "",
     "model_context_window_exceeded": "`length` at the end of the context, once its size is known",
-    "refusal": "a `refusal` in the answer",
-    "compaction": "a request for a summary alone",
-    "pause_turn": "never: no server tool runs here",
+    "refusal": "`refusal` in the response",
+    "compaction": "a request for a summary only",
+    "pause_turn": "never: the proxy runs no server tools",
 }
 
 _HEAD = """# Compatibility
 
-The translation of each part of the Messages API for an OpenAI-compatible server, and back.
-`make docs` writes this page from the tables of the source, and a test compares it with the official
-SDK's types.
-Fields and blocks that are not listed are never rejected: a field is omitted, a user's block is sent
-as JSON for the model to read.
+This page shows how the proxy translates each part of the Messages API for an OpenAI-compatible
+server, and back.
 [upstreams.md](upstreams.md) describes the differences between kinds of upstreams.
+
+Fields and blocks that are not listed are never rejected.
+The proxy omits such a field, and sends such a block of a user as JSON, which the model can read.
+
+`make docs` generates this page from the tables of the source, and a test compares it with the types
+of the official SDK.
 """
 
 
 ENDPOINTS: Mapping[str, str] = {
-    "POST /v1/messages": "answered",
-    "POST /v1/messages/count_tokens": "answered; see the README",
-    "GET /v1/models": "answered, also `/v1/models/{id}`",
-    "/v1/messages/batches": "404: there is no Message Batches API here",
-    "/v1/files": "404: there is no Files API here",
-    "/v1/complete": "404: there is no Text Completions API here",
+    "POST /v1/messages": "supported",
+    "POST /v1/messages/count_tokens": "supported; see [token counting](token-counting.md)",
+    "GET /v1/models": "supported, also `/v1/models/{id}`",
+    "/v1/messages/batches": "404: no Message Batches API",
+    "/v1/files": "404: no Files API",
+    "/v1/complete": "404: no Text Completions API",
 }
 
 
 def render_page() -> str:
     """Return the page in Markdown."""
     sections = (
-        _render_table("Endpoints", ("Path", "What becomes of it"), _code_rows(ENDPOINTS)),
-        _render_table(
-            "Fields of requests", ("Field", "What becomes of it"), _code_rows(REQUEST_FIELDS)
-        ),
+        _render_table("Endpoints", ("Path", "Response"), _code_rows(ENDPOINTS)),
+        _render_table("Request fields", ("Field", "Translation"), _code_rows(REQUEST_FIELDS)),
         _render_table(
             "Content blocks of requests",
-            ("Block", "What becomes of it"),
+            ("Block", "Translation"),
             _code_rows(REQUEST_BLOCKS),
         ),
         _render_table(
             "Tools",
-            ("Type", "What becomes of it"),
+            ("Type", "Translation"),
             ((f"`{name}{_wildcard(name)}`", text) for name, text in TOOLS.items()),
         ),
         _render_table(
-            "Content blocks of answers",
-            ("Block", "What it is made of"),
+            "Content blocks of responses",
+            ("Block", "Source"),
             _code_rows(RESPONSE_BLOCKS),
         ),
         _render_table(
-            "Stop reasons", ("Stop reason", "Finish reasons", "Also"), _stop_reason_rows()
+            "Stop reasons", ("Stop reason", "Finish reasons", "Other causes"), _stop_reason_rows()
         ),
         _render_table(
             "Errors",

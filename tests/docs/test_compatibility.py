@@ -37,7 +37,7 @@ def test_the_page_is_written_from_the_tables() -> None:
     assert PAGE.read_text() == compatibility.render_page(), "run: make docs"
 
 
-def test_every_field_of_the_sdk_is_told() -> None:
+def test_every_field_of_the_sdk_is_described() -> None:
     hints = typing.get_type_hints(message_create_params.MessageCreateParamsBase)
     assert hints.keys() <= REQUEST_FIELDS.keys()
 
@@ -51,7 +51,7 @@ def test_every_block_of_the_sdk_is_told(union: Any) -> None:
     assert kinds <= compatibility.REQUEST_BLOCKS.keys()
 
 
-def test_every_block_of_the_translation_is_told() -> None:
+def test_every_block_of_the_translation_is_described() -> None:
     translated = {
         *content._CONVERTERS,
         *server_tool_blocks.DESCRIBERS,
@@ -61,19 +61,19 @@ def test_every_block_of_the_translation_is_told() -> None:
     assert translated <= compatibility.REQUEST_BLOCKS.keys()
 
 
-def test_every_tool_of_the_sdk_is_told() -> None:
+def test_every_tool_of_the_sdk_is_described() -> None:
     kinds = types_of(beta.BetaToolUnionParam)
     assert len(kinds) > 20
     assert not [kind for kind in kinds if not kind.startswith(tuple(compatibility.TOOLS))]
 
 
-def test_every_tool_of_the_translation_is_told() -> None:
+def test_every_tool_of_the_translation_is_described() -> None:
     known = {f"{family}_" for family in builtin_tools._FAMILIES} | {
         f"{family}_toolset_" for family in toolsets._FAMILIES
     }
     assert known <= compatibility.TOOLS.keys()
 
 
-def test_every_stop_reason_is_told() -> None:
+def test_every_stop_reason_is_described() -> None:
     assert set(literals(beta.BetaStopReason)) == compatibility.STOP_REASON_NOTES.keys()
     assert set(STOP_REASONS.values()) <= compatibility.STOP_REASON_NOTES.keys()

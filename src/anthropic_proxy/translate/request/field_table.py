@@ -5,53 +5,59 @@ A field outside the table is dropped and noted.
 
 from collections.abc import Mapping
 
+_SAMPLING = "rejected with API version 2026-10-21, as by Anthropic"
+_ACCOUNT = "ignored: a setting of an Anthropic account"
+
 REQUEST_FIELDS: Mapping[str, str] = {
     "model": "the upstream's model, unless the settings name another one",
-    "max_tokens": "`max_completion_tokens` or `max_tokens`; with 0 the upstream is not asked",
+    "max_tokens": "`max_completion_tokens` or `max_tokens`; with 0 no upstream request is sent",
     "messages": "`messages`",
     "system": "the first message",
     "stream": "`stream`",
     "stop_sequences": "found by the proxy, which stops the upstream there",
-    "temperature": "`temperature`; refused with version 2026-10-21, as the API does",
-    "top_p": "`top_p`; refused with version 2026-10-21, as the API does",
-    "top_k": (
-        "`top_k` where the upstream knows it; refused with version 2026-10-21, as the API does"
-    ),
+    "temperature": f"`temperature`; {_SAMPLING}",
+    "top_p": f"`top_p`; {_SAMPLING}",
+    "top_k": f"`top_k` if the upstream supports it; {_SAMPLING}",
     "tools": "`tools`",
     "tool_choice": (
-        "`tool_choice` and `parallel_tool_calls`, or words to the model where the upstream "
-        "doesn't take them"
+        "`tool_choice` and `parallel_tool_calls`; the prompt states a choice that the upstream "
+        "does not support"
     ),
-    "thinking": "chooses the model, and says how much to think in the upstream's own fields",
+    "thinking": "may select the model; becomes the reasoning fields of the upstream",
     "output_config": (
-        "`format` is `response_format`, or words to the model; `effort` says how much to think"
+        "`format` becomes `response_format`, or a part of the prompt; `effort` becomes the "
+        "reasoning fields of the upstream"
     ),
-    "output_format": "as `output_config.format`, from clients of before that",
-    "metadata": "`user_id` is hashed for the upstream's fields for users and prompt caches",
+    "output_format": "as `output_config.format`, for older clients",
+    "metadata": "a hash of `user_id` for the upstream's fields for users and prompt caches",
     "context_management": (
-        "edits made by the proxy, reported as `applied_edits`; compaction by a request of its own"
+        "applied by the proxy, and reported as `applied_edits`; a compaction needs a request of "
+        "its own"
     ),
-    "compaction": "the upstream is asked for a summary, and the answer is a compaction block",
+    "compaction": "the upstream writes a summary, which is returned as a compaction block",
     "service_tier": (
-        "`service_tier` (`auto` or `default`) for OpenAI and Azure, ignored elsewhere; "
-        "`usage` tells it"
+        "`service_tier` (`auto` or `default`) for OpenAI and Azure, otherwise ignored; `usage` "
+        "reports the tier"
     ),
     "speed": (
-        "`fast` is `service_tier: priority` for OpenAI and Azure, ignored elsewhere; `usage` "
-        "tells what was served"
+        "`fast` becomes `service_tier: priority` for OpenAI and Azure, otherwise ignored; `usage` "
+        "reports the result"
     ),
-    "diagnostics": "answered with `cache_miss_reason` `unavailable`",
-    "thread": "refused with the error on which the SDKs send the whole conversation",
-    "cache_control": "ignored: upstreams cache prefixes by themselves",
-    "container": "ignored: code runs at Anthropic alone; skills are refused",
-    "inference_geo": "ignored: the upstream stands where it stands",
-    "user_profile": "ignored: it belongs to an Anthropic account",
-    "user_profile_id": "ignored: it belongs to an Anthropic account",
-    "workspace_id": "ignored: it belongs to an Anthropic account",
-    "billing_policy": "ignored: nothing is billed here",
+    "diagnostics": "the response contains `cache_miss_reason` `unavailable`",
+    "thread": "rejected with the error after which the SDKs send the complete conversation",
+    "cache_control": (
+        "ignored: upstreams cache prefixes automatically; marks in blocks are sent to upstreams "
+        "that support them"
+    ),
+    "container": "ignored: code runs only at Anthropic; skills are rejected",
+    "inference_geo": "ignored: the proxy cannot select the region of an upstream",
+    "user_profile": _ACCOUNT,
+    "user_profile_id": _ACCOUNT,
+    "workspace_id": _ACCOUNT,
+    "billing_policy": "ignored: the proxy bills nothing",
     "safeguards": "ignored: the upstream has its own",
-    "fallbacks": "ignored: the upstream's refusals are told as they are",
-    "fallback_credit_token": "not redeemed, as `usage.fallback_credit` tells",
-    "betas": "ignored: what the proxy can do needs no beta",
-    "mcp_servers": "not called: their tools are not available, and required ones are refused",
+    "fallbacks": "ignored: the proxy returns refusals of the upstream unchanged",
+    "fallback_credit_token": "not redeemed, as `usage.fallback_credit` reports",
+    "betas": "ignored: the proxy supports its features without betas",
+    "mcp_servers": "not connected: their tools are not available; required tools are rejected",
 }
