@@ -74,10 +74,12 @@ class TargetEntry(BaseModel):
 
     model_config = RECORD_CONFIG
 
-    upstream: UpstreamName = Field(description="the name of an upstream")
-    model: Text | None = Field(None, description="its name for the model; the client's by default")
+    upstream: UpstreamName = Field(description="name of an upstream")
+    model: Text | None = Field(
+        None, description="its name for the model; default: the client's name"
+    )
     weight: Annotated[Number, Field(gt=0)] = Field(
-        1, description="its share within its group, beside the others' weights"
+        1, description="its share of the requests, relative to the other targets of its group"
     )
 
     @model_validator(mode="before")
@@ -100,19 +102,20 @@ class RouteEntry(BaseModel):
     model_config = RECORD_CONFIG
 
     models: Annotated[tuple[Text, ...], NotEmpty, AsList] | None = Field(
-        None, description="names of the client's model, with * and ? as wildcards; one of them fits"
+        None,
+        description="names or patterns with `*` and `?`, one of which matches the client's model",
     )
     tier: Annotated[tuple[Tier, ...], NotEmpty, AsList] | None = Field(
-        None, description="the tier of the client's model; one of them fits"
+        None, description="tiers, one of which is the tier of the client's model"
     )
-    thinking: bool | None = Field(None, description="whether the client asks for thinking")
+    thinking: bool | None = Field(None, description="whether the request enables thinking")
     min_input_tokens: Annotated[Integer, Field(ge=1)] | None = Field(
-        None, description="tokens that the request has at least, as estimated"
+        None, description="minimum of input tokens, as estimated"
     )
-    images: bool | None = Field(None, description="whether the request holds images")
+    images: bool | None = Field(None, description="whether the request contains images")
     targets: Annotated[tuple[Group, ...], NotEmpty, AsList] = Field(
-        description="who answers, one after the other; "
-        "of a list within the list, by weight and in turn"
+        description="targets in their order; "
+        "the targets of a list within the list are one group, and share the requests by weight"
     )
 
 
@@ -122,13 +125,13 @@ class FileEntry(BaseModel):
     model_config = RECORD_CONFIG
 
     upstreams: Annotated[Mapping[NewName, UpstreamConfig], NotEmpty] = Field(
-        description="the upstreams by name"
+        description="upstreams by name"
     )
     routes: tuple[RouteEntry, ...] = Field(
         (),
-        description="who answers what: the first that fits; "
-        "without one all upstreams, in their order",
+        description="routes, of which the first match decides; "
+        "without a match, all upstreams in their order",
     )
     aliases: Mapping[Text, TargetEntry] = Field(
-        {}, description="targets by the name of a model that clients ask for"
+        {}, description="targets by the client's name of the model"
     )

@@ -184,52 +184,51 @@ class UpstreamConfig(BaseModel):
     model_config = RECORD_CONFIG
 
     url: Url = Field(
-        description="the base URL, as SDKs are given it, or the full address of Chat Completions",
+        description="base URL as in SDKs, or the full URL of the Chat Completions API",
         repr=False,
     )
-    key: Key | None = Field(None, description="the key that is sent to it", repr=False)
+    key: Key | None = Field(None, description="API key", repr=False)
     keys: Keys = Field(
         (),
-        description="several keys, used in turn: a list, "
+        description="several API keys, used in turn: a list, "
         "or a text with spaces, commas or semicolons between them",
         repr=False,
     )
-    key_file: KeyFile | None = Field(None, description="a file that holds the key", repr=False)
+    key_file: KeyFile | None = Field(None, description="file with the API key", repr=False)
     keys_file: KeysFile = Field(
         (),
-        description="a file with a key on each line; lines that begin with # are ignored",
+        description="file with a key on each line; lines that begin with `#` are ignored",
         repr=False,
     )
     passthrough: bool = Field(
         default=False,
-        description="whether the client's own key is sent, in place of one that is configured",
+        description="whether to send the client's key instead of a configured key",
     )
     api: UpstreamApi = Field(
-        "chat_completions", description="what it speaks; messages is the Anthropic API itself"
+        "chat_completions",
+        description="its API: `chat_completions`, `responses`, or `messages` for the Messages API",
     )
     provider: ProviderName | None = Field(
-        None, description="which kind of server it is; detected by default"
+        None, description="kind of server; default: by its host, or detected"
     )
     provider_settings: Annotated[Mapping[str, Any], BeforeValidator(_check_provider_settings)] = (
-        Field({}, description="settings of its provider that differ here")
+        Field({}, description="settings of the provider that differ at this server")
     )
     headers: Mapping[HeaderName, HeaderValue] = Field(
-        {}, description="headers that every request gets", repr=False
+        {}, description="headers of every request", repr=False
     )
-    query: Mapping[str, str] = Field(
-        {}, description="parameters that every address gets", repr=False
-    )
+    query: Mapping[str, str] = Field({}, description="parameters of every URL", repr=False)
     extra_body: RequestFields = Field(
         {},
-        description="fields that every request gets, in place of its own of that name",
+        description="fields of every request body; they replace fields of the same name",
         repr=False,
     )
-    timeouts: Timeouts = Field(Timeouts(), description="how long it may take")
+    timeouts: Timeouts = Field(Timeouts(), description="time limits")
     limits: ConcurrencyLimits = Field(
-        ConcurrencyLimits(), description="how much it is given at a time"
+        ConcurrencyLimits(), description="limits on concurrent requests"
     )
     retries: Annotated[Integer, Field(ge=0, le=10)] = Field(
-        0, description="how often a request that failed for a passing reason is sent to it again"
+        0, description="retries of a request after a temporary error"
     )
 
     @property

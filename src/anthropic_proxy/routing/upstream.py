@@ -53,10 +53,10 @@ class Timeouts(BaseModel):
 
     model_config = RECORD_CONFIG
 
-    connect: Seconds = Field(10, description="to accept a connection")
-    first_byte: Seconds = Field(600, description="to send the head of its answer")
-    idle: Seconds = Field(600, description="to send the next bytes of it")
-    total: Seconds | None = Field(None, description="for all of it")
+    connect: Seconds = Field(10, description="to connect")
+    first_byte: Seconds = Field(600, description="until the response begins")
+    idle: Seconds = Field(600, description="between two reads of the response")
+    total: Seconds | None = Field(None, description="for the complete response")
 
 
 class ConcurrencyLimits(BaseModel):
@@ -65,13 +65,11 @@ class ConcurrencyLimits(BaseModel):
     model_config = RECORD_CONFIG
 
     concurrency: Annotated[Integer, Field(ge=1)] | None = Field(
-        None, description="requests at a time"
+        None, description="concurrent requests; default: no limit"
     )
-    queue: Annotated[Integer, Field(ge=0)] = Field(
-        100, description="requests that may wait for their turn"
-    )
+    queue: Annotated[Integer, Field(ge=0)] = Field(100, description="requests that may wait")
     queue_seconds: Annotated[Number, Field(ge=0)] = Field(
-        30, description="how long they may wait, in seconds"
+        30, description="seconds that a request may wait"
     )
 
 
