@@ -52,7 +52,7 @@ SECONDS = 600
 WORKERS = 1
 
 # Tests that run other programs, and no more of ours than other tests do: one version of Python is enough for them.
-SAME_ON_ALL = demo sdk/test_typescript.py test_bench.py test_package.py test_prometheus.py test_quick_start.py test_soak.py
+SAME_ON_ALL = demo sdk/test_typescript.py test_bench.py test_package.py test_prometheus.py test_soak.py
 
 IMAGE = anthropic-proxy:dev
 # More for `docker build`, such as --build-arg EXTRAS= for none.
