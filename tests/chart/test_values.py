@@ -129,10 +129,8 @@ def test_the_description_is_that_of_the_project() -> None:
         each["name"]: each["image"] for each in yaml.safe_load(annotations["artifacthub.io/images"])
     }
     ollama = VALUES["ollama"]["image"]
-    assert images == {
-        "anthropic-proxy": f"anthropic-proxy:{__version__}",
-        "ollama": f"{ollama['registry']}/{ollama['repository']}:{ollama['tag']}",
-    }
+    # The proxy has no public image.
+    assert images == {"ollama": f"{ollama['registry']}/{ollama['repository']}:{ollama['tag']}"}
     assert {each["kind"] for each in yaml.safe_load(annotations["artifacthub.io/changes"])} <= {
         "added",
         "changed",

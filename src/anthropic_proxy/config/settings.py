@@ -1,6 +1,6 @@
 """Settings: one frozen object, loaded at start and by each reload.
 
-Nothing else reads the environment.
+Other modules read only variables that are not settings, such as XDG_RUNTIME_DIR and NO_COLOR.
 
 Sources, strongest first: command-line flags, variables of the environment, the first `.env` file of
 ENV_FILES (or the file of `--config`), defaults. An empty variable counts as not set. The variable
