@@ -86,7 +86,7 @@ class Special:
     compares_output: bool = True
 
 
-# The key is the first command of the block, as the page shows it.
+# The key is the name of the block: the page and the first line, such as "docs/keys.md: make test".
 SPECIAL: dict[str, Special] = {}
 
 HINT = (
@@ -99,10 +99,14 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCKS = [block for page in PAGES for block in read_blocks(page)]
 
 
+def _special(block: Block) -> Special:
+    return SPECIAL.get(block.name, Special())
+
+
 def _reason(block: Block) -> str:
     """Return why a block does not run; empty when it runs."""
-    if block.first in SPECIAL and SPECIAL[block.first].not_run:
-        return SPECIAL[block.first].not_run
+    if _special(block).not_run:
+        return _special(block).not_run
     for pattern, reason in NOT_RUN_TEXTS.items():
         if re.search(pattern, block.text):
             return reason
@@ -118,10 +122,7 @@ def _groups() -> Iterator[tuple[Block, ...]]:
     yield from ((block,) for block in running if block.page not in TUTORIALS)
 
 
-GROUPS = [
-    pytest.param(group, id=f"{group[0].page}: {group[0].first.splitlines()[0]}")
-    for group in _groups()
-]
+GROUPS = [pytest.param(group, id=group[0].name) for group in _groups()]
 
 _ADDRESS = re.compile(
     r"(?P<scheme>https?://)(?P<host>[\w.-]+)(?::(?P<url_port>\d+))?"
@@ -211,8 +212,9 @@ class Reader:
         commands = [command for block in self.blocks for command in block.commands]
         script = self.place.folder / "commands.sh"
         end = "printf '\\036%s\\n' \"$?\""
-        before = [*self._server(), *self._before()]
-        lines = [*before, "printf '\\036'", *(f"{self._here(each)}\n{end}" for each in commands)]
+        before = [self.addresses.here(_special(block).before) for block in self.blocks]
+        steps = [f"{self._here(command)}\n{end}" for command in commands]
+        lines = [*self._server(), *before, "printf '\\036'", *steps]
         script.write_text("\n".join(lines) + "\n")
         done = subprocess.run(
             ["/bin/sh", str(script)],
@@ -248,17 +250,11 @@ class Reader:
 
     def _server(self) -> Iterator[str]:
         """Yield the start of a server, if the commands use one and do not start it."""
-        uses = re.search(
-            r":3000\b|^(\w+=\S+ )*claude\b|proxy (status|stop)", self.text, re.MULTILINE
-        )
-        if uses and not re.search(r"anthropic-proxy( -|$| >)", self.text, re.MULTILINE):
+        text = "\n".join([*(_special(block).before for block in self.blocks), self.text])
+        uses = re.search(r":3000\b|^(\w+=\S+ )*claude\b|proxy (status|stop)", text, re.MULTILINE)
+        if uses and not re.search(r"anthropic-proxy( -|$| >)", text, re.MULTILINE):
             port = self.addresses.upstream("https://openrouter.ai").port
             yield f"UPSTREAM_BASE_URL=http://127.0.0.1:{port} anthropic-proxy --daemon || exit 1"
-
-    def _before(self) -> Iterator[str]:
-        for block in self.blocks:
-            if block.first in SPECIAL:
-                yield self.addresses.here(SPECIAL[block.first].before)
 
     def _files(self) -> dict[str, str]:
         """Write the files that commands need, and return the variables that the files need."""
@@ -267,8 +263,7 @@ class Reader:
             for language, content in block.earlier:
                 if language in ("yaml", "toml") and f"upstreams.{language}" in block.text:
                     files.setdefault(f"upstreams.{language}", content)
-            if block.first in SPECIAL:
-                files |= SPECIAL[block.first].files
+            files |= _special(block).files
         for name, content in files.items():
             (self.place.work / name).write_text(self.addresses.here(content))
         return {
@@ -299,50 +294,67 @@ def _problem(result: Result, addresses: Addresses, *, compares: bool) -> str:
 
 
 def _pattern(line: str) -> re.Pattern[str]:
-    """Return a pattern for a line of output, with any numbers, and any text for `...`."""
-    parts = re.split(r"(\.\.\.|…|\d+|\s+)", line.strip())
-    kinds = {"...": ".*", "…": ".*"}
-    return re.compile(
-        "".join(
-            kinds.get(part)
-            or (r"\d+" if part.isdigit() else r"\s+" if part.isspace() else re.escape(part))
-            for part in parts
-        )
+    """Return a pattern for a line of output, with any numbers and ids, and any text for `...`."""
+    parts = re.split(r"((?:sk-ant-proxy-|req_|msg_)[\w-]+|\.\.\.|…|\d+|\s+)", line.strip())
+    return re.compile("".join(map(_part_pattern, parts)))
+
+
+def _part_pattern(part: str) -> str:
+    if part in {"...", "…"}:
+        return ".*"
+    if part.isdigit():
+        return r"\d+"
+    if part.isspace():
+        return r"\s+"
+    for prefix in ("sk-ant-proxy-", "req_", "msg_"):
+        if part.startswith(prefix) and part != prefix:
+            return prefix + r"[\w-]+"
+    return re.escape(part)
+
+
+def _check_programs(block: Block) -> None:
+    unknown = sorted(set(block.programs) - PROGRAMS)
+    assert not unknown, (
+        f"{block.page}:{block.line} runs {', '.join(unknown)}: if every machine that runs the "
+        f"tests has this program, add it to PROGRAMS in {ME}. {HINT}"
     )
+
+
+def _check_result(block: Block, result: Result, addresses: Addresses) -> None:
+    problem = _problem(result, addresses, compares=_special(block).compares_output)
+    if not problem and "claude" in result.command.programs and TEXT not in result.output:
+        problem = "claude printed no response"
+    assert not problem, (
+        f"{block.page}:{block.line}: {result.command.text}\n{problem}\n"
+        f"It printed:\n{result.output}\n{HINT}"
+    )
+
+
+def _check_servers(reader: Reader) -> None:
+    upstreams = reader.addresses.by_origin.values()
+    assert [problem for each in upstreams for problem in each.problems] == []
+    if not re.search(r"MODEL_MAP|MODEL_ALIASES|_MODEL=", reader.text):
+        models = {body["model"] for each in upstreams for body in each.bodies}
+        assert set(re.findall(r"\bclaude --model (\S+)", reader.text)) <= models
+    if re.search(r"anthropic-proxy stop\s*$", reader.text):
+        assert not reader.place.is_running()
+        assert refuses_connections(reader.place.address)
 
 
 @pytest.mark.parametrize("blocks", GROUPS)
 def test_the_commands_work(place: Place, blocks: tuple[Block, ...]) -> None:
     for block in blocks:
-        unknown = sorted(set(block.programs) - PROGRAMS)
-        assert not unknown, (
-            f"{block.page}:{block.line} runs {', '.join(unknown)}: if every machine that runs the "
-            f"tests has this program, add it to PROGRAMS in {ME}. {HINT}"
-        )
-    text = "\n".join(block.text for block in blocks)
-    if "git clone" in text and (shutil.which("git") is None or not (ROOT / ".git").exists()):
+        _check_programs(block)
+    clones = any("git" in block.programs for block in blocks)
+    if clones and (shutil.which("git") is None or not (ROOT / ".git").exists()):
         pytest.skip("it clones the checkout with git")
     reader = Reader(place, blocks)
     with contextlib.closing(reader):
         results = iter(reader.run())
         for block in blocks:
-            compares = SPECIAL.get(block.first, Special()).compares_output
-            for result in [next(results) for _ in block.commands]:
-                problem = _problem(result, reader.addresses, compares=compares)
-                assert not problem, (
-                    f"{block.page}:{block.line}: {result.command.text}\n{problem}\n"
-                    f"It printed:\n{result.output}\n{HINT}"
-                )
-                if "claude" in result.command.programs:
-                    assert TEXT in result.output, result.output
-        upstreams = reader.addresses.by_origin.values()
-        assert [problem for each in upstreams for problem in each.problems] == []
-        models = {body["model"] for each in upstreams for body in each.bodies}
-        if not re.search(r"MODEL_MAP|MODEL_ALIASES|_MODEL=", text):
-            assert set(re.findall(r"\bclaude --model (\S+)", text)) <= models
-        if re.search(r"anthropic-proxy stop\s*$", text):
-            assert not place.is_running()
-            assert refuses_connections(place.address)
+            for _ in block.commands:
+                _check_result(block, next(results), reader.addresses)
+        _check_servers(reader)
 
 
 def test_most_blocks_run() -> None:
@@ -352,7 +364,7 @@ def test_most_blocks_run() -> None:
 
 
 def test_each_special_block_is_on_a_page() -> None:
-    assert SPECIAL.keys() <= {block.first for block in BLOCKS}
+    assert SPECIAL.keys() <= {block.name for block in BLOCKS}
 
 
 def test_the_parser_separates_commands_and_output() -> None:

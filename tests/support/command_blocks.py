@@ -65,9 +65,9 @@ class Block:
         return [name for command in self.commands for name in command.programs]
 
     @property
-    def first(self) -> str:
-        """The first command. It identifies the block, also after it has moved."""
-        return self.commands[0].text
+    def name(self) -> str:
+        """The page and the first line. A block that moves within its page keeps its name."""
+        return f"{self.page}: {self.commands[0].text.splitlines()[0]}"
 
 
 def read_blocks(path: Path) -> list[Block]:
