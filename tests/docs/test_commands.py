@@ -383,6 +383,47 @@ def test_the_parser_separates_commands_and_output() -> None:
     assert plain == Command("b  # c", None)
 
 
+def test_an_unknown_program_does_not_run() -> None:
+    block = Block("docs/page.md", 7, tuple(parse_commands("A=1 frobnicate | cat\n")), ())
+    with pytest.raises(AssertionError, match=r"docs/page\.md:7 runs frobnicate: .*PROGRAMS"):
+        _check_programs(block)
+
+
+@pytest.mark.parametrize(
+    ("shown", "status", "printed", "problem"),
+    [
+        (None, 0, "any text\n", ""),
+        (None, 1, "", "exit code 1"),
+        ((), 1, "", "exit code 1"),
+        (("no such port",), 1, "no such port\n", ""),
+        (("no such port",), 127, "no such port\n", "exit code 127"),
+        (("PID 12  for 3 s", "", "... req_1 b"), 0, "x\nPID 9 for 44 s\na req_f00 b\n", ""),
+        (("b", "a"), 0, "a\nb\n", "the output has no line (after the lines before it): a"),
+        (("a",), None, "", "the shell ended before the command"),
+    ],
+)
+def test_results_are_compared_with_the_page(
+    place: Place, shown: tuple[str, ...] | None, status: int | None, printed: str, problem: str
+) -> None:
+    result = Result(Command("command", shown), status, printed)
+    with contextlib.ExitStack() as upstreams:
+        addresses = Addresses(place, "", upstreams)
+        assert _problem(result, addresses, compares=True) == problem
+
+
+def test_addresses_are_replaced(place: Place) -> None:
+    page = "PORT=8080 http://localhost:3000/v1 https://api.example.com/v1 -p 8080 http://localhost:8080"
+    with contextlib.ExitStack() as upstreams:
+        addresses = Addresses(place, page, upstreams)
+        own, proxy, upstream, option, own_url = addresses.here(page).replace("-p ", "-p").split()
+        (server,) = addresses.by_origin.values()
+    assert proxy == f"http://localhost:{place.port}/v1"
+    assert upstream == f"http://127.0.0.1:{server.port}/v1"
+    port = own.removeprefix("PORT=")
+    assert port not in ("8080", str(place.port))
+    assert (option, own_url) == (f"-p{port}", f"http://localhost:{port}")
+
+
 def test_the_demo_prints_the_quick_start() -> None:
     printed = run.CLAUDE_CODE.format(command="anthropic-proxy")
     commands = tuple(line.strip() for line in printed.splitlines())

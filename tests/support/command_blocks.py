@@ -19,7 +19,10 @@ _HEREDOC = re.compile(r"<<-?\s*(['\"]?)(\w+)\1")
 _ASSIGNMENT = re.compile(r"\w+=")
 _SEPARATORS = frozenset("();|&")
 # Programs that mark a block without a language as commands.
-_MARKERS = ("anthropic-proxy", "claude", "cp", "curl", "docker", "make", "sudo")
+_MARKERS = {
+    *("anthropic-proxy", "claude", "cp", "curl", "docker", "export", "git", "helm", "kubectl"),
+    *("make", "npm", "pip", "python3", "sudo"),
+}
 
 
 @dataclass(frozen=True)
