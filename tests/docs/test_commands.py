@@ -38,13 +38,16 @@ ME = "tests/docs/test_commands.py"
 # Pages whose blocks are steps, which run in one shell. On other pages each block runs alone.
 TUTORIALS = {"docs/getting-started.md"}
 
+# Programs that some machines lack. There the tests are skipped.
+TOOLS = {"curl", "git", "make", "openssl"}
+
 # Programs that commands may run; a block with another program fails before it runs. The test
-# provides the first two, and the others are on every machine that runs the tests.
+# provides the first two.
 PROGRAMS = {
     *("anthropic-proxy", "claude"),
-    *(".", "cat", "cd", "chmod", "command", "cp", "curl", "echo", "export", "git", "grep", "head"),
-    *("kill", "ls", "make", "mkdir", "openssl", "pip", "printf", "python3", "sleep", "tail"),
-    *("test", "unset"),
+    *(".", "cat", "cd", "chmod", "command", "cp", "echo", "export", "grep", "head", "kill", "ls"),
+    *("mkdir", "pip", "printf", "python3", "sleep", "tail", "test", "unset"),
+    *TOOLS,
 }
 
 # Programs that cannot run in a test, and the reason. A block with such a program does not run.
@@ -345,9 +348,11 @@ def _check_servers(reader: Reader) -> None:
 def test_the_commands_work(place: Place, blocks: tuple[Block, ...]) -> None:
     for block in blocks:
         _check_programs(block)
-    clones = any("git" in block.programs for block in blocks)
-    if clones and (shutil.which("git") is None or not (ROOT / ".git").exists()):
-        pytest.skip("it clones the checkout with git")
+    programs = {name for block in blocks for name in block.programs}
+    if missing := [name for name in sorted(programs & TOOLS) if shutil.which(name) is None]:
+        pytest.skip(f"{', '.join(missing)} is not installed")
+    if "git" in programs and not (ROOT / ".git").exists():
+        pytest.skip("there is no repository to clone")
     reader = Reader(place, blocks)
     with contextlib.closing(reader):
         results = iter(reader.run())

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
+from anthropic_proxy import __version__
 from tests.support.paths import ROOT
 
 PAGE = (ROOT / "CONTRIBUTING.md").read_text()
@@ -80,6 +81,13 @@ def test_each_link_has_its_page(path: str) -> None:
 @pytest.mark.parametrize(("name", "path"), NAMES)
 def test_each_name_is_in_its_file(name: str, path: str) -> None:
     assert re.search(rf"\b{name}\b", (ROOT / path).read_text())
+
+
+def test_the_changelog_has_the_version_and_one_line_for_each_change() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text()
+    assert re.findall(r"^## \[(.+?)\]", text, re.MULTILINE)[:2] == ["Unreleased", __version__]
+    assert re.search(rf"^## \[{re.escape(__version__)}\] - \d{{4}}-\d\d-\d\d$", text, re.MULTILINE)
+    assert [line for line in text.splitlines() if len(line) > 100 or line.startswith(" ")] == []
 
 
 def test_make_help_has_a_line_for_each_target() -> None:
