@@ -15,10 +15,12 @@ from tests.support.paths import ROOT
 
 _FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 _LANGUAGES = ("sh", "bash", "shell", "console")
+# Blocks of these languages have commands if they look like commands.
+_OTHER_LANGUAGES = ("", "text")
 _HEREDOC = re.compile(r"<<-?\s*(['\"]?)(\w+)\1")
 _ASSIGNMENT = re.compile(r"\w+=")
 _SEPARATORS = frozenset("();|&")
-# Programs that mark a block without a language as commands.
+# Programs that such a block begins with.
 _MARKERS = {
     *("anthropic-proxy", "claude", "cp", "curl", "docker", "export", "git", "helm", "kubectl"),
     *("make", "npm", "pip", "python3", "sudo"),
@@ -80,7 +82,8 @@ def read_blocks(path: Path) -> list[Block]:
     earlier: list[tuple[str, str]] = []
     for fence in _FENCE.finditer(text):
         language, content = fence[2], textwrap.dedent(fence[3])
-        if language in _LANGUAGES or (not language and _looks_like_commands(content)):
+        is_marked = language in _LANGUAGES
+        if is_marked or (language in _OTHER_LANGUAGES and _looks_like_commands(content)):
             commands = tuple(parse_commands(content))
             line = text.count("\n", 0, fence.start()) + 2
             name = str(path.relative_to(ROOT))
