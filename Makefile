@@ -122,6 +122,7 @@ format: $(VENV)/.dev ## Format the code and fix lint errors
 
 docs: $(VENV)/.dev ## Write the generated pages in docs/
 	$(BIN)/python -m docs.generators.compatibility > docs/compatibility.md
+	$(BIN)/python -m docs.generators.settings > docs/settings.md
 	$(BIN)/python -m docs.generators.upstreams > docs/upstreams.md
 
 LOCK = $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url

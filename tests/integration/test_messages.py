@@ -83,16 +83,26 @@ _URL = {"UPSTREAM_BASE_URL": "http://localhost:1"}
             {},
             [],
             _URL | {"SSL_CERT_FILE": "/nope.pem"},
-            "✗ SSL_CERT_FILE: '/nope.pem' can't be read: No such file or directory",
+            '✗ invalid SSL_CERT_FILE: can\'t read "/nope.pem": No such file or directory',
         ),
         (
             {"x.pem": "no"},
             [],
             _URL | {"SSL_CERT_FILE": "x.pem"},
-            "✗ SSL_CERT_FILE: 'x.pem' is not a PEM file with certificates",
+            '✗ invalid SSL_CERT_FILE: got "x.pem", expected a PEM file with certificates',
         ),
-        ({".env": "SSL_CERT_FILE=/nope.pem"}, [], _URL, "✗ SSL_CERT_FILE: '/nope.pem'"),
-        ({}, [], _URL | {"SSL_CERT_DIR": "/nope"}, "✗ SSL_CERT_DIR: '/nope' is not a directory"),
+        (
+            {".env": "SSL_CERT_FILE=/nope.pem"},
+            [],
+            _URL,
+            '✗ invalid SSL_CERT_FILE: can\'t read "/nope.pem"',
+        ),
+        (
+            {},
+            [],
+            _URL | {"SSL_CERT_DIR": "/nope"},
+            '✗ invalid SSL_CERT_DIR: got "/nope", expected a directory',
+        ),
     ],
 )
 def test_a_wrong_start(

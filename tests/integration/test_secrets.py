@@ -466,7 +466,7 @@ def test_an_http_proxy_whose_password_breaks_the_url(
     monkeypatch.setenv("UPSTREAM_BASE_URL", "http://127.0.0.1")
     monkeypatch.setenv(variable, f"http://me:{password}@127.0.0.1:1")
     with pytest.raises(
-        ConfigError, match=f"{variable}: the given value can't be parsed as a URL: percent-encode"
+        ConfigError, match=f"invalid {variable}: .*can't be parsed as a URL: percent-encode"
     ) as caught:
         load_settings(None)
     assert "canary" not in str(caught.value)

@@ -26,7 +26,7 @@ def parse_api_keys(text: str) -> tuple[ApiKey, ...]:
     """
     pairs = _names_and_keys(text)
     if not pairs:
-        raise ValueError("it holds no key")
+        raise ValueError("no key found")
     keys = tuple(_create_api_key(name, secret) for name, secret in pairs)
     ApiKeyRegistry(keys)
     return keys
@@ -61,7 +61,7 @@ def _is_base64(part: str) -> bool:
 def _empty_key(name: str) -> ValueError:
     # An invalid name may be a key.
     shown = name if _is_name(name) else MASK
-    return ValueError(f"{shown} has an empty key (a key that ends in = needs a name: name=key)")
+    return ValueError(f"{shown} has an empty key (a key that ends in = requires a name: name=key)")
 
 
 def _is_name(text: str) -> bool:

@@ -45,11 +45,11 @@ def parse_hosts(text: str) -> tuple[str, ...]:
 def _parse_host(text: str) -> str:
     name = text.removeprefix("[").removesuffix("]")
     if not _HOST.fullmatch(name):
-        raise ValueError(f"{text!r} is no host name: give it without scheme, port and path")
+        raise ValueError(f"{text!r} is not a host name: remove the scheme, port and path")
     if ":" in name:
         return name.lower()
     dot = "." if name.startswith(".") else ""
     try:
         return dot + name.strip(".").encode("idna").decode().lower()
     except UnicodeError:
-        raise ValueError(f"{text!r} is no host name") from None
+        raise ValueError(f"{text!r} is not a host name") from None

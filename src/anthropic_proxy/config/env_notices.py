@@ -15,8 +15,8 @@ from pathlib import Path
 
 from dotenv.parser import Binding, parse_stream
 
-from anthropic_proxy.config.messages import variable_names
 from anthropic_proxy.config.network_variables import NETWORK_VARIABLES
+from anthropic_proxy.config.setting_fields import variable_names
 from anthropic_proxy.config.settings import Settings
 
 # All names with these beginnings are ours.
@@ -97,7 +97,7 @@ def notices(path: Path, text: str, config_text: str = "") -> list[Notice]:
     left_out = len(every) - _MOST_NOTICES
     if left_out <= 0:
         return every
-    return [*every[:_MOST_NOTICES], Notice(path, 0, f"{left_out} more lines like these")]
+    return [*every[:_MOST_NOTICES], Notice(path, 0, f"{left_out} more such lines")]
 
 
 def _each_notice(path: Path, text: str, references: set[str]) -> Iterator[Notice]:

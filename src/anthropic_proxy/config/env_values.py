@@ -38,9 +38,9 @@ def parse_pairs(text: str) -> dict[str, str] | None:
     for pair in split_list(text):
         name, _, value = (each.strip() for each in pair.partition("="))
         if not name or not value:
-            raise ValueError(f"{pair!r} has no name on both sides of a =")
+            raise ValueError(f"expected name=value, got {pair!r}")
         if name in values:
-            raise ValueError(f"{name!r} is given twice")
+            raise ValueError(f"duplicate name {name!r}")
         values[name] = value
     return values or None
 
@@ -50,7 +50,7 @@ def parse_models(text: str) -> dict[str, str] | None:
     by_name = parse_pairs(text)
     for name, model in (by_name or {}).items():
         if "=" in model.partition(",")[2]:
-            raise ValueError(f"'{name}={model}' is separated by a comma")
+            raise ValueError(f"expected ; between pairs instead of a comma, got '{name}={model}'")
     return by_name
 
 
@@ -59,24 +59,21 @@ def parse_header_pairs(text: str) -> dict[str, str] | None:
     try:
         return parse_pairs(text)
     except ValueError:
-        raise ValueError(
-            "each part must be a name and a value with a = between them, "
-            "and each name stand there once"
-        ) from None
+        raise ValueError("each part must be name=value, and each name must be unique") from None
 
 
 def listen_host(text: str) -> str:
     """Return a host name or an IP address to listen on; an IPv6 address may be in brackets."""
     host = text.strip()
     if "/" in host:
-        raise ValueError("leave out the scheme (http://) and the path, as in 127.0.0.1")
+        raise ValueError("remove the scheme (http://) and the path")
     if host == "*":
-        raise ValueError("0.0.0.0 or :: stand for all addresses")
+        raise ValueError("use 0.0.0.0 or :: for all addresses")
     bracketed = _BRACKETED.fullmatch(host)
     if bracketed:
         host = bracketed["address"]
     elif host.count(":") == 1 or "]:" in host:
-        raise ValueError("leave out the port, which PORT or --port sets")
+        raise ValueError("remove the port, which PORT or --port sets")
     if ":" in host or bracketed:
         _check_ipv6(host)
     elif not host or re.search(r"[\s\[\]@?#]", host):
@@ -88,13 +85,13 @@ def _check_ipv6(address: str) -> None:
     try:
         ipaddress.IPv6Address(address)
     except ValueError:
-        raise ValueError("it is no IPv6 address such as ::1") from None
+        raise ValueError("invalid IPv6 address") from None
 
 
 def check_header_name(name: str) -> str:
     """Return the name of a header that may be configured. Errors do not show it."""
     if not _HEADER.fullmatch(name):
-        raise ValueError("is no name of a header")
+        raise ValueError("is not a valid header name")
     if name.lower() in _FRAMING:
         raise ValueError("is a header that the proxy sets itself")
     return name
@@ -103,7 +100,7 @@ def check_header_name(name: str) -> str:
 def check_header_value(value: str) -> str:
     """Return a header value without white space around it. Errors do not show it."""
     if not re.fullmatch(r"[ -~]*", value):
-        raise ValueError("must be printable ASCII characters")
+        raise ValueError("must contain only printable ASCII characters")
     return value.strip()
 
 
@@ -111,9 +108,7 @@ def check_extra_body(fields: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the fields unchanged. Raises ValueError for those that each request sets."""
     reserved = [name for name in ("model", "stream") if name in fields]
     if reserved:
-        raise ValueError(
-            f"must not hold {' or '.join(reserved)}, which each request has its own of"
-        )
+        raise ValueError(f"must not contain {' or '.join(reserved)}, which every request sets")
     return fields
 
 

@@ -60,7 +60,7 @@ def parse_config(
     """
     source = parse_text(text, name)
     if not isinstance(source.value, dict):
-        raise ConfigError(f"{name}:1: the file should hold a mapping with `upstreams`")
+        raise ConfigError(f"{name}:1: expected a mapping with `upstreams`")
     problems: dict[Path, str] = {}
     value = _replace_variables(source.value, (), environment, problems)
     upstreams = value.get("upstreams")
@@ -104,7 +104,7 @@ def _replace_former_names(
             value = entry.pop(former)
             if entry.setdefault(name, value) != value:
                 problems["upstreams", upstream, former] = (
-                    f"is the former name of {name}, which has another value"
+                    f"is the former name of {name}, which has a different value"
                 )
     return tuple(sorted(former_names))
 
@@ -141,13 +141,11 @@ def _replacement(match: re.Match[str], environment: Mapping[str, str]) -> str:
         return match[0][1:]
     parts = _NAME_AND_DEFAULT.fullmatch(match["inside"])
     if not parts or not match["end"]:
-        raise ValueError(
-            "a variable is written ${NAME} or ${NAME:-default}, and a literal ${ as $${"
-        )
+        raise ValueError("expected ${NAME} or ${NAME:-default}; write $${ for a literal ${")
     value = environment.get(parts[1]) or parts[2]
     if value is None:
         raise ValueError(
-            f"the variable {parts[1]} is not set, and has no default: ${{{parts[1]}:-default}}"
+            f"variable {parts[1]} is not set: set it, or write ${{{parts[1]}:-default}}"
         )
     return value
 
@@ -216,11 +214,11 @@ _WORDS: Mapping[str, str] = {
     "model_type": "should be a mapping",
     "list_type": "should be a list",
     "tuple_type": "should be a list",
-    "string_type": "should be a text: put it into quotes",
+    "string_type": "should be a string: put it in quotes",
     "string_too_short": "should not be empty",
     "bool_type": "should be true or false",
     "bool_parsing": "should be true or false",
-    "invalid-json-value": "should be a value of JSON",
+    "invalid-json-value": "should be a JSON value",
 }
 
 _MODELS: Mapping[tuple[str, ...], type[BaseModel]] = {

@@ -43,10 +43,10 @@ def _reject_empty(value: Any) -> Any:
 def _check_new_name(name: str, info: ValidationInfo) -> str:
     if not _NAME.fullmatch(name):
         raise ValueError(
-            "must be letters, digits, '.', '_' and '-', and begin with a letter or a digit"
+            "must consist of letters, digits, '.', '_' and '-', and begin with a letter or digit"
         )
     if len(validation_context(info).find_upstreams(name)) > 1:
-        raise ValueError("stands there twice: capital letters make no difference")
+        raise ValueError("is a duplicate: names are case-insensitive")
     return name
 
 
@@ -55,7 +55,9 @@ def _resolve_upstream(name: str, info: ValidationInfo) -> str:
     context = validation_context(info)
     names = context.find_upstreams(name)
     if not names:
-        raise ValueError("names no upstream" + suggestion(name.casefold(), context.upstreams))
+        raise ValueError(
+            "does not name an upstream" + suggestion(name.casefold(), context.upstreams)
+        )
     return names[0]
 
 

@@ -40,14 +40,14 @@ _Limit = Annotated[int | None, Field(ge=1)]
 _EMPTY = frozenset(map(hash_key, ("", "\n", "\r\n")))
 
 _BUDGET_NEEDS_STORAGE = (
-    "tokens_per_month needs RATE_LIMIT_STORAGE_URL, as what was used must outlive a restart: "
-    "sqlite:////a/path/limits.db, or redis://host:6379 where several replicas serve"
+    "tokens_per_month requires RATE_LIMIT_STORAGE_URL, as its counters must survive a restart: "
+    "sqlite:////path/limits.db, or redis://host:6379 for several replicas"
 )
 
 
 def _check_hash(sha256: str) -> str:
     if sha256 in _EMPTY:
-        raise ValueError("it is the hash of an empty key")
+        raise ValueError("this is the hash of an empty key")
     return sha256
 
 
@@ -116,7 +116,7 @@ def load_api_keys(settings: KeySettings, read: Callable[[PurePath], str]) -> Api
     if not settings.needs_key:
         if settings.key_limits != KeyLimits():
             raise ConfigError(
-                "KEY_ limits are of clients' keys: set PROXY_API_KEYS or PROXY_API_KEYS_FILE, too"
+                "the limits KEY_* require client keys: set PROXY_API_KEYS or PROXY_API_KEYS_FILE"
             )
         return None
     secret, path = settings.proxy_api_keys, settings.proxy_api_keys_file
@@ -140,7 +140,7 @@ def _read_keys_file(path: Path, read: Callable[[PurePath], str]) -> str:
     try:
         return read(path)
     except FileNotFoundError:
-        hint = "`anthropic-proxy keys create NAME` makes it"
+        hint = "`anthropic-proxy keys create NAME` creates it"
         raise ConfigError(f"{_VARIABLE}: {path} does not exist; {hint}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{_VARIABLE}: {path} can't be read: {error}") from None
@@ -175,7 +175,7 @@ def change_keys_file(path: Path, edit: Callable[[tuple[ApiKey, ...]], tuple[ApiK
     """
     if path.suffix.lower() != ".json":
         raise ConfigError(
-            f"{path}: the commands change .json files alone; of others the comments would be lost"
+            f"{path}: the commands change only .json files, as comments in others would be lost"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     with _lock(path):

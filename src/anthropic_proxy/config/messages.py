@@ -1,12 +1,13 @@
 """Error messages about settings: name, value and what is expected, without secrets."""
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any
 
-from pydantic import AliasChoices, SecretStr
+from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
+from anthropic_proxy.config.setting_fields import expected_values, upstream_path, variable_names
 from anthropic_proxy.config.upstream_config import SECRET_FIELDS
 from anthropic_proxy.errors.redaction import MASK, is_key_like, quote_url
 
@@ -25,36 +26,26 @@ _ADDRESS = re.compile(
 _TYPES: Mapping[type, str] = {dict: "a mapping", list: "a list", type(None): "nothing"}
 
 
-def variable_names(field: FieldInfo) -> list[str]:
-    """Return the variables that set a field of the settings, the preferred one first."""
-    alias = field.validation_alias
-    choices: Iterable[Any] = alias.choices if isinstance(alias, AliasChoices) else [alias]
-    return [str(each) for each in choices]
-
-
 def variable_problem(error: Mapping[str, Any], fields: Mapping[str, FieldInfo]) -> str:
     """Return the message for one of pydantic's errors.
 
-    fields: of the settings, by name; their descriptions are the expected values.
+    fields: of the settings, by name.
     """
     if error["type"] in (WHOLE_SENTENCE, MISSING_URL_TYPE):
         return str(error["msg"])
     variable = str(error["loc"][0])
     field = next(each for each in fields.values() if variable in variable_names(each))
-    is_secret = field.annotation == SecretStr | None
-    value = HIDDEN_VALUE
-    if not is_secret:
-        value = show_value(error["input"], upstream_field(field)[:1])
-    reason = str(error["msg"]).removeprefix("Value error, ")
-    return f"{variable}: {value} is not {field.description}: {reason}"
-
-
-def upstream_field(field: FieldInfo) -> tuple[str, ...]:
-    """Return the path in UpstreamConfig of a field of the settings; () if it has none."""
-    extra = field.json_schema_extra
-    if not isinstance(extra, dict):
-        return ()
-    return cast("tuple[str, ...]", extra["upstream_field"])
+    # The texts of settings are Markdown.
+    expected = f"expected {expected_values(field)}".replace("`", "")
+    if field.annotation != SecretStr | None:
+        value = show_value(error["input"], upstream_path(field)[:1])
+        if value != HIDDEN_VALUE:
+            expected = f"got {value}, {expected}"
+    reason = str(error["msg"])
+    # pydantic's own reasons repeat what is expected.
+    if error["type"] == "value_error":
+        expected = f"{expected}: {reason.removeprefix('Value error, ')}"
+    return f"invalid {variable}: {expected}"
 
 
 def show_value(value: object, upstream_path: tuple[str | int, ...] = ()) -> str:
@@ -78,15 +69,21 @@ def _show_text(text: str, *, is_address: bool) -> str:
         return HIDDEN_VALUE
     if is_address:
         return _show_addresses(text)
-    return repr(text)
+    return _in_double_quotes(repr(text))
 
 
 def _show_addresses(text: str) -> str:
     """Return one or several URLs in quotes, without user, password and query."""
     are_addresses = all(_ADDRESS.fullmatch(url.strip()) for url in re.split(r"[;\n]", text))
     if are_addresses and ("://" in text or "@" not in text):
-        return quote_url(text)
+        return _in_double_quotes(quote_url(text))
     return HIDDEN_VALUE
+
+
+def _in_double_quotes(literal: str) -> str:
+    """Return a string literal of Python with double quotes."""
+    inner = literal[1:-1].replace("\\'", "'")
+    return f'"{inner}"'
 
 
 def show_name(name: str) -> str:

@@ -5,6 +5,7 @@ import ssl
 from collections.abc import Mapping
 from pathlib import Path
 
+from anthropic_proxy.config.messages import show_value
 from anthropic_proxy.errors import ConfigError
 from anthropic_proxy.providers.base_url import check_login
 
@@ -43,11 +44,13 @@ def check_proxies(environment: Mapping[str, str]) -> None:
     """
     for name, address in proxy_addresses(environment).items():
         if "@" in address and "://" not in address:
-            raise ConfigError(f"{name}: the given value has a login but no scheme: write http://")
+            raise ConfigError(
+                f"invalid {name}: it has a login but no scheme, expected http:// before it"
+            )
         try:
             check_login(address)
         except ValueError as error:
-            raise ConfigError(f"{name}: the given value {error}") from None
+            raise ConfigError(f"invalid {name}: it {error}") from None
 
 
 def check_authorities(environment: Mapping[str, str]) -> None:
@@ -62,14 +65,18 @@ def check_authorities(environment: Mapping[str, str]) -> None:
     # OpenSSL takes several directories.
     for each in directories.split(os.pathsep):
         if each and not Path(each).is_dir():
-            raise ConfigError(f"SSL_CERT_DIR: {each!r} is not a directory")
+            raise ConfigError(f"invalid SSL_CERT_DIR: got {show_value(each)}, expected a directory")
 
 
 def _check_certificates(file: str) -> None:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=file)
     except ssl.SSLError:
-        raise ConfigError(f"SSL_CERT_FILE: {file!r} is not a PEM file with certificates") from None
+        raise ConfigError(
+            f"invalid SSL_CERT_FILE: got {show_value(file)}, expected a PEM file with certificates"
+        ) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"SSL_CERT_FILE: {file!r} can't be read: {reason}") from None
+        raise ConfigError(
+            f"invalid SSL_CERT_FILE: can't read {show_value(file)}: {reason}"
+        ) from None

@@ -37,6 +37,7 @@ from anthropic_proxy.config.network_variables import (
     check_proxies,
     proxy_addresses,
 )
+from anthropic_proxy.config.setting_fields import Section, reference
 from anthropic_proxy.config.upstream_settings import (
     Deprecation,
     UpstreamSettings,
@@ -60,77 +61,159 @@ _SETTINGS_CONFIG = SettingsConfigDict(
 )
 _Pairs = Annotated[Mapping[str, str] | None, NoDecode]
 
-_SECONDS = "a number of seconds above 0"
-_ONE_FILE = "TLS_CERT_FILE and TLS_KEY_FILE belong together: set both, or neither"
+_SECONDS = "seconds above 0"
+_ONE_FILE = "TLS_CERT_FILE and TLS_KEY_FILE require each other: set both, or neither"
 _NO_SERVER_TLS = (
-    "TLS_CLIENT_CA_FILE needs TLS_CERT_FILE and TLS_KEY_FILE: "
-    "without TLS no client shows a certificate"
+    "TLS_CLIENT_CA_FILE requires TLS_CERT_FILE and TLS_KEY_FILE: "
+    "clients send certificates only over TLS"
 )
 
-_LIMIT = "a number from 1 on, for each key that has none of its own"
 # The storages of `limits` that work without a server or with Redis.
 _STORAGE = re.compile(r"memory://|sqlite:///.+|(redis|rediss|redis\+unix)://.+")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s]+|null|\*")
 
 # Variables of other programs that correspond to UPSTREAM_BASE_URL and UPSTREAM_API_KEY.
 _OPENAI_URL = (
-    "OPENAI_BASE_URL is set but not read here; "
-    "if it is the upstream: UPSTREAM_BASE_URL=$OPENAI_BASE_URL"
+    "the proxy does not read OPENAI_BASE_URL; "
+    "if it is the upstream, set UPSTREAM_BASE_URL=$OPENAI_BASE_URL"
 )
 _OPENAI_KEY = (
-    "OPENAI_API_KEY is set but not read here; if OpenAI is the upstream: "
+    "the proxy does not read OPENAI_API_KEY; if OpenAI is the upstream, set "
     "UPSTREAM_BASE_URL=https://api.openai.com UPSTREAM_API_KEY=$OPENAI_API_KEY"
 )
 
 
 class ServerSettings(BaseSettings):
-    """Part of `Settings`."""
+    """Settings of the server. A reload does not apply them."""
 
     host: str | None = Field(
         default=None,
         validation_alias=AliasChoices("HOST", "ANTHROPIC_PROXY_BIND"),
-        description="a host name or IP address to listen on",
+        description="Address to listen on. Without client keys or client certificates, every host "
+        "that reaches it can use the upstream.",
+        json_schema_extra=reference(
+            Section.SERVER,
+            "a host name or IP address",
+            if_unset="`127.0.0.1`, or `0.0.0.0` with client keys or `TLS_CLIENT_CA_FILE`",
+        ),
     )
-    port: int = Field(default=3000, ge=0, le=65535, description="a number from 0 to 65535")
+    port: int = Field(
+        default=3000,
+        ge=0,
+        le=65535,
+        description="Port to listen on. `0` selects a free port.",
+        json_schema_extra=reference(Section.SERVER, "0 to 65535"),
+    )
     unix_socket: Path | None = Field(
-        default=None, description="a path to listen on instead of HOST and PORT"
+        default=None,
+        description="Unix socket to listen on, instead of `HOST` and `PORT`.",
+        json_schema_extra=reference(Section.SERVER, "a path"),
     )
-    workers: int = Field(default=1, ge=1, le=1024, description="a number from 1 to 1024")
+    workers: int = Field(
+        default=1,
+        ge=1,
+        le=1024,
+        description="Processes that serve requests (Unix only). The proxy replaces a worker that "
+        "exits.",
+        json_schema_extra=reference(Section.SERVER, "1 to 1024"),
+    )
     tls_cert_file: Path | None = Field(
-        default=None, description="a PEM file with the server's certificate chain"
+        default=None,
+        description="Certificate chain of the server. It enables HTTPS, with HTTP/2.",
+        json_schema_extra=reference(Section.TLS, "the path of a PEM file"),
     )
     tls_key_file: Path | None = Field(
-        default=None, description="a PEM file with the certificate's key"
+        default=None,
+        description="Private key of the certificate.",
+        json_schema_extra=reference(Section.TLS, "the path of a PEM file"),
     )
     tls_key_password: SecretStr | None = Field(
-        default=None, description="the password of the key's file"
+        default=None,
+        description="Password of the private key.",
+        json_schema_extra=reference(Section.TLS, "a password"),
     )
     tls_client_ca_file: Path | None = Field(
         default=None,
-        description="a PEM file with the authorities whose certificates clients must show",
+        description="Certificate authorities of the clients. The proxy rejects connections "
+        "without a client certificate from one of them.",
+        json_schema_extra=reference(Section.TLS, "the path of a PEM file"),
     )
     max_concurrent_requests: int | None = Field(
-        default=None, ge=1, description="a number from 1 on"
+        default=None,
+        ge=1,
+        description="Concurrent requests in each process. The proxy rejects further requests with "
+        "status 529.",
+        json_schema_extra=reference(Section.LIMITS, "1 or more", if_unset="no limit"),
     )
     http2_max_concurrent_streams: int = Field(
-        default=256, ge=1, le=2**31 - 1, description="a number from 1 on"
+        default=256,
+        ge=1,
+        le=2**31 - 1,
+        description="Concurrent requests on one HTTP/2 connection.",
+        json_schema_extra=reference(Section.LIMITS, "1 to 2147483647"),
     )
     max_header_bytes: int = Field(
-        default=65536, ge=8192, le=2**20, description="a number from 8192 to 1048576"
+        default=65536,
+        ge=8192,
+        le=2**20,
+        description="Size of the headers of a request.",
+        json_schema_extra=reference(Section.LIMITS, "bytes, 8192 to 1048576"),
     )
-    max_json_values: int = Field(default=1_000_000, ge=1, description="a number from 1 on")
-    body_timeout: float = Field(default=600, gt=0, description=_SECONDS)
-    write_timeout: float = Field(default=300, gt=0, description=_SECONDS)
-    header_timeout: float = Field(default=75, gt=0, description=_SECONDS)
+    max_json_values: int = Field(
+        default=1_000_000,
+        ge=1,
+        description="JSON values in the body of a request: objects, arrays, strings, numbers and "
+        "literals, but not names. The proxy rejects larger bodies with status 400.",
+        json_schema_extra=reference(Section.LIMITS, "1 or more"),
+    )
+    body_timeout: float = Field(
+        default=600,
+        gt=0,
+        description="Time to receive the body of a request.",
+        json_schema_extra=reference(Section.LIMITS, _SECONDS),
+    )
+    write_timeout: float = Field(
+        default=300,
+        gt=0,
+        description="Time during which a client may read nothing of its response. Then the proxy "
+        "closes the connection, or resets the HTTP/2 stream.",
+        json_schema_extra=reference(Section.LIMITS, _SECONDS),
+    )
+    header_timeout: float = Field(
+        default=75,
+        gt=0,
+        description="Time to receive the headers of a request.",
+        json_schema_extra=reference(Section.LIMITS, _SECONDS),
+    )
     # Clients keep idle connections for 5 to 60 seconds. A longer timeout avoids closing a
     # connection just when its client sends the next request.
-    keepalive_timeout: float = Field(default=75, gt=0, description=_SECONDS)
-    drain_timeout: float = Field(default=300, ge=0, description="a number of seconds from 0 on")
+    keepalive_timeout: float = Field(
+        default=75,
+        gt=0,
+        description="Idle time of a connection between requests. It must exceed the idle timeout "
+        "of a [front proxy](containers.md#behind-a-front-proxy).",
+        json_schema_extra=reference(Section.LIMITS, _SECONDS),
+    )
+    drain_timeout: float = Field(
+        default=300,
+        ge=0,
+        description="Time for open requests to finish after SIGTERM.",
+        json_schema_extra=reference(Section.SERVER, "seconds, 0 or more"),
+    )
     reload_interval: float = Field(
-        default=5, ge=0, description="a number of seconds, or 0 for never"
+        default=5,
+        ge=0,
+        description="Interval at which the proxy checks its configuration files for changes. With "
+        "`0`, only SIGHUP reloads them.",
+        json_schema_extra=reference(Section.SERVER, "seconds, 0 or more"),
     )
     ready_requires: Annotated[frozenset[ReadinessRequirement], NoDecode] = Field(
-        default=frozenset(), description="upstream, config or both, separated by ;"
+        default=frozenset(),
+        description="Further conditions for status 200 of `/readyz`: an upstream is available "
+        "(`upstream`), the last reload succeeded (`config`).",
+        json_schema_extra=reference(
+            Section.SERVER, "`upstream`, `config` or both, separated by `;`"
+        ),
     )
 
     @field_validator("host")
@@ -157,41 +240,102 @@ class ServerSettings(BaseSettings):
 
 
 class ObservabilitySettings(BaseSettings):
-    """Part of `Settings`."""
+    """Settings of logs and metrics. A reload does not apply them."""
 
-    log_format: LogFormat = Field(default="auto", description="auto, console or json")
-    metrics_port: int | None = Field(
-        default=None, ge=0, le=65535, description="a number from 0 to 65535"
+    log_format: LogFormat = Field(
+        default="auto",
+        description="`console` writes short lines for people, `json` one JSON object for each "
+        "line. `auto` selects `console` on a terminal and `json` elsewhere.",
+        json_schema_extra=reference(Section.OBSERVABILITY, "`auto`, `console` or `json`"),
     )
-    metrics_max_models: int = Field(default=100, ge=0, description="a number from 0 on")
-    debug: bool = Field(default=False, description="true or false")
-    verbose: bool = Field(default=False, description="true or false")
+    metrics_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="Separate port for `/metrics` and the health probes.",
+        json_schema_extra=reference(
+            Section.OBSERVABILITY, "0 to 65535", if_unset="none: `/metrics` is on `PORT`"
+        ),
+    )
+    metrics_max_models: int = Field(
+        default=100,
+        ge=0,
+        description="Pairs of model and upstream with metric labels of their own. Further models "
+        "are counted as `other`.",
+        json_schema_extra=reference(Section.OBSERVABILITY, "0 or more"),
+    )
+    debug: bool = Field(
+        default=False,
+        description="Log debug messages, and all details of each request.",
+        json_schema_extra=reference(Section.OBSERVABILITY, "`true` or `false`"),
+    )
+    verbose: bool = Field(
+        default=False,
+        description="Log the bodies as well, without keys and with shortened images. It includes "
+        "`DEBUG`.",
+        json_schema_extra=reference(Section.OBSERVABILITY, "`true` or `false`"),
+    )
 
 
 class KeySettings(BaseSettings):
-    """Part of `Settings`. `anthropic-proxy keys` loads it alone."""
+    """Settings of the clients' API keys. `anthropic-proxy keys` loads only these."""
 
     model_config = _SETTINGS_CONFIG
 
     proxy_api_keys: SecretStr | None = Field(
-        default=None, description="a list of name=key, or of keys, separated by ; or new lines"
+        default=None,
+        description="API keys of the clients.",
+        json_schema_extra=reference(
+            Section.CLIENTS,
+            "`name=key` or `key`, several with `;` or new lines between them",
+            if_unset="none: no key required",
+        ),
     )
     proxy_api_keys_file: Path | None = Field(
-        default=None, description="a JSON or YAML file with keys"
+        default=None,
+        description="File with the hashes of client keys, and with the models, limits and expiry "
+        "of each key. `anthropic-proxy keys create` creates it.",
+        json_schema_extra=reference(Section.CLIENTS, "the path of a JSON or YAML file"),
     )
 
-    key_requests_per_minute: int | None = Field(default=None, ge=1, description=_LIMIT)
-    key_tokens_per_minute: int | None = Field(default=None, ge=1, description=_LIMIT)
-    key_tokens_per_month: int | None = Field(default=None, ge=1, description=_LIMIT)
+    key_requests_per_minute: int | None = Field(
+        default=None,
+        ge=1,
+        description="Requests of each key in a minute.",
+        json_schema_extra=reference(Section.RATE_LIMITS, "1 or more", if_unset="no limit"),
+    )
+    key_tokens_per_minute: int | None = Field(
+        default=None,
+        ge=1,
+        description="Tokens of each key in a minute.",
+        json_schema_extra=reference(Section.RATE_LIMITS, "1 or more", if_unset="no limit"),
+    )
+    key_tokens_per_month: int | None = Field(
+        default=None,
+        ge=1,
+        description="Tokens of each key in a calendar month (UTC). It requires a storage other "
+        "than memory.",
+        json_schema_extra=reference(Section.RATE_LIMITS, "1 or more", if_unset="no limit"),
+    )
     rate_limit_storage_url: SecretStr | None = Field(
         default=None,
-        description="memory://, sqlite:////a/path/limits.db, redis://host:6379/0, rediss:// "
-        "or redis+unix://",
+        description="Storage of the counters: memory, a SQLite file, or Redis for several "
+        "replicas.",
+        json_schema_extra=reference(
+            Section.RATE_LIMITS,
+            "`memory://`, `sqlite:////path/limits.db`, `redis://host:6379/0`, `rediss://...` "
+            "or `redis+unix://...`",
+            if_unset="`memory://`",
+        ),
     )
     cors_allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="a list of origins such as https://app.example.com, "
-        "separated by ; or new lines, or *",
+        description="Origins whose web pages may use the proxy from a browser. `*` allows all "
+        "origins.",
+        json_schema_extra=reference(
+            Section.CLIENTS,
+            "origins such as `https://app.example.com`, with `;` or new lines between them; or `*`",
+        ),
     )
 
     @field_validator("cors_allowed_origins", mode="before")
@@ -201,7 +345,7 @@ class KeySettings(BaseSettings):
         for origin in origins:
             if not _ORIGIN.fullmatch(origin):
                 raise ValueError(
-                    f"{origin!r} is no origin: it has a scheme and a host, and no path"
+                    f"{origin!r} is not an origin: expected a scheme and a host, without a path"
                 )
         return origins
 
@@ -210,7 +354,7 @@ class KeySettings(BaseSettings):
     def _is_storage(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
             if not _STORAGE.fullmatch(value.get_secret_value()):
-                raise ValueError("no storage of counters")
+                raise ValueError("unknown storage, or no path")
             storage_url.check_storage_url(value.get_secret_value())
             check_login(value.get_secret_value())
         return value
@@ -256,7 +400,7 @@ class KeySettings(BaseSettings):
 
 
 class Settings(ObservabilitySettings, KeySettings, ServerSettings, UpstreamSettings):
-    """All settings of the environment. README and `.env.example` document each field.
+    """All settings of the environment; docs/settings.md is generated from them.
 
     Fields and error messages are in the order of the bases, the last one first.
     """
@@ -268,26 +412,67 @@ class Settings(ObservabilitySettings, KeySettings, ServerSettings, UpstreamSetti
     _env_file: Path | None = PrivateAttr(default=None)
 
     signature_secret: SecretStr | None = Field(
-        default=None, description="a secret that thinking blocks are signed with"
+        default=None,
+        description="Secret that signs thinking blocks; the proxy drops blocks that a client has "
+        "changed. All replicas need the same secret.",
+        json_schema_extra=reference(
+            Section.CONTENT, "a text", if_unset="none: changes are not detected"
+        ),
     )
     reasoning_model: str | None = Field(
-        default=None, description="an upstream model for requests with thinking"
+        default=None,
+        description="Upstream model for requests with thinking (`enabled` or `adaptive`).",
+        json_schema_extra=reference(
+            Section.MODELS, "the name of a model", if_unset="the client's model"
+        ),
     )
     completion_model: str | None = Field(
-        default=None, description="an upstream model for all other requests"
+        default=None,
+        description="Upstream model for all other requests.",
+        json_schema_extra=reference(
+            Section.MODELS, "the name of a model", if_unset="the client's model"
+        ),
     )
     model_map: _Pairs = Field(
         default=None,
-        description="a list of asked-model=upstream-model, separated by ; or new lines",
+        description="Upstream models for the models that clients request: names, patterns "
+        "(`claude-*`) or tiers (`haiku`, `sonnet`, `opus`, `fable`).",
+        json_schema_extra=reference(
+            Section.MODELS,
+            "`client-model=upstream-model`, several with `;` or new lines between them",
+        ),
     )
     model_aliases: _Pairs = Field(
-        default=None, description="a list of alias=upstream-model, separated by ; or new lines"
+        default=None,
+        description="Further model names for clients. The model picker of Claude Code lists those "
+        "that contain `claude`, with `CLAUDE_CODE_ENABLE_GATEWAY_MODEL_DISCOVERY=1`.",
+        json_schema_extra=reference(
+            Section.MODELS, "`alias=upstream-model`, several with `;` or new lines between them"
+        ),
     )
-    downloads: DownloadScope = Field(default="public", description="public, off or all")
+    downloads: DownloadScope = Field(
+        default="public",
+        description="Hosts from which the proxy downloads images and PDFs that requests name by "
+        "URL: public hosts, none, or all. With `all`, clients can read images and PDFs of your "
+        "network, and the proxy uses `HTTP_PROXY`.",
+        json_schema_extra=reference(Section.CONTENT, "`public`, `off` or `all`"),
+    )
     download_allowed_hosts: Annotated[tuple[str, ...] | None, NoDecode] = Field(
-        default=None, description="a list of host names, separated by commas"
+        default=None,
+        description="The only hosts for downloads, which may be private. `.example.com` includes "
+        "all hosts below `example.com`.",
+        json_schema_extra=reference(
+            Section.CONTENT,
+            "host names or IP addresses, separated by commas",
+            if_unset="all hosts of `DOWNLOADS`",
+        ),
     )
-    tool_call_recovery: Literal["auto", "off"] = Field(default="auto", description="auto or off")
+    tool_call_recovery: Literal["auto", "off"] = Field(
+        default="auto",
+        description="`auto` converts tool calls that a model wrote as text into tool calls. `off` "
+        "keeps the text.",
+        json_schema_extra=reference(Section.CONTENT, "`auto` or `off`"),
+    )
 
     @field_validator("model_aliases", "model_map", mode="before")
     @classmethod
@@ -307,8 +492,8 @@ class Settings(ObservabilitySettings, KeySettings, ServerSettings, UpstreamSetti
     def _ports_differ(self) -> Self:
         if self.unix_socket is None and self.port != 0 and self.metrics_port == self.port:
             text = (
-                f"METRICS_PORT equals PORT ({self.port}): choose another one, "
-                "or unset it to serve /metrics on PORT"
+                f"METRICS_PORT equals PORT ({self.port}): choose another port, "
+                "or unset METRICS_PORT to serve /metrics on PORT"
             )
             raise PydanticCustomError(WHOLE_SENTENCE, "{text}", {"text": text})
         return self
@@ -388,10 +573,9 @@ def load_settings(env_file: Path | None, flags: Mapping[str, Any] | None = None)
 def _problems(error: ValidationError, environment: Mapping[str, str]) -> Iterator[str]:
     for each in error.errors(include_url=False):
         text = variable_problem(each, Settings.model_fields)
-        variable = str(each["loc"][0]) if each["loc"] else ""
-        name = used_name(variable, environment)
-        if name != variable:
-            text = name + text.removeprefix(variable)
+        if each["loc"]:
+            variable = str(each["loc"][0])
+            text = text.replace(variable, used_name(variable, environment), 1)
         yield text
         if each["type"] == MISSING_URL_TYPE:
             if environment.get("OPENAI_BASE_URL"):

@@ -46,7 +46,7 @@ _SECONDS_VALUE = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 def check_storage_url(url: str) -> None:
     """Raise ValueError with the necessary change, unless the URL is that of a storage."""
     if _BAD_ESCAPE.search(url):
-        raise ValueError("a % is not followed by two hexadecimal digits: write %25 for a % itself")
+        raise ValueError("a % is not followed by two hexadecimal digits: write %25 for a %")
     try:
         unquote(url, errors="strict")
         split = urlsplit(url)
@@ -59,7 +59,7 @@ def check_storage_url(url: str) -> None:
             "in a password /, ?, #, @ and : are percent-encoded)"
         ) from None
     if split.fragment or url.endswith("#"):
-        raise ValueError("a # starts a fragment, which has no meaning here: write %23")
+        raise ValueError("a # starts a fragment, which is not supported: write %23 for a #")
     if port == 0:
         raise ValueError("a port is a number from 1 to 65535")
     if split.scheme == "sqlite" and split.query:
@@ -72,15 +72,17 @@ def _check_redis(split: SplitResult) -> None:
     options = _options(split)
     if split.scheme == "redis+unix":
         if split.hostname:
-            raise ValueError("the path of a socket is absolute: redis+unix:///path/of/the/socket")
+            raise ValueError(
+                "the path of the socket must be absolute: redis+unix:///path/of/the/socket"
+            )
         if split.path in ("", "/"):
-            raise ValueError("there is no path of a socket: redis+unix:///path/of/the/socket")
+            raise ValueError("the path of the socket is missing: redis+unix:///path/of/the/socket")
         return
     database = split.path.removeprefix("/")
     if database and not _NUMBER.fullmatch(database):
         raise ValueError("the database is not a number: redis://host:6379/0")
     if database and "db" in options:
-        raise ValueError("the database is given twice: in the path, and as the option db")
+        raise ValueError("the database is set twice: in the path, and by the option db")
 
 
 def _options(split: SplitResult) -> dict[str, str]:
@@ -96,7 +98,7 @@ def _options(split: SplitResult) -> dict[str, str]:
                 f"unknown option {_show_name(name)}: expected one of {', '.join(sorted(names))}"
             )
         if name in options:
-            raise ValueError(f"the option {name} is given twice")
+            raise ValueError(f"duplicate option {name}")
         _check_option(name, value)
         options[name] = value
     return options
@@ -115,4 +117,4 @@ def _show_name(name: str) -> str:
     """Return the name of an option, unless it may be the rest of a password with a ? in it."""
     if re.fullmatch(r"[a-z_]{1,40}", name):
         return name
-    return "(not shown, as it does not look like the name of one)"
+    return "(not shown, because it may be a part of a password)"

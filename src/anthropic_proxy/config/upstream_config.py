@@ -106,18 +106,18 @@ def _check_key(value: str, info: ValidationInfo) -> str:
     if validation_context(info).is_environment:
         return check_header_value(value)
     if not re.fullmatch(r"[!-~]*", value.strip()):
-        raise ValueError("must be printable ASCII characters without spaces")
+        raise ValueError("must contain only printable ASCII characters, without spaces")
     return value.strip()
 
 
 def key_hint(key: str) -> str:
     """Return the probable mistake in a valid key, without showing it; empty if there is none."""
     if _SCHEME.match(key):
-        return "the key begins with Bearer: leave that out, the proxy adds it"
+        return "the key begins with Bearer: remove it, the proxy adds it"
     if _QUOTED.search(key):
-        return "the key holds quotes: write it without them"
+        return "the key contains quotes: remove them"
     if re.search(r"\s", key):
-        return "the key holds blanks: was it copied whole and alone?"
+        return "the key contains spaces: check that it is one complete key"
     return ""
 
 
@@ -131,7 +131,7 @@ def _read_file(path: Any, info: ValidationInfo) -> str:
     except UnicodeDecodeError:
         raise ValueError("can't be read: it is not UTF-8") from None
     if not text.strip():
-        raise ValueError("holds no key")
+        raise ValueError("contains no key")
     return text
 
 
@@ -139,13 +139,13 @@ def _split_lines(text: str) -> list[str]:
     lines = [line.strip() for line in text.splitlines()]
     keys = [line for line in lines if line and not line.startswith("#")]
     if not keys:
-        raise ValueError("holds no key")
+        raise ValueError("contains no key")
     return keys
 
 
 def _check_provider(name: str) -> str:
     if name.lower() not in PROFILE_NAMES:
-        raise ValueError("must name a provider" + suggestion(name.lower(), PROFILE_NAMES))
+        raise ValueError("must be a known provider" + suggestion(name.lower(), PROFILE_NAMES))
     return name.lower()
 
 
@@ -242,7 +242,7 @@ class UpstreamConfig(BaseModel):
         sources = [name for name in _KEY_SOURCES if getattr(self, name)]
         if len(sources) > 1:
             raise PydanticCustomError(
-                "key_sources", "only one of {names} may be given", {"names": " and ".join(sources)}
+                "key_sources", "only one of {names} may be set", {"names": " and ".join(sources)}
             )
         return self
 

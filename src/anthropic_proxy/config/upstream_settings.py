@@ -23,7 +23,11 @@ from anthropic_proxy.config.messages import (
     MISSING_URL_TYPE,
     WHOLE_SENTENCE,
     show_name,
-    upstream_field,
+)
+from anthropic_proxy.config.setting_fields import (
+    Section,
+    reference,
+    upstream_path,
     variable_names,
 )
 from anthropic_proxy.config.upstream_config import (
@@ -34,19 +38,19 @@ from anthropic_proxy.config.upstream_config import (
 )
 
 MISSING_URL = """\
-UPSTREAM_BASE_URL is required: the address of an OpenAI-compatible server, \
-set as a variable or in ./.env:
+UPSTREAM_BASE_URL is required: set it to the address of an OpenAI-compatible server, \
+in the environment or in ./.env:
   OpenRouter  UPSTREAM_BASE_URL=https://openrouter.ai/api
   OpenAI      UPSTREAM_BASE_URL=https://api.openai.com
   Ollama      UPSTREAM_BASE_URL=http://localhost:11434"""
 
 _TWO_KEYS = (
     "UPSTREAM_API_KEY and UPSTREAM_API_KEY_PASSTHROUGH exclude each other: "
-    "the upstream is sent either the proxy's key or the client's own"
+    "the proxy sends either its own key or the key of the client"
 )
 _TWO_SOURCES = (
     "UPSTREAM_BASE_URL and CONFIG_FILE exclude each other: with CONFIG_FILE all upstreams "
-    "stand in the file, and the variables that begin with UPSTREAM_ don't apply"
+    "are in the file, and the variables UPSTREAM_* do not apply"
 )
 
 # Former names of variables.
@@ -55,17 +59,24 @@ FORMER_VARIABLES = {
     "UPSTREAM_FACTS": "UPSTREAM_PROVIDER_SETTINGS",
 }
 
-_SECONDS = "a number of seconds above 0"
+_SECONDS = "seconds above 0"
 
 # Text of a variable, or a value that UpstreamConfig takes.
 _Value = Annotated[Any, NoDecode]
 
 
-def _variable(path: str, expected: str, *names: str) -> Any:
+def _variable(
+    section: Section,
+    path: str,
+    description: str,
+    expected: str,
+    *names: str,
+    if_unset: str = "none",
+) -> Any:
     """Return the settings field for a field of UpstreamConfig, with its default.
 
-    path: of that field, separated by dots. expected: describes valid values in messages. names: of
-    the variable, if it has several.
+    path: of that field, separated by dots. names: of the variable, if it has several. The other
+    parameters are those of `Field` and `reference`.
     """
     steps = tuple(path.split("."))
     model: type[BaseModel] = UpstreamConfig
@@ -78,60 +89,148 @@ def _variable(path: str, expected: str, *names: str) -> Any:
     return Field(
         default=default,
         validation_alias=AliasChoices(*names) if names else None,
-        description=expected,
         repr=field.repr,
-        json_schema_extra={"upstream_field": steps},  # type: ignore[dict-item]
+        description=description,
+        json_schema_extra=reference(section, expected, if_unset=if_unset, upstream_field=steps),
     )
 
 
 class UpstreamSettings(BaseSettings):
-    """Part of `Settings`: the texts of the variables UPSTREAM_*, parsed in `upstreams`."""
+    """Settings of the upstreams. The texts of UPSTREAM_* are parsed in `upstreams`."""
 
     _upstreams: tuple[UpstreamConfig, ...] = PrivateAttr(default=())
 
     config_file: Path | None = Field(
-        default=None, description="a YAML or TOML file with upstreams and routes"
+        default=None,
+        description="[Configuration file](configuration.md) with several upstreams and the routes "
+        "to them. The variables of one upstream (`UPSTREAM_*`) do not apply with it.",
+        json_schema_extra=reference(Section.UPSTREAM, "the path of a YAML or TOML file"),
     )
     upstream_base_url: str | None = _variable(
+        Section.UPSTREAM,
         "url",
-        "an http(s) address of an OpenAI-compatible server, or several separated by ;",
+        "Base URL of an OpenAI-compatible server, or the full URL of its API. The proxy tries "
+        "several URLs in their order.",
+        "an http:// or https:// URL, several with `;` between them",
         "UPSTREAM_BASE_URL",
         "ANTHROPIC_PROXY_BASE_URL",
+        if_unset="required without `CONFIG_FILE`",
     )
     upstream_api_key: SecretStr | None = _variable(
+        Section.UPSTREAM,
         "keys",
-        "the key that is sent to the upstream, or several separated by ;",
+        "API key for the upstream. The proxy uses several keys in turn.",
+        "a key, several with `;` between them",
         "UPSTREAM_API_KEY",
         "OPENROUTER_API_KEY",
     )
-    upstream_api_key_passthrough: _Value = _variable("passthrough", "true or false")
-    upstream_api: _Value = _variable("api", "chat_completions, responses or messages")
+    upstream_api_key_passthrough: _Value = _variable(
+        Section.UPSTREAM,
+        "passthrough",
+        "Forward the API key of the client to the upstream. It excludes `UPSTREAM_API_KEY`, "
+        "`PROXY_API_KEYS` and `PROXY_API_KEYS_FILE`.",
+        "`true` or `false`",
+    )
+    upstream_api: _Value = _variable(
+        Section.UPSTREAM,
+        "api",
+        "API of the upstream: Chat Completions, the Responses API of OpenAI, or the Messages API. "
+        "The proxy passes requests to a Messages API through.",
+        "`chat_completions`, `responses` or `messages`",
+    )
     upstream_provider: _Value = _variable(
-        "provider", "the name of a provider", "UPSTREAM_PROVIDER", "UPSTREAM_DIALECT"
+        Section.UPSTREAM,
+        "provider",
+        "Kind of server, if the proxy does not detect it: see [upstreams.md](upstreams.md).",
+        "the name of a provider",
+        "UPSTREAM_PROVIDER",
+        "UPSTREAM_DIALECT",
+        if_unset="detected",
     )
     upstream_provider_settings: _Value = _variable(
+        Section.UPSTREAM,
         "provider_settings",
-        "a list of name=value of the provider's settings, separated by ; or new lines",
+        "[Settings of the provider](upstreams.md#settings-of-providers) that differ at your "
+        "server.",
+        "`name=value`, several with `;` or new lines between them",
         "UPSTREAM_PROVIDER_SETTINGS",
         "UPSTREAM_FACTS",
     )
     upstream_headers: _Value = _variable(
-        "headers", "a list of name=value or a JSON object of headers"
+        Section.UPSTREAM,
+        "headers",
+        "Headers of every request to the upstream.",
+        "`name=value`, several with `;` or new lines between them; or a JSON object",
     )
-    upstream_extra_body: _Value = _variable("extra_body", "a JSON object of request fields")
-    upstream_connect_timeout: _Value = _variable("timeouts.connect", _SECONDS)
-    upstream_first_byte_timeout: _Value = _variable("timeouts.first_byte", _SECONDS)
-    upstream_idle_timeout: _Value = _variable("timeouts.idle", _SECONDS)
-    upstream_total_timeout: _Value = _variable("timeouts.total", _SECONDS)
-    upstream_concurrency: _Value = _variable("limits.concurrency", "a number from 1 on")
-    upstream_queue: _Value = _variable("limits.queue", "a number from 0 on")
+    upstream_extra_body: _Value = _variable(
+        Section.UPSTREAM,
+        "extra_body",
+        "Body fields of every request to the upstream. They replace fields of the same name.",
+        "a JSON object without `model` and `stream`",
+    )
+    upstream_connect_timeout: _Value = _variable(
+        Section.UPSTREAM_TIMEOUTS,
+        "timeouts.connect",
+        "Time to connect to the upstream.",
+        _SECONDS,
+    )
+    upstream_first_byte_timeout: _Value = _variable(
+        Section.UPSTREAM_TIMEOUTS,
+        "timeouts.first_byte",
+        "Time from the connection to the headers of the response.",
+        _SECONDS,
+    )
+    upstream_idle_timeout: _Value = _variable(
+        Section.UPSTREAM_TIMEOUTS,
+        "timeouts.idle",
+        "Time without data within a response.",
+        _SECONDS,
+    )
+    upstream_total_timeout: _Value = _variable(
+        Section.UPSTREAM_TIMEOUTS,
+        "timeouts.total",
+        "Time from the request to the end of the response.",
+        _SECONDS,
+        if_unset="no limit",
+    )
+    upstream_concurrency: _Value = _variable(
+        Section.UPSTREAM_REQUESTS,
+        "limits.concurrency",
+        "Concurrent requests to each upstream. Further requests wait in a queue.",
+        "1 or more",
+        if_unset="no limit",
+    )
+    upstream_queue: _Value = _variable(
+        Section.UPSTREAM_REQUESTS,
+        "limits.queue",
+        "Requests in the queue of each upstream. Further requests fail over to the next upstream, "
+        "or get status 529.",
+        "0 or more",
+    )
     upstream_queue_timeout: _Value = _variable(
-        "limits.queue_seconds", "a number of seconds from 0 on"
+        Section.UPSTREAM_REQUESTS,
+        "limits.queue_seconds",
+        "Time that a request may wait in the queue.",
+        "seconds, 0 or more",
     )
-    upstream_retries: _Value = _variable("retries", "a number from 0 to 10")
-    max_upstream_requests: int = Field(default=16, ge=1, description="a number from 1 on")
+    upstream_retries: _Value = _variable(
+        Section.UPSTREAM_REQUESTS,
+        "retries",
+        "Retries of a request after a transient error, such as status 429 or 503. Clients retry "
+        "by themselves as well.",
+        "0 to 10",
+    )
+    max_upstream_requests: int = Field(
+        default=16,
+        ge=1,
+        description="Upstream requests for one client request, for all reasons together.",
+        json_schema_extra=reference(Section.UPSTREAM_REQUESTS, "1 or more"),
+    )
     max_upstream_bytes: int = Field(
-        default=64 * 1024 * 1024, ge=2**20, description="a number of bytes from 1048576 on"
+        default=64 * 1024 * 1024,
+        ge=2**20,
+        description="Size of a response that is not streamed. Streams have no limit.",
+        json_schema_extra=reference(Section.UPSTREAM_REQUESTS, "bytes, 1048576 or more"),
     )
 
     @property
@@ -213,7 +312,7 @@ def conflicting_variables(environment: Mapping[str, str]) -> Iterator[str]:
         if values[former].lower() != values[name].lower():
             yield (
                 f"{former} and {name} have different values: "
-                f"{former} is the former name, use {name} alone"
+                f"{former} is the former name, use only {name}"
             )
 
 
@@ -257,7 +356,7 @@ def _upstream_variables(
     """Return the variables that are set and belong to an upstream."""
     variables = []
     for field in fields.values():
-        name, path = variable_names(field)[0], upstream_field(field)
+        name, path = variable_names(field)[0], upstream_path(field)
         if path and data.get(name) is not None:
             variables.append(_Variable(name, data[name], path))
     return variables
@@ -319,7 +418,9 @@ def _problems_by_variable(
             # No single field is wrong: there are two sources of keys.
             yield _problem(WHOLE_SENTENCE, _TWO_KEYS)
         else:
-            yield _problem(each["type"], _reason(each), (found.name,), found.value)
+            # The reason for a part of the value is always shown.
+            kind = each["type"] if path == found.path else "value_error"
+            yield _problem(kind, _reason(each), (found.name,), found.value)
 
 
 def _reason(error: ErrorDetails) -> str:

@@ -151,7 +151,7 @@ def _parse_yaml(text: str, name: str) -> SourceText:
 
 
 # A secret that begins with `!` is a tag to YAML, so errors show only YAML's own tags.
-_NO_TAGS = "the tag is not taken; put a text that begins with ! into quotes"
+_NO_TAGS = "unsupported tag; put a string that begins with ! in quotes"
 # A secret that begins with `*` or `&` is an alias or an anchor to YAML, whose errors repeat it.
 _ALIAS = re.compile(r"(undefined alias|duplicate anchor) '.*?'")
 
@@ -173,7 +173,7 @@ class _Builder:
         if self._values > MAX_VALUES:
             raise _refusal(node, _TOO_MANY)
         if node in parents:
-            raise _refusal(node, "an alias stands within its own anchor")
+            raise _refusal(node, "an alias refers to an anchor that contains it")
         if len(parents) > MAX_DEPTH:
             raise _refusal(node, _TOO_DEEP)
         parents = (*parents, node)
@@ -194,11 +194,11 @@ class _Builder:
         lines: dict[str, int] = {}
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                raise _refusal(key, "a key must be a text")
+                raise _refusal(key, "a key must be a string")
             if key.value in lines:
                 raise _refusal(
                     key,
-                    f"the key {quote_name(key.value)} stands in line {lines[key.value]} already",
+                    f"duplicate key {quote_name(key.value)}, first used in line {lines[key.value]}",
                 )
             lines[key.value] = key.start_mark.line + 1
             self._positions[*path, key.value] = _position(key.start_mark)
@@ -209,12 +209,12 @@ def _parse_scalar(node: yaml.Node) -> Any:
     if node.tag not in _SCALARS:
         reason = _NO_TAGS
         if node.tag.startswith(_TAG):
-            reason = f"the tag {node.tag.replace(_TAG, '!!')} is not taken"
+            reason = f"unsupported tag {node.tag.replace(_TAG, '!!')}"
         raise _refusal(node, reason)
     try:
         return _SCALARS[node.tag](node.value)
     except (KeyError, ValueError):
-        raise _refusal(node, f"the value is no {node.tag.removeprefix(_TAG)}") from None
+        raise _refusal(node, f"invalid {node.tag.removeprefix(_TAG)}") from None
 
 
 def _refusal(node: yaml.Node, reason: str) -> yaml.MarkedYAMLError:

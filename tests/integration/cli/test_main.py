@@ -125,24 +125,26 @@ def test_a_wrong_command_line(here: Path, arguments: list[str], reason: str) -> 
         ),
         pytest.param({"UPSTREAM_BASE_URL": ""}, ["UPSTREAM_BASE_URL is required"], id="empty-url"),
         pytest.param(
-            _URL | {"PORT": "http"}, ["PORT: 'http' is not a number from 0 to 65535"], id="port"
+            _URL | {"PORT": "http"}, ['invalid PORT: got "http", expected 0 to 65535'], id="port"
         ),
         pytest.param(
-            _URL | {"DEBUG": "maybe"}, ["DEBUG: 'maybe' is not true or false"], id="debug"
+            _URL | {"DEBUG": "maybe"},
+            ['invalid DEBUG: got "maybe", expected true or false'],
+            id="debug",
         ),
         pytest.param(
             {"UPSTREAM_BASE_URL": "http://canary:canary@localhost"},
-            ["UPSTREAM_BASE_URL: 'http://***@"],
+            ['invalid UPSTREAM_BASE_URL: got "http://***@'],
             id="password",
         ),
         pytest.param(
             {"UPSTREAM_BASE_URL": "http://localhost#canary"},
-            ["UPSTREAM_BASE_URL: 'http://localhost#***'"],
+            ['invalid UPSTREAM_BASE_URL: got "http://localhost#***"'],
             id="fragment",
         ),
         pytest.param(
             {"UPSTREAM_BASE_URL": "x", "PORT": "y"},
-            ["UPSTREAM_BASE_URL: 'x'", "PORT: 'y'"],
+            ['invalid UPSTREAM_BASE_URL: got "x"', 'invalid PORT: got "y"'],
             id="two",
         ),
     ],
@@ -180,9 +182,8 @@ def test_the_file_in_use_is_told(
     assert first.endswith(
         f"{read}" if read else "No .env file found, using environment variables only"
     )
-    assert [line.split(" is not ")[0] for line in reasons if line.startswith("PORT")] == (
-        [f"PORT: {read!r}"] if read else []
-    )
+    expected = f'invalid PORT: got "{read}", expected 0 to 65535'
+    assert [line for line in reasons if "PORT" in line] == ([expected] if read else [])
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
@@ -339,7 +340,7 @@ def test_what_is_probably_a_mistake_is_reported(command: Command) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
         done = command.run("--host", "127.0.0.1", "--port", port, **_URL, **variables)
-    assert "! UPSTREAM_API_KEY: the key begins with Bearer: leave that out" in done.stderr
+    assert "! UPSTREAM_API_KEY: the key begins with Bearer: remove it" in done.stderr
     assert (
         "! environment: UPSTREAM_HEADER is not known; did you mean UPSTREAM_HEADERS?" in done.stderr
     )

@@ -60,7 +60,7 @@ def test_create_list_revoke(path: Path) -> None:
         ),
         (["revoke", "nobody"], "no key is called 'nobody'"),
         (["list"], "No such file"),
-        (["create", "a", "--file", "keys.yaml"], "change .json files alone"),
+        (["create", "a", "--file", "keys.yaml"], "change only .json files"),
     ],
 )
 def test_errors(path: Path, arguments: list[str], told: str) -> None:

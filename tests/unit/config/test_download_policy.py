@@ -34,7 +34,7 @@ def test_hosts(text: str, hosts: tuple[str, ...]) -> None:
     ],
 )
 def test_no_hosts(text: str) -> None:
-    with pytest.raises(ValueError, match="is no host name"):
+    with pytest.raises(ValueError, match="is not a host name"):
         parse_hosts(text)
 
 

@@ -65,7 +65,7 @@ def test_a_file_of_something_else_is_reported_shortly() -> None:
     found = notices(Path("x.env"), "- a b\n" * 80)
     assert [str(found[9]), str(found[10])] == [
         f"x.env line 10: {_IGNORED}",
-        "x.env: 70 more lines like these",
+        "x.env: 70 more such lines",
     ]
     assert len(found) == 11
 

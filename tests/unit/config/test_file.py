@@ -185,8 +185,8 @@ KNOWN_UPSTREAM = (
     "headers, query, extra_body, timeouts, limits, retries)"
 )
 PROBLEMS: dict[str, tuple[str, str]] = {
-    "nothing": ("", "x.yaml:1: the file should hold a mapping with `upstreams`"),
-    "a list": ("[1]", "x.yaml:1: the file should hold a mapping with `upstreams`"),
+    "nothing": ("", "x.yaml:1: expected a mapping with `upstreams`"),
+    "a list": ("[1]", "x.yaml:1: expected a mapping with `upstreams`"),
     "no upstreams": ("routes: []", "x.yaml:1:1: upstreams: is required"),
     "empty upstreams": ("upstreams: {}", "x.yaml:1:1: upstreams: a mapping should not be empty"),
     "upstreams as a list": ("upstreams: [a]", "x.yaml:1:1: upstreams: a list should be a mapping"),
@@ -238,25 +238,25 @@ PROBLEMS: dict[str, tuple[str, str]] = {
     "name of an upstream": (
         "upstreams:\n  a b: {url: http://a}",
         (
-            "x.yaml:2:3: upstreams.a b: must be letters, digits, '.', '_' and '-', and begin with "
-            "a letter or a digit"
+            "x.yaml:2:3: upstreams.a b: must consist of letters, digits, '.', '_' and '-', and "
+            "begin with a letter or digit"
         ),
     ),
     "the same name": (
         "upstreams:\n  a: {url: http://a}\n  A: {url: http://b}",
         (
-            "x.yaml:2:3: upstreams.a: stands there twice: capital letters make no difference\n"
-            "x.yaml:3:3: upstreams.A: stands there twice: capital letters make no difference"
+            "x.yaml:2:3: upstreams.a: is a duplicate: names are case-insensitive\n"
+            "x.yaml:3:3: upstreams.A: is a duplicate: names are case-insensitive"
         ),
     ),
     "url": (
         "upstreams:\n  a:\n    url: ftp://a?key=secret",
-        "x.yaml:3:5: upstreams.a.url: 'ftp://a?***' must start with http:// or https://",
+        'x.yaml:3:5: upstreams.a.url: "ftp://a?***" must start with http:// or https://',
     ),
     "url with a password": (
         "upstreams: {a: {url: 'http://u:p@a'}}",
         (
-            "x.yaml:1:17: upstreams.a.url: 'http://***@a' must not contain a user or password: "
+            'x.yaml:1:17: upstreams.a.url: "http://***@a" must not contain a user or password: '
             "set the key in `key`"
         ),
     ),
@@ -266,22 +266,22 @@ PROBLEMS: dict[str, tuple[str, str]] = {
     ),
     "a broken url": (
         "upstreams: {a: {url: 'http://[a'}}",
-        "x.yaml:1:17: upstreams.a.url: 'http://[a' Invalid IPv6 URL",
+        'x.yaml:1:17: upstreams.a.url: "http://[a" Invalid IPv6 URL',
     ),
     "key": (
         "upstreams: {a: {url: http://a, key: 'sk ü'}}",
         (
-            "x.yaml:1:32: upstreams.a.key: the given value must be printable ASCII characters "
-            "without spaces"
+            "x.yaml:1:32: upstreams.a.key: the given value must contain only printable ASCII "
+            "characters, without spaces"
         ),
     ),
     "key as a number": (
         "upstreams: {a: {url: http://a, key: 123}}",
-        "x.yaml:1:32: upstreams.a.key: the given value should be a text: put it into quotes",
+        "x.yaml:1:32: upstreams.a.key: the given value should be a string: put it in quotes",
     ),
     "two sources of keys": (
         "upstreams:\n  a: {url: http://a, key: k, passthrough: true}",
-        "x.yaml:2:3: upstreams.a: only one of key and passthrough may be given",
+        "x.yaml:2:3: upstreams.a: only one of key and passthrough may be set",
     ),
     "no such file": (
         "upstreams: {a: {url: http://a, key_file: nowhere}}",
@@ -296,17 +296,17 @@ PROBLEMS: dict[str, tuple[str, str]] = {
     ),
     "empty file": (
         "upstreams: {a: {url: http://a, keys_file: /etc/empty}}",
-        "x.yaml:1:32: upstreams.a.keys_file: the given value holds no key",
+        "x.yaml:1:32: upstreams.a.keys_file: the given value contains no key",
     ),
     "file with comments alone": (
         "upstreams: {a: {url: http://a, keys_file: /etc/comment}}",
-        "x.yaml:1:32: upstreams.a.keys_file: the given value holds no key",
+        "x.yaml:1:32: upstreams.a.keys_file: the given value contains no key",
     ),
     "file with something else": (
         "upstreams: {a: {url: http://a, key_file: /etc/spaces}}",
         (
-            "x.yaml:1:32: upstreams.a.key_file: the given value must be printable ASCII characters "
-            "without spaces"
+            "x.yaml:1:32: upstreams.a.key_file: the given value must contain only printable ASCII "
+            "characters, without spaces"
         ),
     ),
     "a list of files": (
@@ -316,31 +316,34 @@ PROBLEMS: dict[str, tuple[str, str]] = {
     "api": (
         "upstreams: {a: {url: http://a, api: response}}",
         (
-            "x.yaml:1:32: upstreams.a.api: 'response' should be 'chat_completions', 'responses' or "
-            "'messages'"
+            "x.yaml:1:32: upstreams.a.api: \"response\" should be 'chat_completions', "
+            "'responses' or 'messages'"
         ),
     ),
     "provider": (
         "upstreams: {a: {url: http://a, provider: openroute}}",
         (
-            "x.yaml:1:32: upstreams.a.provider: 'openroute' must name a provider; did you mean "
+            'x.yaml:1:32: upstreams.a.provider: "openroute" must be a known provider; did you mean '
             "openrouter? (known: "
         ),
     ),
     "provider by its former name": (
         "upstreams: {a: {url: http://a, dialect: openroute}}",
         (
-            "x.yaml:1:32: upstreams.a.dialect: 'openroute' must name a provider; did you mean "
+            'x.yaml:1:32: upstreams.a.dialect: "openroute" must be a known provider; did you mean '
             "openrouter? (known: "
         ),
     ),
     "key as a provider": (
         "upstreams: {a: {url: http://a, provider: sk-secret}}",
-        "x.yaml:1:32: upstreams.a.provider: the given value must name a provider (known: ",
+        "x.yaml:1:32: upstreams.a.provider: the given value must be a known provider (known: ",
     ),
     "both names of the provider": (
         "upstreams: {a: {url: http://a, provider: vllm, dialect: openai}}",
-        "x.yaml:1:48: upstreams.a.dialect: is the former name of provider, which has another value",
+        (
+            "x.yaml:1:48: upstreams.a.dialect: is the former name of provider, which has a "
+            "different value"
+        ),
     ),
     "provider setting": (
         "upstreams: {a: {url: http://a, provider_settings: {max_token_field: x}}}",
@@ -363,7 +366,7 @@ PROBLEMS: dict[str, tuple[str, str]] = {
     "value of a provider setting": (
         "upstreams: {a: {url: http://a, facts: {max_tokens_field: x}}}",
         (
-            "x.yaml:1:40: upstreams.a.facts.max_tokens_field: 'x' should be "
+            'x.yaml:1:40: upstreams.a.facts.max_tokens_field: "x" should be '
             "'max_completion_tokens' or 'max_tokens'"
         ),
     ),
@@ -373,17 +376,17 @@ PROBLEMS: dict[str, tuple[str, str]] = {
             "close}}}"
         ),
         (
-            "x.yaml:1:42: upstreams.a.headers.a b: is no name of a header\n"
-            "x.yaml:1:52: upstreams.a.headers.X-A: the given value should be a text: put it into "
+            "x.yaml:1:42: upstreams.a.headers.a b: is not a valid header name\n"
+            "x.yaml:1:52: upstreams.a.headers.X-A: the given value should be a string: put it in "
             "quotes\n"
-            "x.yaml:1:60: upstreams.a.headers.X-B: the given value must be printable ASCII "
-            "characters\n"
+            "x.yaml:1:60: upstreams.a.headers.X-B: the given value must contain only printable "
+            "ASCII characters\n"
             "x.yaml:1:71: upstreams.a.headers.Connection: is a header that the proxy sets itself"
         ),
     ),
     "version as a number": (
         "upstreams: {a: {url: http://a, query: {v: 1.10}}}",
-        "x.yaml:1:40: upstreams.a.query.v: the given value should be a text: put it into quotes",
+        "x.yaml:1:40: upstreams.a.query.v: the given value should be a string: put it in quotes",
     ),
     "endless number in the body": (
         "upstreams: {a: {url: http://a, extra_body: {x: [.inf]}}}",
@@ -408,7 +411,7 @@ PROBLEMS: dict[str, tuple[str, str]] = {
         (
             "x.yaml:4:5: upstreams.a.retries: -1 should be greater than or equal to 0\n"
             "x.yaml:6:7: upstreams.a.timeouts.connect: 0 should be greater than 0\n"
-            "x.yaml:7:7: upstreams.a.timeouts.idle: 'soon' should be a valid number, unable to "
+            'x.yaml:7:7: upstreams.a.timeouts.idle: "soon" should be a valid number, unable to '
             "parse string as a number\n"
             "x.yaml:8:7: upstreams.a.timeouts.total: true should be a number\n"
             "x.yaml:9:7: upstreams.a.timeouts.first_byte: inf should be a finite number\n"
@@ -437,22 +440,22 @@ PROBLEMS: dict[str, tuple[str, str]] = {
         ),
         (
             "x.yaml:5:5: routes[0].targets: a list should not be empty\n"
-            "x.yaml:6:5: routes[1].thinking: 'maybe' should be true or false\n"
+            'x.yaml:6:5: routes[1].thinking: "maybe" should be true or false\n'
             "x.yaml:7:15: routes[1].targets[0]: a list should not be empty\n"
-            "x.yaml:8:18: routes[2].tier[1]: 'mini' should be 'haiku', 'sonnet', 'opus' or "
+            "x.yaml:8:18: routes[2].tier[1]: \"mini\" should be 'haiku', 'sonnet', 'opus' or "
             "'fable'\n"
             "x.yaml:9:5: routes[2].models: a list should not be empty\n"
             "x.yaml:10:5: routes[2].min_input_tokens: 0 should be greater than or equal to 1\n"
-            "x.yaml:11:5: routes[2].targets: 'opnai/gpt-5' names no upstream; did you mean "
+            'x.yaml:11:5: routes[2].targets: "opnai/gpt-5" does not name an upstream; did you mean '
             "openai? (known: openai, local)\n"
-            "x.yaml:12:15: routes[3].targets[0]: 'LOCAL/' should not be empty\n"
-            "x.yaml:12:35: routes[3].targets[1][1].upstream: 'opn' names no upstream; did you "
-            "mean openai? (known: openai, local)\n"
+            'x.yaml:12:15: routes[3].targets[0]: "LOCAL/" should not be empty\n'
+            'x.yaml:12:35: routes[3].targets[1][1].upstream: "opn" does not name an upstream; did '
+            "you mean openai? (known: openai, local)\n"
             "x.yaml:12:62: routes[3].targets[2].upstream: is required\n"
             "x.yaml:12:92: routes[3].targets[3].weight: 0 should be greater than 0\n"
             "x.yaml:12:104: routes[3].targets[4]: 5 should be a mapping\n"
             "x.yaml:13:5: routes[4].targets: is required\n"
-            "x.yaml:15:3: aliases.x: 'nowhere/y' names no upstream (known: openai, local)"
+            'x.yaml:15:3: aliases.x: "nowhere/y" does not name an upstream (known: openai, local)'
         ),
     ),
     "variables": (
@@ -468,21 +471,21 @@ PROBLEMS: dict[str, tuple[str, str]] = {
         routes: [{targets: "${WORD}/m"}]
         """,
         (
-            "x.yaml:3:5: upstreams.a.url: the variable URL is not set, and has no default: "
+            "x.yaml:3:5: upstreams.a.url: variable URL is not set: set it, or write "
             "${URL:-default}\n"
-            "x.yaml:4:5: upstreams.a.key: the variable EMPTY is not set, and has no default: "
+            "x.yaml:4:5: upstreams.a.key: variable EMPTY is not set: set it, or write "
             "${EMPTY:-default}\n"
-            "x.yaml:5:5: upstreams.a.retries: '${WORD}' should be a valid integer, unable to "
+            'x.yaml:5:5: upstreams.a.retries: "${WORD}" should be a valid integer, unable to '
             "parse string as an integer\n"
-            "x.yaml:6:22: upstreams.a.extra_body.a[0]: a variable is written ${NAME} or "
-            "${NAME:-default}, and a literal ${ as $${\n"
-            "x.yaml:6:30: upstreams.a.extra_body.a[1]: a variable is written ${NAME} or "
-            "${NAME:-default}, and a literal ${ as $${\n"
-            "x.yaml:7:5: upstreams.a.headers: the variable MORE is not set, and has no default: "
+            "x.yaml:6:22: upstreams.a.extra_body.a[0]: expected ${NAME} or "
+            "${NAME:-default}; write $${ for a literal ${\n"
+            "x.yaml:6:30: upstreams.a.extra_body.a[1]: expected ${NAME} or "
+            "${NAME:-default}; write $${ for a literal ${\n"
+            "x.yaml:7:5: upstreams.a.headers: variable MORE is not set: set it, or write "
             "${MORE:-default}\n"
-            "x.yaml:8:5: upstreams.a.api: '${WORD}' should be 'chat_completions', 'responses' or "
-            "'messages'\n"
-            "x.yaml:9:11: routes[0].targets: '${WORD}/m' names no upstream (known: a)"
+            "x.yaml:8:5: upstreams.a.api: \"${WORD}\" should be 'chat_completions', "
+            "'responses' or 'messages'\n"
+            'x.yaml:9:11: routes[0].targets: "${WORD}/m" does not name an upstream (known: a)'
         ),
     ),
 }
@@ -510,7 +513,7 @@ def test_problems_in_toml_name_the_line_of_their_statement() -> None:
     assert problem(text, "dir/x.toml") == dedent(
         "dir/x.toml:3: upstreams.a.timeouts.conect: is not known; did you mean connect? "
         "(known: connect, first_byte, idle, total)\n"
-        "dir/x.toml:6: routes[0].targets[1]: 'b/m' names no upstream (known: a)\n"
+        'dir/x.toml:6: routes[0].targets[1]: "b/m" does not name an upstream (known: a)\n'
         "dir/x.toml:10: routes[1].targets: is required"
     )
 
@@ -518,7 +521,7 @@ def test_problems_in_toml_name_the_line_of_their_statement() -> None:
 def test_a_date_of_toml_is_no_value_of_json() -> None:
     text = "[upstreams.a]\nurl = 'http://a'\nextra_body = {day = 2024-10-21}"
     assert problem(text, "x.toml") == (
-        "x.toml:3: upstreams.a.extra_body.day: the given value should be a value of JSON"
+        "x.toml:3: upstreams.a.extra_body.day: the given value should be a JSON value"
     )
 
 

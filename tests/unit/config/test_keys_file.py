@@ -62,7 +62,7 @@ def test_what_is_written_is_read() -> None:
             (
                 f'{{"keys": [{{"name": "a", "sha256": "{hash_key(secret)}"}}]}}',
                 "keys.json",
-                "keys.0.sha256: Value error, it is the hash of an empty key",
+                "keys.0.sha256: Value error, this is the hash of an empty key",
             )
             for secret in ("", "\n", "\r\n")
         ),
@@ -114,7 +114,7 @@ def test_both_sources(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(
-        ConfigError, match=r"does not exist; `anthropic-proxy keys create NAME` makes it"
+        ConfigError, match=r"does not exist; `anthropic-proxy keys create NAME` creates it"
     ):
         load_api_keys(_settings(PROXY_API_KEYS_FILE=tmp_path / "keys.json"), read_text)
     with pytest.raises(ConfigError, match="can't be read"):
@@ -145,7 +145,7 @@ def test_a_change_that_fails_changes_nothing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="given twice"):
         change_keys_file(path, lambda known: (*known, ApiKey("alice", hash_key("x"))))
     assert path.read_bytes() == format_keys_file(_KEYS)
-    with pytest.raises(ConfigError, match=r"change \.json files alone"):
+    with pytest.raises(ConfigError, match=r"change only \.json files"):
         change_keys_file(tmp_path / "keys.yaml", lambda known: known)
 
 
@@ -170,7 +170,7 @@ def test_limits_are_kept_and_those_of_the_variables_fill_them_up(tmp_path: Path)
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"PROXY_API_KEYS": "b=b", "KEY_TOKENS_PER_MONTH": 100}, "needs RATE_LIMIT_STORAGE_URL"),
+        ({"PROXY_API_KEYS": "b=b", "KEY_TOKENS_PER_MONTH": 100}, "requires RATE_LIMIT_STORAGE_URL"),
         ({"KEY_TOKENS_PER_MINUTE": 100}, "set PROXY_API_KEYS"),
     ],
 )
@@ -182,9 +182,9 @@ def test_limits_that_can_not_be_kept(settings: dict[str, Any], told: str) -> Non
 @pytest.mark.parametrize(
     ("variable", "value", "told"),
     [
-        ("RATE_LIMIT_STORAGE_URL", "mongodb://x", "memory://, sqlite:////a/path/limits.db"),
-        ("CORS_ALLOWED_ORIGINS", "https://a.example/path", "is no origin"),
-        ("KEY_TOKENS_PER_MINUTE", "0", "a number from 1 on"),
+        ("RATE_LIMIT_STORAGE_URL", "mongodb://x", "memory://, sqlite:////path/limits.db"),
+        ("CORS_ALLOWED_ORIGINS", "https://a.example/path", "is not an origin"),
+        ("KEY_TOKENS_PER_MINUTE", "0", "expected 1 or more"),
     ],
 )
 def test_settings_of_limits(

@@ -17,6 +17,7 @@ from anthropic_proxy.routing.upstream import ConcurrencyLimits, Timeouts
 
 _URL = "https://upstream.example"
 _PART = "must be a base URL or a complete URL that ends in /chat/completions, not a part of it"
+_URLS = "an http:// or https:// URL, several with ; between them"
 _CREDENTIALS = "must not contain a user or password: set the key in UPSTREAM_API_KEY"
 _FRAGMENT = "must not contain a fragment (#)"
 
@@ -43,7 +44,7 @@ def _key(settings: Settings) -> str | None:
 
 
 def test_nothing_but_the_address_is_required(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What else there is has its default, which tests/docs/test_pages.py compares with README."""
+    """What else there is has its default, which docs/settings.md shows."""
     monkeypatch.setenv("UPSTREAM_BASE_URL", _URL)
     defaults = {name: field.default for name, field in Settings.model_fields.items()}
     assert load_settings(None).model_dump() == defaults | {"upstream_base_url": _URL}
@@ -201,7 +202,7 @@ def test_former_names(
     with pytest.raises(ConfigError) as raised:
         load_settings(env_file)
     assert str(raised.value) == (
-        f"{former} and {name} have different values: {former} is the former name, use {name} alone"
+        f"{former} and {name} have different values: {former} is the former name, use only {name}"
     )
 
 
@@ -213,7 +214,7 @@ def test_errors_name_the_variable_that_is_set(
 ) -> None:
     monkeypatch.setenv("UPSTREAM_BASE_URL", _URL)
     monkeypatch.setenv(former, text)
-    with pytest.raises(ConfigError, match=f"^{former}: "):
+    with pytest.raises(ConfigError, match=f"^invalid {former}: "):
         load_settings(None)
 
 
@@ -338,101 +339,45 @@ def test_the_url_is_required(monkeypatch: pytest.MonkeyPatch, variables: dict[st
 @pytest.mark.parametrize(
     ("variable", "given", "expected"),
     [
-        (
-            "PORT",
-            "http",
-            (
-                "a number from 0 to 65535: Input should be a valid integer, unable to parse "
-                "string as an integer"
-            ),
-        ),
-        ("PORT", "65536", "a number from 0 to 65535: Input should be less than or equal to 65535"),
+        ("PORT", "http", "0 to 65535"),
+        ("PORT", "65536", "0 to 65535"),
+        ("PORT", "-1", "0 to 65535"),
         (
             "DOWNLOAD_ALLOWED_HOSTS",
             "a.example,https://b.example/",
             (
-                "a list of host names, separated by commas: "
-                "'https://b.example/' is no host name: give it without scheme, port and path"
+                "host names or IP addresses, separated by commas: "
+                "'https://b.example/' is not a host name: remove the scheme, port and path"
             ),
         ),
-        ("TOOL_CALL_RECOVERY", "maybe", "auto or off: Input should be 'auto' or 'off'"),
-        ("PORT", "-1", "a number from 0 to 65535: Input should be greater than or equal to 0"),
-        (
-            "DEBUG",
-            "maybe",
-            "true or false: Input should be a valid boolean, unable to interpret input",
-        ),
-        (
-            "VERBOSE",
-            "2",
-            "true or false: Input should be a valid boolean, unable to interpret input",
-        ),
-        (
-            "UPSTREAM_RETRIES",
-            "11",
-            "a number from 0 to 10: Input should be less than or equal to 10",
-        ),
-        (
-            "UPSTREAM_CONCURRENCY",
-            "0",
-            "a number from 1 on: Input should be greater than or equal to 1",
-        ),
-        (
-            "UPSTREAM_TOTAL_TIMEOUT",
-            "0",
-            "a number of seconds above 0: Input should be greater than 0",
-        ),
-        (
-            "UPSTREAM_QUEUE_TIMEOUT",
-            "-1",
-            "a number of seconds from 0 on: Input should be greater than or equal to 0",
-        ),
-        (
-            "UPSTREAM_IDLE_TIMEOUT",
-            "inf",
-            "a number of seconds above 0: Input should be a finite number",
-        ),
-        (
-            "UPSTREAM_API",
-            "response",
-            (
-                "chat_completions, responses or messages: Input should be 'chat_completions', "
-                "'responses' or 'messages'"
-            ),
-        ),
+        ("TOOL_CALL_RECOVERY", "maybe", "auto or off"),
+        ("DEBUG", "maybe", "true or false"),
+        ("VERBOSE", "2", "true or false"),
+        ("UPSTREAM_RETRIES", "11", "0 to 10"),
+        ("UPSTREAM_CONCURRENCY", "0", "1 or more"),
+        ("UPSTREAM_TOTAL_TIMEOUT", "0", "seconds above 0"),
+        ("UPSTREAM_QUEUE_TIMEOUT", "-1", "seconds, 0 or more"),
+        ("UPSTREAM_IDLE_TIMEOUT", "inf", "seconds above 0"),
+        ("UPSTREAM_API", "response", "chat_completions, responses or messages"),
         (
             "UPSTREAM_PROVIDER",
             "openroute",
             (
-                "the name of a provider: must name a provider; did you mean openrouter? (known: "
-                f"{', '.join(PROFILE_NAMES)})"
+                "the name of a provider: must be a known provider; did you mean openrouter? "
+                f"(known: {', '.join(PROFILE_NAMES)})"
             ),
         ),
         (
             "UPSTREAM_PROVIDER_SETTINGS",
             "prefill=x",
             (
-                "a list of name=value of the provider's settings, separated by ; or new lines: "
+                "name=value, several with ; or new lines between them: "
                 "prefill: Input should be 'continued', 'refused', 'continue_final_message', "
                 "'prefix' or 'partial'"
             ),
         ),
-        (
-            "UPSTREAM_BASE_URL",
-            "localhost:1",
-            (
-                "an http(s) address of an OpenAI-compatible server, or several separated by ;: "
-                "must start with http:// or https://"
-            ),
-        ),
-        (
-            "ANTHROPIC_PROXY_BASE_URL",
-            "a",
-            (
-                "an http(s) address of an OpenAI-compatible server, or several separated by ;: "
-                "must start with http:// or https://"
-            ),
-        ),
+        ("UPSTREAM_BASE_URL", "localhost:1", f"{_URLS}: must start with http:// or https://"),
+        ("ANTHROPIC_PROXY_BASE_URL", "a", f"{_URLS}: must start with http:// or https://"),
     ],
 )
 def test_a_bad_value_is_named(
@@ -442,8 +387,13 @@ def test_a_bad_value_is_named(
     name = "UPSTREAM_BASE_URL" if unset else variable
     assert (
         _problem(monkeypatch, **unset, **{variable: given})
-        == f"{name}: {given!r} is not {expected}"
+        == f'invalid {name}: got "{given}", expected {expected}'
     )
+
+
+def test_quotes_in_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = _problem(monkeypatch, PORT="it's\t1")
+    assert problem == 'invalid PORT: got "it\'s\\t1", expected 0 to 65535'
 
 
 def test_all_problems_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -456,10 +406,10 @@ def test_all_problems_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         UPSTREAM_QUEUE="q",
     ).splitlines()
     assert [line.partition(":")[0] for line in lines] == [
-        "UPSTREAM_BASE_URL",
-        "UPSTREAM_QUEUE",
-        "PORT",
-        "DEBUG",
+        "invalid UPSTREAM_BASE_URL",
+        "invalid UPSTREAM_QUEUE",
+        "invalid PORT",
+        "invalid DEBUG",
     ]
     assert "sk-canary" not in "".join(lines)
 
@@ -483,8 +433,7 @@ def test_all_problems_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_urls_that_are_refused(
     monkeypatch: pytest.MonkeyPatch, given: str, shown: str, reason: str
 ) -> None:
-    what = "an http(s) address of an OpenAI-compatible server, or several separated by ;"
-    expected = f"UPSTREAM_BASE_URL: {shown!r} is not {what}: {reason}"
+    expected = f'invalid UPSTREAM_BASE_URL: got "{shown}", expected {_URLS}: {reason}'
     assert _problem(monkeypatch, UPSTREAM_BASE_URL=given) == expected
 
 
@@ -512,7 +461,7 @@ def test_a_key_that_cannot_stand_in_a_header(monkeypatch: pytest.MonkeyPatch, gi
     monkeypatch.setenv("UPSTREAM_API_KEY", given)
     with pytest.raises(ConfigError) as caught:
         load_settings(None)
-    assert "UPSTREAM_API_KEY: the given value is not the key" in str(caught.value)
+    assert "invalid UPSTREAM_API_KEY: expected a key" in str(caught.value)
     assert given not in str(caught.value)
 
 
@@ -562,18 +511,21 @@ def test_aliases_on_lines(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        ("claude-a", "'claude-a' has no name on both sides of a ="),
-        ("claude-a=a;=b", "'=b' has no name on both sides of a ="),
-        ("claude-a= ", "'claude-a=' has no name on both sides of a ="),
-        ("claude-a=a;claude-a=b", "'claude-a' is given twice"),
-        ("claude-a=a,claude-b=b", "'claude-a=a,claude-b=b' is separated by a comma"),
+        ("claude-a", "expected name=value, got 'claude-a'"),
+        ("claude-a=a;=b", "expected name=value, got '=b'"),
+        ("claude-a= ", "expected name=value, got 'claude-a='"),
+        ("claude-a=a;claude-a=b", "duplicate name 'claude-a'"),
+        (
+            "claude-a=a,claude-b=b",
+            "expected ; between pairs instead of a comma, got 'claude-a=a,claude-b=b'",
+        ),
     ],
 )
 def test_wrong_aliases(monkeypatch: pytest.MonkeyPatch, given: str, reason: str) -> None:
     _set(monkeypatch, {"UPSTREAM_BASE_URL": _URL, "MODEL_ALIASES": given})
     expected = (
-        f"MODEL_ALIASES: {given!r} is not a list of alias=upstream-model, "
-        f"separated by ; or new lines: {reason}"
+        f'invalid MODEL_ALIASES: got "{given}", expected alias=upstream-model, '
+        f"several with ; or new lines between them: {reason}"
     )
     with pytest.raises(ConfigError, match=f"^{re.escape(expected)}$"):
         load_settings(None)
@@ -595,7 +547,7 @@ def test_headers_that_can_not_be_sent_are_not_shown(
     monkeypatch: pytest.MonkeyPatch, given: str
 ) -> None:
     problem = _problem(monkeypatch, UPSTREAM_HEADERS=given)
-    assert problem.startswith("UPSTREAM_HEADERS: the given value is not a list of name=value")
+    assert problem.startswith("invalid UPSTREAM_HEADERS: expected name=value")
     assert not re.search("can.ry", problem)
 
 
@@ -607,15 +559,15 @@ def test_fields_that_are_no_object_are_not_shown(monkeypatch: pytest.MonkeyPatch
 def test_fields_that_each_request_has_its_own_of(
     monkeypatch: pytest.MonkeyPatch, given: str
 ) -> None:
-    assert "which each request has its own of" in _problem(monkeypatch, UPSTREAM_EXTRA_BODY=given)
+    assert "which every request sets" in _problem(monkeypatch, UPSTREAM_EXTRA_BODY=given)
 
 
 def test_keys_of_clients_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = _problem(monkeypatch, PROXY_API_KEYS="a=canary;a=canary2")
     expected = (
-        "a list of name=key, or of keys, separated by ; or new lines: the name 'a' is given twice"
+        "name=key or key, several with ; or new lines between them: the name 'a' is given twice"
     )
-    assert problem == f"PROXY_API_KEYS: the given value is not {expected}"
+    assert problem == f"invalid PROXY_API_KEYS: expected {expected}"
 
 
 @pytest.mark.parametrize(
@@ -677,15 +629,15 @@ def test_a_host_to_listen_on(given: str, host: str) -> None:
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        ("http://127.0.0.1", "leave out the scheme"),
-        ("http://[::1]:3000/", "leave out the scheme"),
-        ("127.0.0.1/", "leave out the scheme"),
-        ("127.0.0.1:3000", "leave out the port, which PORT or --port sets"),
-        ("localhost:3000", "leave out the port"),
-        ("[::1]:3000", "leave out the port"),
-        ("[127.0.0.1]", "no IPv6 address"),
-        ("[]", "no IPv6 address"),
-        (":::1", "no IPv6 address"),
+        ("http://127.0.0.1", "remove the scheme"),
+        ("http://[::1]:3000/", "remove the scheme"),
+        ("127.0.0.1/", "remove the scheme"),
+        ("127.0.0.1:3000", "remove the port, which PORT or --port sets"),
+        ("localhost:3000", "remove the port"),
+        ("[::1]:3000", "remove the port"),
+        ("[127.0.0.1]", "invalid IPv6 address"),
+        ("[]", "invalid IPv6 address"),
+        (":::1", "invalid IPv6 address"),
         ("*", "0.0.0.0 or ::"),
         (" ", "expected a name"),
         ("a b", "expected a name"),
@@ -695,10 +647,10 @@ def test_what_is_no_host_to_listen_on(
     monkeypatch: pytest.MonkeyPatch, given: str, reason: str
 ) -> None:
     problem = _problem(monkeypatch, UPSTREAM_BASE_URL="http://up", HOST=given)
-    assert problem.startswith(f"HOST: {given!r} is not a host name or IP address to listen on: ")
+    assert problem.startswith(f'invalid HOST: got "{given}", expected a host name or IP address: ')
     assert reason in problem
 
 
 def test_the_login_of_a_proxy_without_a_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = _problem(monkeypatch, HTTP_PROXY="user:canary@proxy.example:3128")
-    assert problem == "HTTP_PROXY: the given value has a login but no scheme: write http://"
+    assert problem == "invalid HTTP_PROXY: it has a login but no scheme, expected http:// before it"

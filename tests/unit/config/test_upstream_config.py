@@ -29,12 +29,12 @@ def test_suggestion(name: str, text: str) -> None:
         ("Bearer sk-canary", "begins with Bearer"),
         ("bearer  sk-canary", "begins with Bearer"),
         ("Authorization: Bearer sk-canary", "begins with Bearer"),
-        ("'sk-canary'", "holds quotes"),
-        ('"sk-canary"', "holds quotes"),
-        ('sk-"canary', "holds quotes"),
-        ("`sk-canary`", "holds quotes"),
-        ("sk-canary sk-canary", "holds blanks"),
-        ("sk- canary", "holds blanks"),
+        ("'sk-canary'", "contains quotes"),
+        ('"sk-canary"', "contains quotes"),
+        ('sk-"canary', "contains quotes"),
+        ("`sk-canary`", "contains quotes"),
+        ("sk-canary sk-canary", "contains spaces"),
+        ("sk- canary", "contains spaces"),
     ],
 )
 def test_hints_on_keys(key: str, hint: str) -> None:
