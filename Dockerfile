@@ -1,18 +1,18 @@
 # hadolint global ignore=DL3042
-# (Caches of pip are mounts, and no part of the image.)
+# (The caches of pip are mounts, and not a part of the image.)
 #
 # Built with BuildKit: docker build -t anthropic-proxy .
-# Another base, or a pinned one: --build-arg PYTHON_IMAGE=python:3.13-slim@sha256:...
+# Another or a pinned base image: --build-arg PYTHON_IMAGE=python:3.13-slim@sha256:...
 ARG PYTHON_IMAGE=python:3.13-slim
 
 FROM ${PYTHON_IMAGE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /build
-# Dependencies change seldom, so they have layers of their own.
-# pip is in every image of Python and checks the hashes of the locks; uv is one more download.
+# Dependencies have layers of their own, because they rarely change.
+# pip is in every Python image and checks the hashes of the locks; uv would be one more download.
 RUN python -m venv --without-pip /opt/venv && python -m venv /opt/builder
 COPY requirements requirements
-# Extras of the package: their locks hold all that the package needs besides. Several replicas want both.
+# Extras of the package, each with a lock of its additional dependencies. Several replicas need redis; otel is for traces.
 ARG EXTRAS="redis otel"
 RUN --mount=type=cache,target=/root/.cache/pip \
     for lock in runtime ${EXTRAS}; do \
@@ -37,7 +37,7 @@ LABEL org.opencontainers.image.title="anthropic-proxy" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.created="${CREATED}"
-# /data: for keys and counters that outlive the container. Any user of the group 0 may write there, as OpenShift has it.
+# /data is for keys and counters that outlive the container. Any user of group 0 may write there, as on OpenShift.
 RUN groupadd --gid 10001 anthropic-proxy \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /data --shell /usr/sbin/nologin anthropic-proxy \
  && install --directory --owner=10001 --group=0 --mode=0770 /data

@@ -1,4 +1,4 @@
-"""`helm test`: request each URL of the command line, and print the responses. /v1/models makes the proxy ask its upstreams.
+"""`helm test`: request each URL of the command line, and print the responses. For /v1/models the proxy requests its upstreams.
 
 A request without a client key, which the proxy rejects with 401, shows only that the proxy is reachable.
 """
@@ -9,7 +9,7 @@ import sys
 import urllib.error
 import urllib.request
 
-# The Service's name need not be in the certificate.
+# The certificate may be for other names than that of the Service.
 context = ssl.create_default_context()
 context.check_hostname = False
 context.verify_mode = ssl.CERT_NONE
@@ -24,7 +24,7 @@ for url in sys.argv[1:]:
     except urllib.error.HTTPError as error:
         print(url, error.code, error.read().decode())
         if error.code != 401 or key:
-            sys.exit(f"{url} failed: the response above says why")
-        print("The proxy needs a client key, so the upstream was not asked: set tests.existingSecret")
+            sys.exit(f"{url} failed: see the response above")
+        print("The proxy needs a client key, so the test did not reach the upstream: set tests.existingSecret")
     except OSError as error:
         sys.exit(f"{url} cannot be reached: {error}")

@@ -11,7 +11,7 @@
 {{- end }}
 {{- end }}
 
-{{/* There is no public image, and no upstream that every cluster has. */}}
+{{/* Required values without a possible default. */}}
 {{- define "anthropic-proxy.checkRequired" -}}
 {{- if not .Values.image.repository }}
 {{- fail "there is no public image: build one (make image), push it to a registry, and set image.repository (and image.registry)" }}
@@ -29,7 +29,7 @@
 {{- end }}
 {{- end }}
 
-{{/* A chart that has this one as a dependency shares its global values with all of its dependencies, so others are tolerated there. */}}
+{{/* A parent chart shares its global values with all of its dependencies, so unknown globals are errors only in the root chart. */}}
 {{- define "anthropic-proxy.checkGlobal" -}}
 {{- if .Chart.IsRoot }}
 {{- with keys (omit .Values.global "imageRegistry" "imagePullSecrets") | sortAlpha }}
@@ -58,7 +58,7 @@ UPSTREAM_BASE_URL: upstream.url
 [UPSTREAM_API_KEY, OPENROUTER_API_KEY, PROXY_API_KEYS, SIGNATURE_SECRET, RATE_LIMIT_STORAGE_URL, TLS_KEY_PASSWORD, UPSTREAM_HEADERS, UPSTREAM_EXTRA_BODY]
 {{- end }}
 
-{{/* The proxy reads names of variables in upper and in lower case. */}}
+{{/* Names of variables are case-insensitive in the proxy. */}}
 {{- define "anthropic-proxy.checkVariables" -}}
 {{- $own := include "anthropic-proxy.ownVariables" . | fromYaml }}
 {{- range $place := list "values" "fromKeys" }}
@@ -82,12 +82,12 @@ UPSTREAM_BASE_URL: upstream.url
 {{- end }}
 {{- range .Values.extraArgs }}
 {{- if regexMatch "^(--port|--host|--daemon|-[dvhV]*p)" . }}
-{{- fail (printf "extraArgs: %s does not fit a pod: its port, its address and its process are the chart's" .) }}
+{{- fail (printf "extraArgs: %s does not fit a pod: the chart sets its port, address and process" .) }}
 {{- end }}
 {{- end }}
 {{- end }}
 
-{{/* Takes root, path (of the value) and name. */}}
+{{/* Takes root, the path of the value, and the name of the variable. */}}
 {{- define "anthropic-proxy.checkSecretName" -}}
 {{- $known := include "anthropic-proxy.secretNames" . | fromYamlArray }}
 {{- $isOther := regexMatch "^(OTEL_[A-Z0-9_]+|(HTTPS?|ALL|NO)_PROXY|(https?|all|no)_proxy)$" .name }}
@@ -99,13 +99,13 @@ UPSTREAM_BASE_URL: upstream.url
 {{- $other := . | replace "_" "" }}
 {{- if or (hasPrefix $plain $other) (hasPrefix $other $plain) }}{{ $guess = printf "did you mean %s? " . }}{{ end }}
 {{- end }}
-{{- fail (printf "%s is no secret that this chart knows: %sKnown are %s, OTEL_*, HTTPS_PROXY and its like, and names that configFile.content uses as ${NAME}. What is not secret belongs in settings" .path $guess (join ", " $known)) }}
+{{- fail (printf "%s is not a known secret: %sKnown are %s, OTEL_*, HTTPS_PROXY and similar, and names that configFile.content uses as ${NAME}. A setting that is not secret belongs in settings" .path $guess (join ", " $known)) }}
 {{- end }}
 {{- end }}
 
 {{- define "anthropic-proxy.checkScaling" -}}
 {{- if and .Values.autoscaling.enabled .Values.keda.enabled }}
-{{- fail "autoscaling.enabled and keda.enabled exclude one another: both make a HorizontalPodAutoscaler" }}
+{{- fail "autoscaling.enabled and keda.enabled exclude one another: both create a HorizontalPodAutoscaler" }}
 {{- end }}
 {{- if and .Values.autoscaling.enabled (not (include "anthropic-proxy.hpaMetrics" .)) }}
 {{- fail "autoscaling needs a metric: targetCPUUtilizationPercentage, targetRequestsInFlight or metrics" }}
@@ -118,7 +118,7 @@ UPSTREAM_BASE_URL: upstream.url
 {{- end }}
 {{- end }}
 {{- if and .Values.autoscaling.enabled .Values.autoscaling.targetCPUUtilizationPercentage (not (include "anthropic-proxy.cpuRequest" .)) }}
-{{- fail "autoscaling.targetCPUUtilizationPercentage is a share of the CPU that pods request: set resources.requests.cpu, or the target to null" }}
+{{- fail "autoscaling.targetCPUUtilizationPercentage is a percentage of the requested CPU: set resources.requests.cpu, or set the target to null" }}
 {{- end }}
 {{- if and .Values.keda.enabled (not .Values.keda.prometheusAddress) (not .Values.keda.triggers) }}
 {{- fail "keda needs a trigger: keda.prometheusAddress or keda.triggers" }}
@@ -142,7 +142,7 @@ UPSTREAM_BASE_URL: upstream.url
 {{- fail "metrics.serviceMonitor and metrics.podMonitor exclude one another: both scrape the same pods" }}
 {{- end }}
 {{- if and .Values.tls.clientCA.existingSecret.name (not .Values.tls.existingSecret) }}
-{{- fail "tls.clientCA needs tls.existingSecret: without TLS no client shows a certificate" }}
+{{- fail "tls.clientCA needs tls.existingSecret: clients send certificates only over TLS" }}
 {{- end }}
 {{- if and (eq .Values.service.type "ClusterIP") (eq (int .Values.service.port) (int .Values.metrics.port)) }}
 {{- fail (printf "service.port and metrics.port are both %d: the Service has both ports, set one of them to another number" (int .Values.service.port)) }}
@@ -153,8 +153,8 @@ UPSTREAM_BASE_URL: upstream.url
 {{- end }}
 
 {{/*
-Objects of kinds that the cluster does not have. `helm install` would fail half-way without this. `helm template` knows the
-kinds of no cluster.
+Reject objects of kinds that the cluster does not support, for which `helm install` would fail half-way. `helm template` does
+not know the cluster.
 */}}
 {{- define "anthropic-proxy.checkResources" -}}
 {{- if not .Values.disableCrdChecks }}
@@ -167,7 +167,7 @@ kinds of no cluster.
 {{- end }}
 {{- end }}
 
-{{/* Takes a list: root, whether the value is set, its path, the API version that it needs, and what provides it. */}}
+{{/* Takes a list: root, whether the value is set, its path, the required API version, and its provider. */}}
 {{- define "anthropic-proxy.checkResource" -}}
 {{- $root := index . 0 }}
 {{- if and (index . 1) (not ($root.Capabilities.APIVersions.Has (index . 3))) }}
@@ -183,7 +183,7 @@ kinds of no cluster.
 {{- if gt (int $count) 1 }}true{{ end }}
 {{- end }}
 
-{{/* Whether the volume is mounted by one node at a time. */}}
+{{/* Whether only one node at a time can mount the volume. */}}
 {{- define "anthropic-proxy.isOneNode" -}}
 {{- if not (has "ReadWriteMany" .Values.persistence.accessModes) }}true{{ end }}
 {{- end }}

@@ -3,8 +3,8 @@
 {{- end }}
 
 {{/*
-At most 40 characters, so that suffixes such as "-models-12345678" fit into a label. A name that is cut ends with a hash of
-the whole name: two releases whose names begin with the same 40 characters get different objects.
+At most 40 characters, so that suffixes such as "-models-12345678" fit into a label. A truncated name ends with a hash of the
+complete name, so that names with the same first 40 characters stay different.
 */}}
 {{- define "anthropic-proxy.fullname" -}}
 {{- $name := include "anthropic-proxy.name" . }}
@@ -25,7 +25,7 @@ the whole name: two releases whose names begin with the same 40 characters get d
 {{- end }}
 {{- end }}
 
-{{/* These never change within a release: a Deployment can't change what it selects. */}}
+{{/* These never change within a release, because the selector of a Deployment is immutable. */}}
 {{- define "anthropic-proxy.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "anthropic-proxy.name" .root }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
@@ -55,7 +55,7 @@ annotations:
 {{- end }}
 {{- end }}
 
-{{/* An image's full name. global.imageRegistry takes precedence over the registry of the image. */}}
+{{/* The full name of an image. global.imageRegistry takes precedence over the registry of the image. */}}
 {{- define "anthropic-proxy.image" -}}
 {{- $registry := .root.Values.global.imageRegistry | default .image.registry }}
 {{- $repository := ternary (printf "%s/%s" $registry .image.repository) .image.repository (ne $registry "") }}

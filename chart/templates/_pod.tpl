@@ -1,9 +1,9 @@
-{{/* Seconds that Kubernetes waits before it kills a pod: the pause, the drain, and what processes take to end. */}}
+{{/* Seconds until Kubernetes kills a terminating pod: the preStop pause, the drain, and a margin for the processes to exit. */}}
 {{- define "anthropic-proxy.gracePeriod" -}}
 {{- with .Values.drain }}{{ add .preStopSeconds (ceil .timeoutSeconds) .marginSeconds }}{{ end }}
 {{- end }}
 
-{{/* Pods go out of Services as they are told to end, not before: until all know, the pod serves on. */}}
+{{/* Kubernetes removes a pod from its Services only when it terminates the pod. The pod serves requests until all load balancers have removed it. */}}
 {{- define "anthropic-proxy.lifecycle" -}}
 {{- $seconds := .Values.drain.preStopSeconds }}
 {{- if $seconds }}

@@ -1,4 +1,4 @@
-{{/* The address of the upstream; empty where a file has them. */}}
+{{/* The URL of the upstream; empty with a configuration file. */}}
 {{- define "anthropic-proxy.upstreamUrl" -}}
 {{- if .Values.ollama.enabled -}}
 http://{{ include "anthropic-proxy.fullname" . }}-ollama:11434
@@ -16,12 +16,12 @@ http://{{ include "anthropic-proxy.fullname" . }}-ollama:11434
 {{- end }}
 {{- end }}
 
-{{/* A value as text: what is no text as JSON, which writes whole numbers out. */}}
+{{/* A value as text. JSON writes large integers without an exponent. */}}
 {{- define "anthropic-proxy.text" -}}
 {{- if kindIs "string" . }}{{ . | quote }}{{ else }}{{ toJson . | quote }}{{ end }}
 {{- end }}
 
-{{/* Environment variables that are no secrets, as YAML. What the chart sets itself is not taken from `settings` (the schema). */}}
+{{/* Variables that are not secret, as YAML. The schema excludes variables that the chart sets from `settings`. */}}
 {{- define "anthropic-proxy.environment" -}}
 {{- $own := dict "PORT" "3000" "METRICS_PORT" .Values.metrics.port "DRAIN_TIMEOUT" .Values.drain.timeoutSeconds }}
 {{- with include "anthropic-proxy.upstreamUrl" . }}{{- $_ := set $own "UPSTREAM_BASE_URL" . }}{{ end }}
@@ -40,7 +40,7 @@ http://{{ include "anthropic-proxy.fullname" . }}-ollama:11434
 {{- end }}
 {{- $defaults := dict "HOST" "0.0.0.0" "LOG_FORMAT" "json" }}
 {{- if and .Values.ingress.enabled (eq .Values.ingress.controller "alb") }}
-{{- /* Longer than the idle time that the preset gives the load balancer, else it reuses a connection that is being closed. */}}
+{{- /* Longer than the idle timeout of the load balancer, which otherwise reuses connections that the proxy is closing. */}}
 {{- $_ := set $defaults "KEEPALIVE_TIMEOUT" "3660" }}
 {{- end }}
 {{- range $name, $value := merge $own .Values.settings $defaults }}
@@ -48,7 +48,7 @@ http://{{ include "anthropic-proxy.fullname" . }}-ollama:11434
 {{- end }}
 {{- end }}
 
-{{/* The files that are mounted, as a list of {name, path, source}, in YAML. */}}
+{{/* The mounted files, as a list of {name, path, source} in YAML. */}}
 {{- define "anthropic-proxy.files" -}}
 {{- with include "anthropic-proxy.configMapName" . }}
 - {name: file, configMap: {name: {{ . }}}}
@@ -64,7 +64,7 @@ http://{{ include "anthropic-proxy.fullname" . }}-ollama:11434
 {{- end }}
 {{- end }}
 
-{{/* The value of an environment variable that the values contain as text; empty if there is none. Takes root and name. */}}
+{{/* The value of a variable that the values contain as text, else empty. Takes root and name. */}}
 {{- define "anthropic-proxy.valueOf" -}}
 {{- $found := get .root.Values.settings .name | default (get .root.Values.secrets.values .name) }}
 {{- range .root.Values.extraEnv }}
@@ -73,7 +73,7 @@ http://{{ include "anthropic-proxy.fullname" . }}-ollama:11434
 {{- $found }}
 {{- end }}
 
-{{/* Whether clients need a key, as far as the values show it. */}}
+{{/* Whether clients need a key, according to the values. */}}
 {{- define "anthropic-proxy.hasClientKeys" -}}
 {{- if or .Values.clientKeys.existingSecret.name (hasKey .Values.secrets.values "PROXY_API_KEYS") (hasKey .Values.secrets.fromKeys "PROXY_API_KEYS") }}true{{ end }}
 {{- end }}

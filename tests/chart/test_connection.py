@@ -52,7 +52,7 @@ def test_it_fails_with_the_upstream_and_says_why() -> None:
         done = _run(proxy)
     assert done.returncode == 1
     assert "refuses connections" in done.stdout
-    assert "failed: the response above says why" in done.stderr
+    assert "failed: see the response above" in done.stderr
 
 
 def test_it_fails_where_nothing_listens() -> None:

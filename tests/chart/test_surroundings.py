@@ -408,4 +408,4 @@ def test_notes_have_a_command_that_works(values: Values, command: str) -> None:
     notes = texts(values)["NOTES.txt"]
     assert command in notes
     assert "ANTHROPIC_API_KEY" not in notes
-    assert ("MODEL is a name" in notes) == ("--model MODEL" in notes)
+    assert ("MODEL is a model name" in notes) == ("--model MODEL" in notes)
