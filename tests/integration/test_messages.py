@@ -83,7 +83,7 @@ _URL = {"UPSTREAM_BASE_URL": "http://localhost:1"}
             {},
             [],
             _URL | {"SSL_CERT_FILE": "/nope.pem"},
-            '✗ invalid SSL_CERT_FILE: can\'t read "/nope.pem": No such file or directory',
+            '✗ invalid SSL_CERT_FILE: "/nope.pem" can\'t be read: No such file or directory',
         ),
         (
             {"x.pem": "no"},
@@ -95,7 +95,7 @@ _URL = {"UPSTREAM_BASE_URL": "http://localhost:1"}
             {".env": "SSL_CERT_FILE=/nope.pem"},
             [],
             _URL,
-            '✗ invalid SSL_CERT_FILE: can\'t read "/nope.pem"',
+            '✗ invalid SSL_CERT_FILE: "/nope.pem" can\'t be read',
         ),
         (
             {},

@@ -1,1 +1,1 @@
-"""Environment, configuration file and keys file, read into one validated configuration."""
+"""Read the environment, the configuration file and the keys file into a validated configuration."""

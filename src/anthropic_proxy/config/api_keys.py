@@ -1,4 +1,4 @@
-"""Parse PROXY_API_KEYS: the API keys of clients, in one variable."""
+"""Parse PROXY_API_KEYS, the variable with the API keys of clients."""
 
 import re
 
@@ -6,23 +6,23 @@ from anthropic_proxy.auth.api_keys import ApiKey, ApiKeyRegistry, hash_key, vali
 from anthropic_proxy.config import env_values
 from anthropic_proxy.errors.redaction import MASK, is_key_like
 
-# Keys of fewer characters are guessed by trying.
+# Shorter keys are easy to guess.
 MIN_CHARACTERS = 8
 
 _NAMED = re.compile(r"(?P<name>[^=]*)=(?P<key>\s*[^=\s].*)")
 _NAME_ALONE = re.compile(r"(?P<name>[^=]*)[=\s]+")
-# A key in base64 ends in =, and so does `name=$KEY` with an empty variable. Only texts that are
-# certainly no names count as keys: at least 16 bytes in base64, with upper case, lower case and
+# A key in base64 may end in =, but so does `name=$KEY` with an empty variable. A text counts as a
+# key only if it cannot be a name: at least 16 bytes in base64, with upper case, lower case and
 # digits.
 _MIXED = re.compile(r"(?=.*[A-Z])(?=.*[a-z])(?=.*\d)")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{22,}={1,2}")
 
 
 def parse_api_keys(text: str) -> tuple[ApiKey, ...]:
-    """Return the keys of a variable.
+    """Return the keys in the text of the variable.
 
-    Its form is a list of `name=key` or of keys alone, which are named by their positions, or a JSON
-    object of names and keys. Raises ValueError, which shows no key.
+    text: a list of `name=key` or keys, or a JSON object of names and keys. A key without a name is
+    named by its position. Raises ValueError, whose message never shows a key.
     """
     pairs = _names_and_keys(text)
     if not pairs:
@@ -33,7 +33,7 @@ def parse_api_keys(text: str) -> tuple[ApiKey, ...]:
 
 
 def short_keys(text: str) -> list[str]:
-    """Return the names of the keys of a variable that are easy to guess. Raises ValueError."""
+    """Return the names of keys that are shorter than MIN_CHARACTERS. Raises ValueError."""
     return [name for name, secret in _names_and_keys(text) if len(secret.strip()) < MIN_CHARACTERS]
 
 
@@ -65,7 +65,7 @@ def _empty_key(name: str) -> ValueError:
 
 
 def _is_name(text: str) -> bool:
-    """Return whether a text is a name and looks like no key, so that an error may show it."""
+    """Return whether an error may show a text: it is a name, and does not look like a key."""
     try:
         validate_key_name(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The hosts that files are downloaded from: none, public hosts, listed hosts, or all."""
+"""The hosts from which files may be downloaded: none, public hosts, listed hosts, or all."""
 
 import re
 from dataclasses import dataclass
@@ -11,21 +11,21 @@ _HOST = re.compile(r"\.?[\w-]+(\.[\w-]+)*\.?|[0-9a-f:.]*:[0-9a-f:.]*:[0-9a-f:.]*
 
 @dataclass(frozen=True)
 class DownloadPolicy:
-    """The hosts that files may be downloaded from."""
+    """The hosts from which files may be downloaded."""
 
     scope: DownloadScope = "public"
-    # If there are any, only these are allowed, also private ones. A name that starts with a dot
-    # allows every host below it.
+    # If not empty, the only allowed hosts; they may be private. A name with a leading dot allows
+    # every host below it.
     allowed_hosts: tuple[str, ...] = ()
 
     @property
     def public_only(self) -> bool:
-        """Whether a host must have public addresses only."""
+        """Whether all addresses of a host must be public."""
         return self.scope == "public" and not self.allowed_hosts
 
     @property
     def uses_proxy(self) -> bool:
-        """Whether the environment's HTTP proxy may be used. It resolves names without our check."""
+        """Whether downloads may use HTTP_PROXY, which resolves names without our check."""
         return self.scope == "all"
 
     def allows(self, host: str) -> bool:
@@ -38,7 +38,7 @@ class DownloadPolicy:
 
 
 def parse_hosts(text: str) -> tuple[str, ...]:
-    """Return hosts separated by commas, `;` or blanks, for `DownloadPolicy`. Raises ValueError."""
+    """Return the hosts in a list with commas, `;` or spaces between them. Raises ValueError."""
     return tuple(map(_parse_host, filter(None, re.split(r"[\s,;]+", text))))
 
 

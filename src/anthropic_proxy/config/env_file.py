@@ -11,7 +11,7 @@ from dotenv.variables import Atom, Variable, parse_variables
 
 from anthropic_proxy.errors import ConfigError
 
-# Of the file, and of each of its values.
+# Limit for the file and for each of its values.
 MAX_ENV_BYTES = 1024 * 1024
 
 ENV_FILES = (Path(".env"), Path("~/.anthropic-proxy.env"), Path("/etc/anthropic-proxy/.env"))
@@ -63,9 +63,9 @@ def _decode(raw: bytes, path: Path) -> str:
 
 
 def _check_lengths(path: Path, values: Iterable[tuple[str, str | None]]) -> None:
-    """Raise ConfigError for values that are too long once the variables in them are replaced.
+    """Raise ConfigError for values that are too long after the replacement of variables.
 
-    Each value may hold an earlier one twice, so a few lines can expand to gigabytes.
+    Each value may contain an earlier value twice, so a few lines can expand to gigabytes.
     """
     lengths = {name: len(value) for name, value in os.environ.items()}
     for name, value in values:
@@ -79,7 +79,7 @@ def _check_lengths(path: Path, values: Iterable[tuple[str, str | None]]) -> None
 
 
 def _max_length(atom: Atom, lengths: Mapping[str, int]) -> int:
-    """Return the maximum length of a part of a value, a text or a variable, after replacement."""
+    """Return the maximum length of a part of a value (text or variable) after replacement."""
     if isinstance(atom, Variable):
         return max(lengths.get(atom.name, 0), len(atom.default or ""))
     return len(atom.resolve({}))

@@ -1,7 +1,7 @@
-"""Notices on a valid `.env` file: lines that are no settings, and misspelt names.
+"""Find probable mistakes in a valid `.env` file: misspelled names and lines without a setting.
 
-Other programs (Docker Compose, shells) read the same file, so a name is reported only when it looks
-like one of ours. Values, and texts that may be no names, are not shown, because they may be
+Other programs (Docker Compose, shells) read the same file, so a name is reported only when it
+resembles a setting. Notices show neither values nor texts that are not names, because they may be
 secrets.
 """
 
@@ -19,9 +19,9 @@ from anthropic_proxy.config.network_variables import NETWORK_VARIABLES
 from anthropic_proxy.config.setting_fields import variable_names
 from anthropic_proxy.config.settings import Settings
 
-# All names with these beginnings are ours.
+# All names with these prefixes belong to the proxy.
 _PREFIXES = ("UPSTREAM_", "PROXY_API_KEY", "RATE_LIMIT_STORAGE")
-# Names in the environment with these beginnings may be misspelt settings.
+# Names in the environment with these prefixes may be misspelled settings.
 _SETTING_PREFIXES = (
     *_PREFIXES,
     "ANTHROPIC_PROXY_",
@@ -41,42 +41,43 @@ _SETTING_PREFIXES = (
     "MAX_",
     "CORS_",
 )
-# Names that docker-compose.yml reads and that resemble ours.
+# Variables of docker-compose.yml, which resemble settings.
 _OF_COMPOSE = frozenset({"ANTHROPIC_PROXY_PORT", "ANTHROPIC_PROXY_VERSION"})
-# Beginnings of the names of Claude Code and of Anthropic's SDKs. No notice may suggest one of our
-# names for them: with the client's ANTHROPIC_BASE_URL the proxy would be its own upstream.
+# Prefixes of the variables of Claude Code and the Anthropic SDKs. No notice may suggest a setting
+# for them: with the client's ANTHROPIC_BASE_URL, the proxy would be its own upstream.
 _CLIENT_PREFIXES = ("ANTHROPIC_", "CLAUDE_CODE_")
 _OUR_CLIENT_LIKE_PREFIX = "ANTHROPIC_PROXY"
 _OF_CLIENT = (
     "is a variable of the client: set it where Claude Code runs; the proxy does not read it"
 )
-# Replacements for names that resemble none of ours.
+# Suggestions for names that do not resemble the right setting.
 _REPLACEMENTS = {
     "UPSTREAM_MODEL": "COMPLETION_MODEL or MODEL_MAP",
     "UPSTREAM_MODELS": "COMPLETION_MODEL or MODEL_MAP",
 }
 # Other programs use shorter names, such as HOSTS or PORT2.
 _SHORTEST_NAME = 6
-# difflib's similarity: PROXY_API_KEY and PROXY_API_KEYS have 0.96, LOG_LEVEL and LOG_FORMAT 0.63.
+# Similarity in difflib: PROXY_API_KEY and PROXY_API_KEYS have 0.96,
+# LOG_LEVEL and LOG_FORMAT 0.63.
 _CLOSE = 0.85
-# For names that are certainly ours.
+# For names with a prefix of _PREFIXES.
 _CLOSE_FOR_OURS = 0.6
 _NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)")
 _MOST_NOTICES = 10
-# Names of other programs that are compared with ours.
+# Maximum number of unknown names to compare with the settings.
 _MOST_NAMES = 500
-# Of our names, in characters.
+# Characters in the name of a setting.
 _LONGEST_NAME = 64
 _NO_SETTING = "expected NAME=value; the line is ignored"
 
 
 @dataclass(frozen=True)
 class Notice:
-    """A problem that the operator should look at."""
+    """A probable mistake, for the operator."""
 
     file: Path
-    # Counted from 1; 0 for the whole file.
+    # Counted from 1; 0 for the complete file.
     line: int
     problem: str
 
@@ -87,7 +88,7 @@ class Notice:
 
 
 def notices(path: Path, text: str, config_text: str = "") -> list[Notice]:
-    """Return a bounded number of notices on a `.env` file, in the order of its lines.
+    """Return at most _MOST_NOTICES notices on a `.env` file, in the order of its lines.
 
     text: of the file. config_text: of the configuration file, which may refer to variables as
     `${NAME}`.
@@ -120,10 +121,10 @@ def _each_notice(path: Path, text: str, references: set[str]) -> Iterator[Notice
 
 
 def environment_notices(names: Iterable[str], *texts: str) -> list[str]:
-    """Return the problems of names in the process's environment that closely resemble settings.
+    """Return the problems of names in the environment of the process.
 
-    Most of these names belong to other programs. texts: of files that may refer to variables as
-    `${NAME}`.
+    Most names belong to other programs, so only names that closely resemble a setting are reported.
+    texts: of files that may refer to variables as `${NAME}`.
     """
     variables = all_variables()
     references = set(chain.from_iterable(map(_REFERENCE.findall, texts)))
@@ -147,7 +148,7 @@ def all_variables() -> tuple[str, ...]:
 
 
 def describe_unknown_name(name: str, variables: tuple[str, ...]) -> str:
-    """Return the problem with a name that is not among `variables`; empty for foreign names."""
+    """Return the problem with an unknown name; empty if it belongs to another program."""
     if not _can_be_ours(name):
         return ""
     if name.startswith(_CLIENT_PREFIXES) and not name.startswith(_OUR_CLIENT_LIKE_PREFIX):
@@ -169,14 +170,14 @@ def _can_be_ours(name: str) -> bool:
 
 
 def _line(binding: Binding) -> int:
-    """Return the line of a statement, without the empty lines before it."""
+    """Return the line number of a statement, after the empty lines before it."""
     original = binding.original
     before = original.string[: len(original.string) - len(original.string.lstrip())]
     return original.line + before.count("\n")
 
 
 def variable(text: str, name: str, environment: Mapping[str, str]) -> str:
-    """Return a variable of the environment, else of a `.env` file's text, else an empty text."""
+    """Return a variable from the environment, else from the text of a `.env` file, else ""."""
     value = environment.get(name, "")
     if value:
         return value

@@ -1,7 +1,7 @@
-"""Parse structured values of variables of the environment: lists, pairs and JSON objects.
+"""Parse structured values of environment variables: lists, pairs and JSON objects.
 
-Parts are separated by `;` or new lines, and white space around them is ignored. Every function
-raises ValueError with the reason.
+`;` or new lines separate parts, and white space around a part is ignored. Every function raises
+ValueError with the reason.
 """
 
 import ipaddress
@@ -11,7 +11,7 @@ from typing import Any
 
 from anthropic_proxy.wire.json_codec import JsonObject, loads
 
-# RFC 9110, 5.1: a header's name is a token.
+# The name of a header is a token (RFC 9110, 5.1).
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 _BRACKETED = re.compile(r"\[(?P<address>[^\[\]]*)\]")
@@ -21,14 +21,14 @@ _FRAMING = frozenset({"connection", "content-length", "transfer-encoding"})
 
 
 def split_list(text: str, separators: str = r"[;\n]") -> tuple[str, ...]:
-    """Return the parts of a list, in their order."""
+    """Return the parts of a list that are not empty."""
     return tuple(filter(None, (part.strip() for part in re.split(separators, text))))
 
 
 def parse_pairs(text: str) -> dict[str, str] | None:
-    """Return `name=value` pairs in their order, or those of a JSON object of strings.
+    """Return the pairs of a list of `name=value`, or of a JSON object of strings.
 
-    Returns None when there are none.
+    Returns None if the list is empty.
     """
     values: dict[str, str] = {}
     if text.lstrip().startswith("{"):
@@ -46,7 +46,7 @@ def parse_pairs(text: str) -> dict[str, str] | None:
 
 
 def parse_models(text: str) -> dict[str, str] | None:
-    """Return the pairs of `parse_pairs` for names of models. Also rejects commas between pairs."""
+    """Return pairs of model names, as `parse_pairs`. Commas between pairs are an error."""
     by_name = parse_pairs(text)
     for name, model in (by_name or {}).items():
         if "=" in model.partition(",")[2]:
@@ -55,7 +55,7 @@ def parse_models(text: str) -> dict[str, str] | None:
 
 
 def parse_header_pairs(text: str) -> dict[str, str] | None:
-    """Return the pairs of `parse_pairs` for headers. Errors show none, as they may be keys."""
+    """Return pairs of headers, as `parse_pairs`. Errors do not show them, as they may be keys."""
     try:
         return parse_pairs(text)
     except ValueError:
@@ -63,7 +63,7 @@ def parse_header_pairs(text: str) -> dict[str, str] | None:
 
 
 def listen_host(text: str) -> str:
-    """Return a host name or an IP address to listen on; an IPv6 address may be in brackets."""
+    """Return a host name or IP address to listen on. Removes brackets around IPv6 addresses."""
     host = text.strip()
     if "/" in host:
         raise ValueError("remove the scheme (http://) and the path")
@@ -89,7 +89,7 @@ def _check_ipv6(address: str) -> None:
 
 
 def check_header_name(name: str) -> str:
-    """Return the name of a header that may be configured. Errors do not show it."""
+    """Return the name of a header that operators may set. Errors do not show it."""
     if not _HEADER.fullmatch(name):
         raise ValueError("is not a valid header name")
     if name.lower() in _FRAMING:
@@ -105,7 +105,7 @@ def check_header_value(value: str) -> str:
 
 
 def check_extra_body(fields: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the fields unchanged. Raises ValueError for those that each request sets."""
+    """Return the fields unchanged. Raises ValueError for fields that each request sets."""
     reserved = [name for name in ("model", "stream") if name in fields]
     if reserved:
         raise ValueError(f"must not contain {' or '.join(reserved)}, which every request sets")

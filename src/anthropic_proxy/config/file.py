@@ -1,11 +1,12 @@
-"""The configuration file (CONFIG_FILE): several upstreams, and which requests go to which of them.
+"""Parse the configuration file (CONFIG_FILE): upstreams, routes and aliases.
 
 Text -> values with their positions (yaml_toml) -> variables replaced -> entries validated
-(upstream_config, file_models). All problems are reported at once, each with file and line, the path
-of the value, the value and what is allowed. Messages show neither possible secrets nor the values
-of variables.
+(upstream_config, file_models). One error reports all problems, each with file and line, the path of
+the value, the value and the reason. Messages show neither possible secrets nor the values of
+variables.
 
-Pure: variables come in as a mapping, and files that hold keys through a function.
+The module does no I/O: the caller passes the variables as a mapping, and a function that reads the
+files with keys.
 """
 
 import re
@@ -42,7 +43,7 @@ class ConfigFile:
     # By name, in their order.
     upstreams: Mapping[str, UpstreamConfig]
     routes: tuple[RouteEntry, ...]
-    # By the client's name for the model.
+    # By the client's name of the model.
     aliases: Mapping[str, TargetEntry]
     # Former names of settings that the file uses.
     former_names: tuple[str, ...] = ()
@@ -53,10 +54,12 @@ def parse_config(
 ) -> ConfigFile:
     """Return the validated content of a configuration file.
 
-    name: the file's path, whose ending distinguishes YAML from TOML. environment: the values of
-    `${VARIABLE}`. read: returns the text of a file with keys, or raises OSError or
-    UnicodeDecodeError; it expands a leading `~`. Other relative paths are relative to the
-    configuration file. Raises ConfigError with a line for each problem.
+    name: path of the file; its suffix selects YAML or TOML.
+    environment: the values of `${VARIABLE}`.
+    read: returns the text of a file with keys, or raises OSError or UnicodeDecodeError; it expands
+    a leading `~`. Other relative paths are relative to the configuration file.
+
+    Raises ConfigError with a line for each problem.
     """
     source = parse_text(text, name)
     if not isinstance(source.value, dict):
@@ -151,9 +154,9 @@ def _replacement(match: re.Match[str], environment: Mapping[str, str]) -> str:
 
 
 def _add_problems(error: ValidationError, value: Any, problems: dict[Path, str]) -> None:
-    """Add pydantic's errors by their paths in the file, except those of values with a problem.
+    """Add the errors of pydantic, except those of values that already have a problem.
 
-    value: of the file, before variables were replaced.
+    value: of the file, before the replacement of variables.
     """
     reported = frozenset(problems)
     for each in error.errors(include_url=False, include_context=False):
@@ -165,8 +168,8 @@ def _add_problems(error: ValidationError, value: Any, problems: dict[Path, str])
 def _locate(location: Path, value: Any) -> tuple[Path, Any]:
     """Return the path in the file and the value (None if missing) for a location of pydantic.
 
-    Parts of the location that the file does not have are left out: the index of a single item that
-    is written in place of a list, and `[key]`, which marks an error of the key.
+    The path omits parts of the location that the file does not have: the index of a single item in
+    place of a list, and `[key]`, which marks an error of the key.
     """
     path: list[str | int] = []
     for part in location:
@@ -235,7 +238,7 @@ _MODELS: Mapping[tuple[str, ...], type[BaseModel]] = {
 
 def _model(path: Path) -> type[BaseModel]:
     """Return the model of the entry at a path."""
-    names = [part for part in path if isinstance(part, str)]  # indices are left out
+    names = [part for part in path if isinstance(part, str)]  # without indices
     if len(names) > 1 and names[0] in ("upstreams", "aliases"):
         names[1] = "*"
         names[2:] = [FORMER_NAMES.get(name, name) for name in names[2:]]
@@ -251,7 +254,7 @@ def _lines(problems: Mapping[Path, str], source: SourceText, name: str) -> Itera
 
 
 def _nearest_position(path: Path, source: SourceText) -> Position:
-    """Return the position of a value, or of the value that it is missing from."""
+    """Return the position of a value, or of the nearest parent of a missing value."""
     while path not in source.positions:
         path = path[:-1]
     return source.positions[path]

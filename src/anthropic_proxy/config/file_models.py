@@ -1,7 +1,7 @@
 """The schema of a configuration file: upstreams, routes, targets and aliases.
 
-The descriptions are the file's documentation. The names of all upstreams are in the validation
-context, so that one validation finds every problem, wrong references among them.
+docs/configuration.md shows the descriptions. The validation context contains the names of all
+upstreams, so that one validation also finds unknown names.
 """
 
 import re
@@ -34,7 +34,7 @@ def _as_list(value: Any) -> Any:
 
 
 def _reject_empty(value: Any) -> Any:
-    # pydantic's min_length counts valid items only: it would report invalid ones a second time.
+    # min_length of pydantic counts only valid items, so it would report invalid items twice.
     if value in ([], {}):
         raise ValueError("should not be empty")
     return value
@@ -51,7 +51,7 @@ def _check_new_name(name: str, info: ValidationInfo) -> str:
 
 
 def _resolve_upstream(name: str, info: ValidationInfo) -> str:
-    """Return the name as it is written among the upstreams."""
+    """Return the name in the case of the section `upstreams`."""
     context = validation_context(info)
     names = context.find_upstreams(name)
     if not names:
@@ -122,7 +122,7 @@ class RouteEntry(BaseModel):
 
 
 class FileEntry(BaseModel):
-    """The whole file."""
+    """The complete file."""
 
     model_config = RECORD_CONFIG
 

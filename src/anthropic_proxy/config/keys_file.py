@@ -1,11 +1,10 @@
-"""The file with the clients' keys (PROXY_API_KEYS_FILE): read it, check it as a whole, change it.
+"""Read, check and change the file with client keys (PROXY_API_KEYS_FILE).
 
     {"keys": [{"name": "alice", "sha256": "...", "models": ["claude-*"], "expires":
     "2027-01-01T00:00:00Z"}]}
 
-The commands write JSON. Operators may write the same in YAML, which the commands do not change, as
-its comments would be lost. A change is made under a lock and in one step, so that no reader sees
-half of it.
+`anthropic-proxy keys` writes JSON. Operators may write YAML, which the commands do not change,
+because its comments would be lost. A change holds a lock and replaces the file atomically.
 """
 
 import contextlib
@@ -52,12 +51,12 @@ def _check_hash(sha256: str) -> str:
 
 
 class _KeyEntry(BaseModel):
-    # Built lazily: only needed with a keys file.
+    # Built lazily, because only configurations with a keys file need it.
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, defer_build=True)
 
     name: Annotated[str, AfterValidator(validate_key_name)]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$"), AfterValidator(_check_hash)]
-    # An empty list is rejected: it reads like "no model", but `ApiKey` takes it for all models.
+    # An empty list is an error: it looks like "no model", but means all models in `ApiKey`.
     models: Annotated[
         tuple[Annotated[str, Field(min_length=1)], ...] | None, Field(min_length=1)
     ] = None
@@ -78,9 +77,9 @@ class _KeysFile(BaseModel):
 
 
 def parse_keys_file(text: str, name: str) -> tuple[ApiKey, ...]:
-    """Return the keys of a file. Raises ConfigError, which shows no key.
+    """Return the keys of a file. Raises ConfigError, whose message never shows a key.
 
-    name: of the file; its ending distinguishes JSON from YAML.
+    name: of the file; its suffix selects JSON or YAML.
     """
     try:
         entries = _KeysFile.model_validate(_parse_values(text, name)).keys
@@ -109,7 +108,7 @@ def _parse_values(text: str, name: str) -> Any:
 
 
 def load_api_keys(settings: KeySettings, read: Callable[[PurePath], str]) -> ApiKeyRegistry | None:
-    """Return the API keys; None when clients need no key. Raises ConfigError.
+    """Return the API keys; None if clients need no key. Raises ConfigError.
 
     read: returns the text of a file.
     """
@@ -169,7 +168,7 @@ def format_time(moment: datetime) -> str:
 
 
 def change_keys_file(path: Path, edit: Callable[[tuple[ApiKey, ...]], tuple[ApiKey, ...]]) -> None:
-    """Replace the keys of a file by those that `edit` returns for them; a missing file has none.
+    """Replace the keys of a file with the result of `edit`. A missing file has no keys.
 
     Raises ConfigError, OSError, and what `edit` raises.
     """
@@ -187,8 +186,8 @@ def change_keys_file(path: Path, edit: Callable[[tuple[ApiKey, ...]], tuple[ApiK
 
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """Hold the lock of the keys file: another file, since changes replace the keys file."""
-    import fcntl  # there is none on Windows
+    """Hold the lock of the keys file, a separate file because changes replace the keys file."""
+    import fcntl  # not available on Windows
 
     descriptor = os.open(
         path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
@@ -201,7 +200,7 @@ def _lock(path: Path) -> Iterator[None]:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Replace a file in one step. Only its owner can read it, because `mkstemp` creates it."""
+    """Replace a file atomically. Only its owner can read it, because `mkstemp` creates it."""
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:

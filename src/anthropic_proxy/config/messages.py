@@ -1,4 +1,4 @@
-"""Error messages about settings: name, value and what is expected, without secrets."""
+"""Format error messages about settings, with name, value and valid values, without secrets."""
 
 import re
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ from anthropic_proxy.errors.redaction import MASK, is_key_like, quote_url
 
 HIDDEN_VALUE = "the given value"
 
-# Types of pydantic errors whose message needs no name or value.
+# Types of errors whose message is complete without name and value.
 WHOLE_SENTENCE = "whole_sentence"
 MISSING_URL_TYPE = "missing_upstream"
 
-# Texts that are certainly no keys: a URL, an address of this machine, or a text that is too short.
-# Keys may hold `/`, `.` and `:`, so no other text without a scheme is shown.
+# Texts that cannot be keys: a URL, an address of this machine, or a short text. Keys may contain
+# `/`, `.` and `:`, so messages show no other text without a scheme.
 _ADDRESS = re.compile(
     r"[a-z]{2,5}://.*|(?:localhost|[\d.]{7,15})(?::\d+)?(?:/.*)?|.{0,7}",
     re.DOTALL | re.IGNORECASE,
@@ -27,7 +27,7 @@ _TYPES: Mapping[type, str] = {dict: "a mapping", list: "a list", type(None): "no
 
 
 def variable_problem(error: Mapping[str, Any], fields: Mapping[str, FieldInfo]) -> str:
-    """Return the message for one of pydantic's errors.
+    """Return the message for an error of pydantic.
 
     fields: of the settings, by name.
     """
@@ -42,7 +42,7 @@ def variable_problem(error: Mapping[str, Any], fields: Mapping[str, FieldInfo]) 
         if value != HIDDEN_VALUE:
             expected = f"got {value}, {expected}"
     reason = str(error["msg"])
-    # pydantic's own reasons repeat what is expected.
+    # The reasons of pydantic itself would repeat the expected values.
     if error["type"] == "value_error":
         expected = f"{expected}: {reason.removeprefix('Value error, ')}"
     return f"invalid {variable}: {expected}"

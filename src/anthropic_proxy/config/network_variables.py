@@ -1,4 +1,4 @@
-"""Variables that libraries for HTTP and TLS read from the environment of the process."""
+"""Variables that the HTTP and TLS libraries read from the environment of the process."""
 
 import os
 import ssl
@@ -9,15 +9,15 @@ from anthropic_proxy.config.messages import show_value
 from anthropic_proxy.errors import ConfigError
 from anthropic_proxy.providers.base_url import check_login
 
-# In lower case. Their addresses may hold logins.
+# In lower case. Their URLs may contain passwords.
 _PROXY_VARIABLES = ("all_proxy", "http_proxy", "https_proxy")
 
-# In lower case: HTTP proxies, and the authorities whose certificates are trusted.
+# In lower case: HTTP proxies and trusted certificate authorities.
 NETWORK_VARIABLES = (*_PROXY_VARIABLES, "no_proxy", "ssl_cert_file", "ssl_cert_dir")
 
 
 def proxy_addresses(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the addresses of HTTP proxies by variable."""
+    """Return the URLs of HTTP proxies by variable."""
     addresses = {}
     for name, address in environment.items():
         if address and name.lower() in _PROXY_VARIABLES:
@@ -26,10 +26,10 @@ def proxy_addresses(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def export_network_variables(environment: Mapping[str, str]) -> None:
-    """Add the variables that libraries read to the process's environment, unless they are set.
+    """Add the network variables of the `.env` file to the environment of the process.
 
-    To be called before these libraries are imported. environment: includes the variables of the
-    `.env` file.
+    Call it before the import of the libraries. Variables that are set do not change. environment:
+    includes the variables of the `.env` file.
     """
     present = {name.lower() for name, value in os.environ.items() if value}
     for name, value in environment.items():
@@ -38,9 +38,9 @@ def export_network_variables(environment: Mapping[str, str]) -> None:
 
 
 def check_proxies(environment: Mapping[str, str]) -> None:
-    """Raise ConfigError for an invalid address of an HTTP proxy.
+    """Raise ConfigError for an invalid URL of an HTTP proxy.
 
-    The HTTP client reads these variables itself, and its errors would repeat a part of a password.
+    The HTTP client reads these variables itself, and its errors may show a part of a password.
     """
     for name, address in proxy_addresses(environment).items():
         if "@" in address and "://" not in address:
@@ -62,7 +62,7 @@ def check_authorities(environment: Mapping[str, str]) -> None:
     file, directories = values.get("SSL_CERT_FILE"), values.get("SSL_CERT_DIR", "")
     if file:
         _check_certificates(file)
-    # OpenSSL takes several directories.
+    # OpenSSL accepts several directories.
     for each in directories.split(os.pathsep):
         if each and not Path(each).is_dir():
             raise ConfigError(f"invalid SSL_CERT_DIR: got {show_value(each)}, expected a directory")
@@ -78,5 +78,5 @@ def _check_certificates(file: str) -> None:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(
-            f"invalid SSL_CERT_FILE: can't read {show_value(file)}: {reason}"
+            f"invalid SSL_CERT_FILE: {show_value(file)} can't be read: {reason}"
         ) from None

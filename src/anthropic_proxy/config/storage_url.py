@@ -1,16 +1,15 @@
-"""Check the URL of the storage of rate limit counters at the start, before requests use it.
+"""Check RATE_LIMIT_STORAGE_URL at the start, before requests use the storage.
 
-Errors show no part of the URL except the names of options: the rest may be a password, also in a
-malformed URL.
+Errors show only names of options, because other parts of a malformed URL may be a password.
 """
 
 import re
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-# Their counters end with the process, invisible to other processes.
+# Storages in the memory of one process.
 IN_PROCESS = frozenset({"memory://", "sqlite:///:memory:"})
 
-# Options of redis-py that can be written in a URL.
+# Options of redis-py that a URL can set.
 _NUMBERS = frozenset({"db", "protocol", "socket_read_size", "max_connections"})
 _SECONDS = frozenset(
     {"socket_timeout", "socket_connect_timeout", "health_check_interval", "timeout"}
@@ -44,7 +43,7 @@ _SECONDS_VALUE = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 
 
 def check_storage_url(url: str) -> None:
-    """Raise ValueError with the necessary change, unless the URL is that of a storage."""
+    """Raise ValueError with the problem and the remedy, if the URL is malformed."""
     if _BAD_ESCAPE.search(url):
         raise ValueError("a % is not followed by two hexadecimal digits: write %25 for a %")
     try:
@@ -114,7 +113,7 @@ def _check_option(name: str, value: str) -> None:
 
 
 def _show_name(name: str) -> str:
-    """Return the name of an option, unless it may be the rest of a password with a ? in it."""
+    """Return the name of an option, unless it may be a part of a password that contains a ?."""
     if re.fullmatch(r"[a-z_]{1,40}", name):
         return name
     return "(not shown, because it may be a part of a password)"

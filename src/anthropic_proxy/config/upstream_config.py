@@ -1,6 +1,6 @@
-"""The schema of one upstream: what the configuration file and the variables UPSTREAM_* may set.
+"""The schema of one upstream, for the configuration file and the variables UPSTREAM_*.
 
-Each check raises ValueError with words that follow the value: "'x' must ...".
+Each check raises ValueError with a text that follows the value in messages: "must ...".
 """
 
 import re
@@ -49,18 +49,18 @@ _KEY_SOURCES = ("key", "keys", "key_file", "keys_file", "passthrough")
 
 @dataclass(frozen=True)
 class ValidationContext:
-    """What the validators need besides the values."""
+    """Data that validators need in addition to the values."""
 
-    # Returns the text of a file, by its path as the configuration has it. Raises OSError and
+    # Returns the text of a file, by its path in the configuration. Raises OSError and
     # UnicodeDecodeError.
     read: Callable[[PurePath], str]
     # Names of all upstreams.
     upstreams: tuple[str, ...] = ()
-    # Whether the values come from variables of the environment.
+    # Whether the values are from environment variables.
     is_environment: bool = False
 
     def find_upstreams(self, name: str) -> list[str]:
-        """Return the names of upstreams that equal `name` but for upper and lower case."""
+        """Return the names of upstreams that equal `name`, ignoring case."""
         return self._upstreams_by_folded_name.get(name.casefold(), [])
 
     @cached_property
@@ -72,12 +72,12 @@ class ValidationContext:
 
 
 def validation_context(info: ValidationInfo) -> ValidationContext:
-    """Return the context that the caller of `model_validate` has set."""
+    """Return the context that the caller passed to `model_validate`."""
     return cast("ValidationContext", info.context)
 
 
 def suggestion(name: str, names: tuple[str, ...]) -> str:
-    """Return the end of a message about an unknown name: the most similar name, and all names."""
+    """Return the end of a message about an unknown name: the most similar name and all names."""
     known = f" (known: {', '.join(names)})"
     similar = get_close_matches(name, names, 1)
     if not similar:
@@ -111,7 +111,7 @@ def _check_key(value: str, info: ValidationInfo) -> str:
 
 
 def key_hint(key: str) -> str:
-    """Return the probable mistake in a valid key, without showing it; empty if there is none."""
+    """Return the probable mistake in a valid key, without the key; empty if there is none."""
     if _SCHEME.match(key):
         return "the key begins with Bearer: remove it, the proxy adds it"
     if _QUOTED.search(key):
@@ -165,7 +165,7 @@ ProviderName = Annotated[str, AfterValidator(_check_provider)]
 
 
 def _profile_fields() -> dict[str, tuple[Any, None]]:
-    """Return the fields of a provider's profile that a configuration may set, as pydantic's."""
+    """Return the fields of ProviderProfile that a configuration may set, for `create_model`."""
     types = get_type_hints(ProviderProfile)
     names = [field.name for field in fields(ProviderProfile)]
     return {name: (types[name], None) for name in names if name not in ("name", "hosts")}
@@ -179,7 +179,7 @@ ProviderSettings = create_model(  # type: ignore[call-overload]
 
 
 class UpstreamConfig(BaseModel):
-    """One upstream. Fields that may hold secrets are not in its representation."""
+    """One upstream. Its representation omits fields that may contain secrets."""
 
     model_config = RECORD_CONFIG
 
@@ -248,5 +248,5 @@ class UpstreamConfig(BaseModel):
 
 
 _HIDDEN = {name for name, field in UpstreamConfig.model_fields.items() if not field.repr}
-# Fields whose values no message shows. Of `url` a part is shown.
+# Fields whose values messages never show. Messages show a part of `url`.
 SECRET_FIELDS = frozenset(_HIDDEN - {"url"})

@@ -1,4 +1,4 @@
-"""The variables UPSTREAM_*: one upstream, or several that differ only in their addresses."""
+"""The variables UPSTREAM_*, for one upstream or for several that differ only in their URLs."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
@@ -61,7 +61,7 @@ FORMER_VARIABLES = {
 
 _SECONDS = "seconds above 0"
 
-# Text of a variable, or a value that UpstreamConfig takes.
+# The text of a variable, or a value of UpstreamConfig.
 _Value = Annotated[Any, NoDecode]
 
 
@@ -241,7 +241,7 @@ class UpstreamSettings(BaseSettings):
     @model_validator(mode="wrap")
     @classmethod
     def _validate_upstreams(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        """Validate the upstreams with all other settings, to report every problem at once."""
+        """Validate the upstreams with all other settings, to report all problems at once."""
         upstreams, problems = _parse_upstreams(data, cls.model_fields)
         try:
             settings = handler(data)
@@ -272,7 +272,7 @@ def _sort_by_field(
 
 
 class Deprecation(NamedTuple):
-    """A former name of a setting that is set."""
+    """A former name of a setting, which the configuration uses."""
 
     former: str
     name: str
@@ -292,7 +292,7 @@ def deprecated_variables(environment: Mapping[str, str]) -> tuple[Deprecation, .
 
 
 def used_name(variable: str, environment: Mapping[str, str]) -> str:
-    """Return the name under which a variable is set: its own, or its former one."""
+    """Return the name by which a variable is set: the name itself, or its former name."""
     names = {name.upper() for name, value in environment.items() if value}
     if variable in names:
         return variable
@@ -303,7 +303,7 @@ def used_name(variable: str, environment: Mapping[str, str]) -> str:
 
 
 def conflicting_variables(environment: Mapping[str, str]) -> Iterator[str]:
-    """Yield a message for each variable whose former name has another value."""
+    """Yield a message for each variable whose former name has a different value."""
     values = {name.upper(): value for name, value in environment.items() if value}
     for former, name in FORMER_VARIABLES.items():
         if former not in values or name not in values:
@@ -341,7 +341,7 @@ def _parse_upstreams(
         problems.append(_problem(WHOLE_SENTENCE, _TWO_SOURCES))
     upstreams = []
     try:
-        # Without a URL the other variables are validated all the same.
+        # Also validates the other variables if there is no URL.
         for url in urls or ["http://localhost"]:
             config = {**mapping, "url": url}
             upstreams.append(UpstreamConfig.model_validate(config, context=_CONTEXT))
@@ -353,7 +353,7 @@ def _parse_upstreams(
 def _upstream_variables(
     data: Mapping[str, Any], fields: Mapping[str, FieldInfo]
 ) -> list[_Variable]:
-    """Return the variables that are set and belong to an upstream."""
+    """Return the variables of upstreams that are set."""
     variables = []
     for field in fields.values():
         name, path = variable_names(field)[0], upstream_path(field)
@@ -391,7 +391,7 @@ def _parse(value: Any, path: tuple[str, ...]) -> Any:
 
 
 def _parse_keys(text: str) -> tuple[str, ...]:
-    # White space within a key is a mistake and does not separate keys.
+    # White space does not separate keys: within a key it is a mistake.
     return env_values.split_list(text, ";")
 
 
@@ -415,7 +415,7 @@ def _problems_by_variable(
         # Paths of variables have one or two parts.
         found = variables_by_path.get(path[:1]) or variables_by_path.get(path[:2])
         if found is None:
-            # No single field is wrong: there are two sources of keys.
+            # The only error without a field: two sources of keys.
             yield _problem(WHOLE_SENTENCE, _TWO_KEYS)
         else:
             # The reason for a part of the value is always shown.
@@ -441,7 +441,7 @@ def _problem(
 
 
 def _read_nothing(path: PurePath) -> NoReturn:
-    raise FileNotFoundError(path)  # no variable names a file with keys
+    raise FileNotFoundError(path)  # variables do not name files with keys
 
 
 _CONTEXT = ValidationContext(_read_nothing, is_environment=True)

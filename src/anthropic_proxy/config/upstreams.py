@@ -1,4 +1,4 @@
-"""Build the routing: the upstreams and rules of variables and of the configuration file."""
+"""Build the routing from the variables or the configuration file."""
 
 import contextlib
 import errno
@@ -36,12 +36,12 @@ from anthropic_proxy.routing.router import (
 )
 from anthropic_proxy.routing.upstream import Upstream
 
-# Profiles of self-hosted servers that responded to a probe, by the name of the upstream.
+# Profiles of self-hosted servers, detected by a probe, by the name of the upstream.
 DetectedProfiles = Mapping[str, ProviderProfile]
 
 ReadText = Callable[[PurePath], str]
 
-# Of each file that the configuration names. A device or a pipe has no end.
+# Limit for each file of the configuration, because devices and pipes are endless.
 MAX_FILE_BYTES = 16 * 1024 * 1024
 
 _TWO_KINDS_OF_KEYS = (
@@ -90,10 +90,9 @@ def load_routing(
 
 
 def _reject_own_address(settings: Settings, base_url: str) -> None:
-    """Raise ConfigError when an upstream is this server, which would send its requests to itself.
+    """Raise ConfigError if an upstream is certainly this server, which would be a loop.
 
-    Addresses that may be this server's (names, or through an HTTP proxy) pass;
-    `upstream.loop_detection` recognizes their requests.
+    At run time, `upstream.loop_detection` recognizes loops through names and HTTP proxies.
     """
     if settings.unix_socket is not None or proxy_addresses(settings.environment):
         return
@@ -116,7 +115,7 @@ def _reaches(host: str, listen_host: str) -> bool:
         target, listener = ipaddress.ip_address(host), ipaddress.ip_address(listen_host)
     except ValueError:
         return False
-    # A connection to 0.0.0.0 or :: goes to this machine.
+    # A connection to 0.0.0.0 or :: reaches this machine.
     is_this_machine = target.is_loopback or target.is_unspecified
     is_same_family = listener.version in {target.version, 6}
     if is_this_machine and listener.is_unspecified and is_same_family:
@@ -187,10 +186,10 @@ def upstreams_from_settings(
 ) -> tuple[Upstream, ...]:
     """Return the upstreams of the variables, one for each URL, in their order.
 
-    The name of an upstream is its host and port where they are public, else its position, since
-    clients need not know the names of an internal network. A single upstream of a server without
-    client keys is also named by its address: its client is usually its operator. Names of several
-    upstreams are in the ids of models, and do not change when clients get keys.
+    The name of an upstream is its host and port if they are public. Otherwise it is its position,
+    to hide names of an internal network from clients. A single upstream of an unprotected server
+    also has its address as its name, because the client is usually the operator. Several upstreams
+    keep their names when client keys are added, because model ids contain these names.
     """
     is_private_server = len(settings.upstreams) == 1 and not settings.is_protected
     upstreams: dict[str, Upstream] = {}
@@ -226,7 +225,7 @@ def resolve_url(config: UpstreamConfig, detected: ProviderProfile | None) -> Res
 
 
 def _profile(config: UpstreamConfig, detected: ProviderProfile | None) -> ProviderProfile | None:
-    """Return the configured profile, else that of the URL's host, else the detected one."""
+    """Return the configured profile, else the profile of the host, else the detected profile."""
     if config.provider:
         return find_profile_by_name(config.provider)
     profile = find_profile_by_host(parse_host(config.url))
@@ -234,7 +233,7 @@ def _profile(config: UpstreamConfig, detected: ProviderProfile | None) -> Provid
 
 
 def _is_public_name(url: str) -> bool:
-    """Return whether the host of a URL is that of a public provider, or this machine."""
+    """Return whether the host of a URL belongs to a public provider, or is this machine."""
     host = parse_host(url)
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
@@ -269,7 +268,7 @@ def routing_from_settings(settings: Settings, upstreams: tuple[Upstream, ...]) -
 
 
 def _target_groups(upstreams: tuple[Upstream, ...], model: str) -> TargetGroups:
-    """Return the upstream that the model's name names; else all upstreams, in their order."""
+    """Return the upstream that the name of the model contains, else all upstreams in order."""
     named = find_named_targets(upstreams, model)
     if named:
         return named

@@ -1,14 +1,13 @@
 """Parse the text of a configuration file to plain values, each with its position.
 
-YAML follows the core schema of version 1.2, unlike its library: `no`, `on` and dates are texts.
-Keys are always texts; a repeated key is rejected, as in TOML. Only the tags of JSON's types are
-accepted.
+YAML follows the core schema of version 1.2, unlike PyYAML: `no`, `on` and dates are strings. Keys
+are strings; a duplicate key is an error, as in TOML. Only the tags of the JSON types are accepted.
 
-TOML's parser reports no positions. But a statement of TOML (a header, or a key with its value) can
-be parsed alone; the line on which it begins is the position of all values in it.
+tomllib reports no positions. But each statement of TOML (a header, or a key with its value) can be
+parsed separately. The position of its values is the line on which it begins.
 
-A file may be broken, and the running server reloads it, so its length, depth and number of values
-are bounded: YAML's aliases and TOML's dotted keys can make a small file very expensive.
+Length, depth and number of values are bounded, because a running server reloads the file: aliases
+in YAML and dotted keys in TOML can make a small file very expensive.
 """
 
 import re
@@ -23,9 +22,9 @@ import yaml
 from anthropic_proxy.errors import ConfigError
 from anthropic_proxy.errors.redaction import quote_name
 
-# Of a file.
+# Limits for a file.
 MAX_CHARACTERS = 256 * 1024
-# Each use of an alias counts.
+# Each use of an alias counts again.
 MAX_VALUES = 100_000
 # Levels of nesting.
 MAX_DEPTH = 50
@@ -37,12 +36,12 @@ Path = tuple[str | int, ...]
 class Position(NamedTuple):
     # From 1.
     line: int
-    # From 1; 0 when it is not known.
+    # From 1; 0 if unknown.
     column: int = 0
 
 
 class SourceText(NamedTuple):
-    # Dicts, lists, texts, numbers, booleans and None.
+    # Dicts, lists, strings, numbers, booleans and None.
     value: Any
     # The position of a member is that of its key.
     positions: Mapping[Path, Position]
@@ -51,8 +50,8 @@ class SourceText(NamedTuple):
 def parse_text(text: str, name: str) -> SourceText:
     """Return the values of a configuration file and their positions.
 
-    name: of the file; its ending distinguishes YAML from TOML. Raises ConfigError, with file, line
-    and column, for invalid text.
+    name: of the file; its suffix selects YAML or TOML. Raises ConfigError with file, line and
+    column for invalid text.
     """
     ending = PurePath(name).suffix.lower()
     if ending not in _READERS:
@@ -66,14 +65,14 @@ def parse_text(text: str, name: str) -> SourceText:
 
 
 class _Loader(yaml.SafeLoader):
-    """Composes nodes. The table below gives the types of plain scalars."""
+    """Compose nodes with bounds. _PLAIN below defines the types of plain scalars."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - as in the library
     _depth = 0
     _values = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Compose a node as the library does, with bounds for depth and number of values."""
+        """Compose a node within the limits of depth and number of values."""
         is_key = isinstance(parent, yaml.MappingNode) and index is None
         self._values += not is_key
         if self._depth > MAX_DEPTH:
@@ -99,7 +98,7 @@ _FLOAT = (
     r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
     r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
 )
-# Type, pattern, and the characters that values begin with; "" is the empty value.
+# Type, pattern, and the possible first characters; "" is the empty value.
 _PLAIN: tuple[tuple[str, str, list[str]], ...] = (
     ("null", r"~|null|Null|NULL|", [*"~nN", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", [*"tTfF"]),
@@ -150,14 +149,14 @@ def _parse_yaml(text: str, name: str) -> SourceText:
     return SourceText(value, {(): Position(1, 1)} | positions)
 
 
-# A secret that begins with `!` is a tag to YAML, so errors show only YAML's own tags.
+# In YAML, a secret that begins with `!` is a tag, so errors show only the standard tags.
 _NO_TAGS = "unsupported tag; put a string that begins with ! in quotes"
-# A secret that begins with `*` or `&` is an alias or an anchor to YAML, whose errors repeat it.
+# In YAML, a secret that begins with `*` or `&` is an alias or an anchor, and errors show its name.
 _ALIAS = re.compile(r"(undefined alias|duplicate anchor) '.*?'")
 
 
 class _Builder:
-    """Builds the values of nodes and records their positions in `positions`."""
+    """Build the values of nodes, and record their positions."""
 
     def __init__(self, positions: dict[Path, Position]) -> None:
         self._positions = positions
@@ -232,7 +231,7 @@ _TOML_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$
 _KEY = r"""(?:[A-Za-z0-9_-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+"""
 _LONG_KEY = re.compile(rf"(?:{_KEY}\.[ \t]*+){{{MAX_DEPTH}}}")
 
-# Comments, strings and brackets decide where a statement of TOML ends.
+# The tokens that determine the end of a TOML statement: comments, strings and brackets.
 _TOML_TOKEN = re.compile(r"""#.*|"{3}|'{3}|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+'|[\[{]|[\]}]""")
 # The rest of a multi-line string, with its end. Two more quotes may precede the end.
 _TOML_STRING_REST = {
@@ -313,7 +312,7 @@ def _statements(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _end_of_statement(text: str, at: int) -> int:
-    """Return where the statement that begins at `at` ends, its line end included."""
+    """Return the end of the statement that begins at `at`, including its line end."""
     open_brackets = 0
     while True:
         line_end = text.find("\n", at)
@@ -371,7 +370,7 @@ def _paths(value: Any, base: Path) -> Iterator[Path]:
 
 
 def format_position(name: str, position: Position) -> str:
-    """Return a position in a file as compilers write it: `file:line:column`."""
+    """Return a position in the format of compilers: `file:line:column`."""
     if position.column:
         return f"{name}:{position.line}:{position.column}"
     return f"{name}:{position.line}"
