@@ -17,7 +17,7 @@ import click
 from anthropic_proxy.auth.api_keys import ApiKey, KeyLimits, hash_key, validate_key_name
 from anthropic_proxy.config import keys_file
 from anthropic_proxy.config.env_file import find_env_file
-from anthropic_proxy.config.settings import KeySettings
+from anthropic_proxy.config.key_settings import KeySettings
 from anthropic_proxy.config.upstreams import read_text
 from anthropic_proxy.errors import ConfigError
 

@@ -27,7 +27,7 @@ from anthropic_proxy.auth.api_keys import (
     validate_key_name,
 )
 from anthropic_proxy.config.api_keys import parse_api_keys
-from anthropic_proxy.config.settings import KeySettings
+from anthropic_proxy.config.key_settings import KeySettings
 from anthropic_proxy.config.yaml_toml import parse_text
 from anthropic_proxy.errors import ConfigError
 from anthropic_proxy.wire.json_codec import dumps, loads

@@ -4,9 +4,19 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any, cast
 
-from pydantic import AliasChoices
+from pydantic import AliasChoices, AliasGenerator
 from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
+from pydantic_settings import SettingsConfigDict
+
+# Configuration of all classes of settings.
+SETTINGS_CONFIG = SettingsConfigDict(
+    alias_generator=AliasGenerator(validation_alias=str.upper),
+    frozen=True,
+    extra="ignore",
+    env_ignore_empty=True,
+    hide_input_in_errors=True,
+)
 
 
 class Section(StrEnum):

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from anthropic_proxy.auth.api_keys import ApiKey, KeyLimits, hash_key
+from anthropic_proxy.config.key_settings import KeySettings
 from anthropic_proxy.config.keys_file import (
     change_keys_file,
     format_keys_file,
     load_api_keys,
     parse_keys_file,
 )
-from anthropic_proxy.config.settings import KeySettings, load_settings
+from anthropic_proxy.config.settings import load_settings
 from anthropic_proxy.config.upstreams import read_text
 from anthropic_proxy.errors import ConfigError
 
