@@ -41,20 +41,20 @@ class KeySettings(BaseSettings):
     key_requests_per_minute: int | None = Field(
         default=None,
         ge=1,
-        description="Requests of each key in a minute.",
+        description="Requests per minute of each key without a limit of its own.",
         json_schema_extra=reference(Section.RATE_LIMITS, "1 or more", if_unset="no limit"),
     )
     key_tokens_per_minute: int | None = Field(
         default=None,
         ge=1,
-        description="Tokens of each key in a minute.",
+        description="Tokens per minute of each key without a limit of its own.",
         json_schema_extra=reference(Section.RATE_LIMITS, "1 or more", if_unset="no limit"),
     )
     key_tokens_per_month: int | None = Field(
         default=None,
         ge=1,
-        description="Tokens of each key in a calendar month (UTC). It requires a storage other "
-        "than memory.",
+        description="Tokens per calendar month (UTC) of each key without a limit of its own. It "
+        "requires a storage other than memory.",
         json_schema_extra=reference(Section.RATE_LIMITS, "1 or more", if_unset="no limit"),
     )
     rate_limit_storage_url: SecretStr | None = Field(

@@ -119,7 +119,8 @@ class ServerSettings(BaseSettings):
     )
     tls_cert_file: Path | None = Field(
         default=None,
-        description="Certificate chain of the server. It enables HTTPS, with HTTP/2.",
+        description="Certificate chain of the server, for HTTPS and HTTP/2. The proxy reloads a "
+        "changed file.",
         json_schema_extra=reference(Section.TLS, "the path of a PEM file"),
     )
     tls_key_file: Path | None = Field(
@@ -134,8 +135,9 @@ class ServerSettings(BaseSettings):
     )
     tls_client_ca_file: Path | None = Field(
         default=None,
-        description="Certificate authorities of the clients. The proxy rejects connections "
-        "without a client certificate from one of them.",
+        description="Certificate authorities of the clients; the proxy rejects connections "
+        "without a client certificate from one of them. A change of the file takes effect after "
+        "a restart.",
         json_schema_extra=reference(Section.TLS, "the path of a PEM file"),
     )
     max_concurrent_requests: int | None = Field(
@@ -191,7 +193,7 @@ class ServerSettings(BaseSettings):
         default=75,
         gt=0,
         description="Idle time of a connection between requests. It must exceed the idle timeout "
-        "of a [front proxy](containers.md#behind-a-front-proxy).",
+        "of a front proxy.",
         json_schema_extra=reference(Section.LIMITS, _SECONDS),
     )
     drain_timeout: float = Field(
