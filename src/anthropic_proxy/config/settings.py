@@ -2,21 +2,19 @@
 
 Other modules read only variables that are not settings, such as XDG_RUNTIME_DIR and NO_COLOR.
 
-Sources, strongest first: command-line flags, variables of the environment, the first `.env` file of
-ENV_FILES (or the file of `--config`), defaults. An empty variable counts as not set. The variable
-of a field is its name in capital letters, unless the field names others.
+Sources, in the order of precedence: command line flags, environment variables, the `.env` file (of
+`--config`, else the first existing file of ENV_FILES), defaults. An empty variable counts as not
+set. The variable of a field is its name in upper case, unless the field has aliases.
 """
 
 import logging
 import os
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AliasChoices,
-    AliasGenerator,
     Field,
     PrivateAttr,
     SecretStr,
@@ -25,19 +23,19 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import PydanticCustomError
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode
 
-from anthropic_proxy.auth.api_keys import KeyLimits
-from anthropic_proxy.config import api_keys, env_values, storage_url
+from anthropic_proxy.config import env_values
 from anthropic_proxy.config.download_policy import DownloadPolicy, DownloadScope, parse_hosts
 from anthropic_proxy.config.env_file import read_env_file
+from anthropic_proxy.config.key_settings import KeySettings
 from anthropic_proxy.config.messages import MISSING_URL_TYPE, WHOLE_SENTENCE, variable_problem
 from anthropic_proxy.config.network_variables import (
     check_authorities,
     check_proxies,
     proxy_addresses,
 )
-from anthropic_proxy.config.setting_fields import Section, reference
+from anthropic_proxy.config.setting_fields import SETTINGS_CONFIG, Section, reference
 from anthropic_proxy.config.upstream_settings import (
     Deprecation,
     UpstreamSettings,
@@ -48,17 +46,9 @@ from anthropic_proxy.config.upstream_settings import (
 from anthropic_proxy.errors import ConfigError
 from anthropic_proxy.errors.redaction import Secret, find_url_secrets
 from anthropic_proxy.observability.logs import LogFormat
-from anthropic_proxy.providers.base_url import check_login
 
 ReadinessRequirement = Literal["upstream", "config"]
 
-_SETTINGS_CONFIG = SettingsConfigDict(
-    alias_generator=AliasGenerator(validation_alias=str.upper),
-    frozen=True,
-    extra="ignore",
-    env_ignore_empty=True,
-    hide_input_in_errors=True,
-)
 _Pairs = Annotated[Mapping[str, str] | None, NoDecode]
 
 _SECONDS = "seconds above 0"
@@ -67,10 +57,6 @@ _NO_SERVER_TLS = (
     "TLS_CLIENT_CA_FILE requires TLS_CERT_FILE and TLS_KEY_FILE: "
     "clients send certificates only over TLS"
 )
-
-# The storages of `limits` that work without a server or with Redis.
-_STORAGE = re.compile(r"memory://|sqlite:///.+|(redis|rediss|redis\+unix)://.+")
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s]+|null|\*")
 
 # Variables of other programs that correspond to UPSTREAM_BASE_URL and UPSTREAM_API_KEY.
 _OPENAI_URL = (
@@ -279,135 +265,13 @@ class ObservabilitySettings(BaseSettings):
     )
 
 
-class KeySettings(BaseSettings):
-    """Settings of the clients' API keys. `anthropic-proxy keys` loads only these."""
-
-    model_config = _SETTINGS_CONFIG
-
-    proxy_api_keys: SecretStr | None = Field(
-        default=None,
-        description="API keys of the clients.",
-        json_schema_extra=reference(
-            Section.CLIENTS,
-            "`name=key` or `key`, several with `;` or new lines between them",
-            if_unset="none: no key required",
-        ),
-    )
-    proxy_api_keys_file: Path | None = Field(
-        default=None,
-        description="File with the hashes of client keys, and with the models, limits and expiry "
-        "of each key. `anthropic-proxy keys create` creates it.",
-        json_schema_extra=reference(Section.CLIENTS, "the path of a JSON or YAML file"),
-    )
-
-    key_requests_per_minute: int | None = Field(
-        default=None,
-        ge=1,
-        description="Requests of each key in a minute.",
-        json_schema_extra=reference(Section.RATE_LIMITS, "1 or more", if_unset="no limit"),
-    )
-    key_tokens_per_minute: int | None = Field(
-        default=None,
-        ge=1,
-        description="Tokens of each key in a minute.",
-        json_schema_extra=reference(Section.RATE_LIMITS, "1 or more", if_unset="no limit"),
-    )
-    key_tokens_per_month: int | None = Field(
-        default=None,
-        ge=1,
-        description="Tokens of each key in a calendar month (UTC). It requires a storage other "
-        "than memory.",
-        json_schema_extra=reference(Section.RATE_LIMITS, "1 or more", if_unset="no limit"),
-    )
-    rate_limit_storage_url: SecretStr | None = Field(
-        default=None,
-        description="Storage of the counters: memory, a SQLite file, or Redis for several "
-        "replicas.",
-        json_schema_extra=reference(
-            Section.RATE_LIMITS,
-            "`memory://`, `sqlite:////path/limits.db`, `redis://host:6379/0`, `rediss://...` "
-            "or `redis+unix://...`",
-            if_unset="`memory://`",
-        ),
-    )
-    cors_allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(),
-        description="Origins whose web pages may use the proxy from a browser. `*` allows all "
-        "origins.",
-        json_schema_extra=reference(
-            Section.CLIENTS,
-            "origins such as `https://app.example.com`, with `;` or new lines between them; or `*`",
-        ),
-    )
-
-    @field_validator("cors_allowed_origins", mode="before")
-    @classmethod
-    def _are_origins(cls, value: Any) -> Any:
-        origins = env_values.split_list(value) if isinstance(value, str) else value
-        for origin in origins:
-            if not _ORIGIN.fullmatch(origin):
-                raise ValueError(
-                    f"{origin!r} is not an origin: expected a scheme and a host, without a path"
-                )
-        return origins
-
-    @field_validator("rate_limit_storage_url", mode="after")
-    @classmethod
-    def _is_storage(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None:
-            if not _STORAGE.fullmatch(value.get_secret_value()):
-                raise ValueError("unknown storage, or no path")
-            storage_url.check_storage_url(value.get_secret_value())
-            check_login(value.get_secret_value())
-        return value
-
-    @property
-    def limit_storage(self) -> str:
-        """The URL of the storage of counters."""
-        if self.rate_limit_storage_url is None:
-            return "memory://"
-        return self.rate_limit_storage_url.get_secret_value()
-
-    @property
-    def counts_in_process(self) -> bool:
-        """Whether counters end with the process, invisible to other processes."""
-        return self.limit_storage in storage_url.IN_PROCESS
-
-    def sharing_limits(self, directory: str) -> Self:
-        """Return settings whose counters all processes share, in a file in `directory`."""
-        if not self.counts_in_process:
-            return self
-        # The directory also holds metrics, in files with the ending .db.
-        url = SecretStr(f"sqlite:///{directory}/limits.sqlite")
-        return self.model_copy(update={"rate_limit_storage_url": url})
-
-    @property
-    def key_limits(self) -> KeyLimits:
-        """The limits of keys without limits of their own."""
-        return KeyLimits(
-            self.key_requests_per_minute, self.key_tokens_per_minute, self.key_tokens_per_month
-        )
-
-    @field_validator("proxy_api_keys", mode="after")
-    @classmethod
-    def _are_keys(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None:
-            api_keys.parse_api_keys(value.get_secret_value())
-        return value
-
-    @property
-    def needs_key(self) -> bool:
-        """Whether clients need a key."""
-        return self.proxy_api_keys is not None or self.proxy_api_keys_file is not None
-
-
 class Settings(ObservabilitySettings, KeySettings, ServerSettings, UpstreamSettings):
     """All settings of the environment; docs/settings.md is generated from them.
 
     Fields and error messages are in the order of the bases, the last one first.
     """
 
-    model_config = _SETTINGS_CONFIG
+    model_config = SETTINGS_CONFIG
 
     # For `${VARIABLE}` in the configuration file.
     _environment: Mapping[str, str] = PrivateAttr(default_factory=lambda: dict(os.environ))
@@ -502,9 +366,9 @@ class Settings(ObservabilitySettings, KeySettings, ServerSettings, UpstreamSetti
 
     @property
     def listen_host(self) -> str:
-        """HOST; without it all addresses of a protected server, and only 127.0.0.1 of others.
+        """HOST, else 0.0.0.0 for a protected server, and 127.0.0.1 for others.
 
-        Every host that reaches an unprotected server can use the upstream's key.
+        Every host that reaches an unprotected server can use the key of the upstream.
         """
         if self.host is not None:
             return self.host
@@ -519,12 +383,12 @@ class Settings(ObservabilitySettings, KeySettings, ServerSettings, UpstreamSetti
 
     @property
     def download_policy(self) -> DownloadPolicy:
-        """Which hosts files are downloaded from."""
+        """The hosts from which files may be downloaded."""
         return DownloadPolicy(self.downloads, self.download_allowed_hosts or ())
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
-        """Texts to redact everywhere, besides the credentials of upstreams."""
+        """Secrets to redact everywhere, without the credentials of upstreams."""
         secrets = []
         for setting in (self.signature_secret, self.tls_key_password):
             if setting is not None:
@@ -552,10 +416,10 @@ class Settings(ObservabilitySettings, KeySettings, ServerSettings, UpstreamSetti
 def load_settings(env_file: Path | None, flags: Mapping[str, Any] | None = None) -> Settings:
     """Return the settings of `flags`, environment and `env_file`.
 
-    flags: values by variable; None counts as not given. Raises ConfigError with a line for each
+    flags: values by variable; None counts as not set. Raises ConfigError with a line for each
     problem.
     """
-    # The library warns of each invalid line, without the file's name; `env_notices` reports them.
+    # The library logs each invalid line without the name of the file; `env_notices` reports them.
     logging.getLogger("dotenv.main").setLevel(logging.ERROR)
     environment = read_env_file(env_file) | dict(os.environ)
     values = {name: value for name, value in (flags or {}).items() if value is not None}

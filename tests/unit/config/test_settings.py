@@ -17,7 +17,6 @@ from anthropic_proxy.routing.upstream import ConcurrencyLimits, Timeouts
 
 _URL = "https://upstream.example"
 _PART = "must be a base URL or a complete URL that ends in /chat/completions, not a part of it"
-_URLS = "an http:// or https:// URL, several with ; between them"
 _CREDENTIALS = "must not contain a user or password: set the key in UPSTREAM_API_KEY"
 _FRAGMENT = "must not contain a fragment (#)"
 
@@ -30,6 +29,9 @@ def env_file(tmp_path: Path) -> Path:
 def _set(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
+
+
+_URLS = "an http:// or https:// URL, several with ; between them"
 
 
 def _problem(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
@@ -418,7 +420,7 @@ def test_all_problems_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     ("given", "shown", "reason"),
     [
         ("ftp://a.example", "ftp://a.example", "must start with http:// or https://"),
-        ("https:///v1", "https:///v1", "must contain a valid host name"),
+        ("https:///v1", "https:///v1", "must name a host"),
         ("http://a.example:65536", "http://a.example:65536", "must have a port from 0 to 65535"),
         ("http://[::1", "http://[::1", "Invalid IPv6 URL"),
         ("http://a.example/chat", "http://a.example/chat", _PART),
@@ -496,7 +498,7 @@ def test_what_may_be_secret_in_a_url_is_not_shown(
     "url", ["http://exa mple", "http://@", f"http://{'a' * 64}.example", "http://a..b"]
 )
 def test_what_is_no_host(url: str) -> None:
-    with pytest.raises(ValueError, match=r"must contain a valid host name|user or password|spaces"):
+    with pytest.raises(ValueError, match=r"must name a host|user or password|blanks"):
         resolve_api_address(url)
 
 
