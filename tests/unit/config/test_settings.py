@@ -420,7 +420,7 @@ def test_all_problems_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     ("given", "shown", "reason"),
     [
         ("ftp://a.example", "ftp://a.example", "must start with http:// or https://"),
-        ("https:///v1", "https:///v1", "must name a host"),
+        ("https:///v1", "https:///v1", "must contain a valid host name"),
         ("http://a.example:65536", "http://a.example:65536", "must have a port from 0 to 65535"),
         ("http://[::1", "http://[::1", "Invalid IPv6 URL"),
         ("http://a.example/chat", "http://a.example/chat", _PART),
@@ -498,7 +498,7 @@ def test_what_may_be_secret_in_a_url_is_not_shown(
     "url", ["http://exa mple", "http://@", f"http://{'a' * 64}.example", "http://a..b"]
 )
 def test_what_is_no_host(url: str) -> None:
-    with pytest.raises(ValueError, match=r"must name a host|user or password|blanks"):
+    with pytest.raises(ValueError, match=r"must contain a valid host name|user or password|spaces"):
         resolve_api_address(url)
 
 
