@@ -1,4 +1,4 @@
-"""The commands of the README's quick start, and a place to run them in as they are printed."""
+"""Read the commands of the README, and run them in a directory of their own."""
 
 import os
 import re
@@ -11,33 +11,30 @@ from anthropic_proxy.server import daemon
 from tests.support.paths import ROOT
 from tests.support.scripted_upstream import DEADLINE
 
-README = (ROOT / "README.md").read_text()
-
 _BLOCK = re.compile(r"(?P<before>.*?)^```sh\n(?P<commands>.*?)^```$", re.DOTALL | re.MULTILINE)
 _UPSTREAM = re.compile(r"\bUPSTREAM_BASE_URL=\S+")
 
 
 @dataclass(frozen=True)
 class Block:
-    """Commands of one block of the README. `name` is the bold word before it, if any."""
+    """Commands of one block. `name` is the bold word before it, or `install`."""
 
     name: str
     commands: tuple[str, ...]
 
 
-def section(title: str) -> str:
-    """Return the text of the README's section `title`."""
-    return README.split(f"## {title}\n")[1].split("\n## ")[0]
+def read_section(page: str, title: str) -> str:
+    """Return the text of a section. page: path of the page in the checkout."""
+    return (ROOT / page).read_text().split(f"## {title}\n")[1].split("\n## ")[0]
 
 
 def quick_start() -> list[Block]:
-    """Return all blocks of commands in the section."""
+    """Return the blocks of commands of the README."""
     blocks = []
-    for found in _BLOCK.finditer(section("Quick start")):
+    for found in _BLOCK.finditer(read_section("README.md", "Quick start")):
         names = re.findall(r"\*\*(\w+)\*\*", found["before"])
-        blocks.append(
-            Block(names[-1] if names else "install", tuple(found["commands"].splitlines()))
-        )
+        commands = tuple(found["commands"].splitlines())
+        blocks.append(Block(names[-1] if names else "install", commands))
     return blocks
 
 
