@@ -69,7 +69,7 @@ NOT_RUN_TEXTS = {
 
 # Commands that do something else in a test: a pattern, its replacement, and the reason.
 REPLACED = (
-    (r"<address of this repository>", shlex.quote(str(ROOT)), "the address depends on the reader"),
+    (r"\"\$REPOSITORY_URL\"", shlex.quote(str(ROOT)), "the address depends on the reader"),
     (r"^pip install (\S+)$", "command -v pip", "needs the internet"),
     (r"^make ", f"make -C {shlex.quote(str(ROOT))} -n ", "takes minutes"),
 )
