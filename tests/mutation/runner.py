@@ -47,6 +47,8 @@ _BYTES = 4 << 30
 _SERVER_GONE = 255
 
 _OPTIONS = ["-x", "-q", "--no-cov", "-p", "no:cacheprovider"]
+# pytest's dump of a hanging test can crash the process while the test still runs.
+_OPTIONS += ["-o", "faulthandler_timeout=0"]
 # Rewritten asserts only explain failures.
 _OPTIONS += [f"--timeout={_SECONDS_PER_TEST}", "--assert=plain", "--no-header", "--tb=short"]
 
