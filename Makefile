@@ -124,6 +124,7 @@ docs: $(VENV)/.dev ## Write the generated pages in docs/
 	$(BIN)/python -m docs.generators.compatibility > docs/compatibility.md
 	$(BIN)/python -m docs.generators.settings > docs/settings.md
 	$(BIN)/python -m docs.generators.upstreams > docs/upstreams.md
+	$(BIN)/python -m docs.generators.token_estimates > docs/token-estimates.md
 
 LOCK = $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url
 

@@ -4,6 +4,8 @@ import random
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from anthropic_proxy.translate.tokens.calibration import TokenCalibration
 from anthropic_proxy.translate.tokens.estimate import TokenEstimate
@@ -83,12 +85,96 @@ def test_images_have_a_ratio_of_their_own() -> None:
     assert calibration.predict("m", TokenEstimate(2000, 0, 0)) == pytest.approx(2000, rel=0.05)
 
 
-def test_implausible_reports_change_nothing() -> None:
+@pytest.mark.parametrize(
+    ("tokens", "reported"),
+    [
+        # Beyond a factor of about three.
+        (1000, 0),
+        (1000, 299),
+        (1000, 3001),
+        (1000, 10**9),
+        # Cached tokens are left out of a short request.
+        (40, 11),
+        # More than a default system prompt.
+        (40, 1041),
+        # A request without tokens measures nothing.
+        (0, 0),
+        (0, 20),
+    ],
+)
+def test_implausible_reports_change_nothing(tokens: int, reported: int) -> None:
     calibration = TokenCalibration()
-    for reported in (0, 299, 3001, 10**9):
-        calibration.observe("m", TokenEstimate(1000), reported)
-    calibration.observe("m", TokenEstimate(49), 98)
+    calibration.observe("m", TokenEstimate(tokens), reported)
     assert calibration.predict("m", TokenEstimate(1000)) == 1000
+
+
+# Estimated tokens of short prompts, and how far their words are off.
+SHORT_PROMPTS = [6, 3, 11, 5, 24, 8, 2, 35, 4, 9]
+DEVIATIONS = [0, 1, -2, 1, 3, 0, 1, -2, 0, 2]
+TEMPLATE = 7
+
+
+@pytest.mark.parametrize(("deviation", "tolerance"), [(0, 3), (1, 12)])
+@pytest.mark.parametrize("start", range(len(SHORT_PROMPTS)))
+@pytest.mark.parametrize("per_message", [-2, 0, 2])
+@pytest.mark.parametrize("fixed", [0, 13, 68, 400, 900])
+@pytest.mark.parametrize("ratio", [0.7, 1.0, 1.25])
+def test_short_prompts(
+    ratio: float, fixed: int, per_message: int, start: int, deviation: int, tolerance: int
+) -> None:
+    """A default system prompt of any size, and a template that differs by some tokens."""
+    calibration = TokenCalibration()
+    for number in range(start, start + 10):
+        text = SHORT_PROMPTS[number % 10]
+        true_text = (text + deviation * DEVIATIONS[number % 10]) * ratio
+        estimate = TokenEstimate(text, template=TEMPLATE)
+        true = round(TEMPLATE + per_message + fixed + true_text)
+        if number >= start + LEARNED:
+            assert calibration.predict("m", estimate) == pytest.approx(true, abs=tolerance)
+        calibration.observe("m", estimate, true)
+
+
+def observe_conversation(calibration: TokenCalibration, seed: int) -> None:
+    for estimate, true in conversation(0.9, 0.8, 13, random_source(seed)):
+        calibration.observe("m", estimate, true)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_short_prompts_after_long_ones(seed: int) -> None:
+    """The same prompt, over and over: near its tokens from the second time on."""
+    calibration = TokenCalibration()
+    observe_conversation(calibration, seed)
+    estimate = TokenEstimate(6, template=TEMPLATE)
+    assert TEMPLATE <= calibration.predict("m", estimate) <= 26 + 300
+    for _ in range(5):
+        calibration.observe("m", estimate, 26)
+        assert calibration.predict("m", estimate) == pytest.approx(26, abs=3)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_short_prompts_do_not_disturb_long_ones(seed: int) -> None:
+    calibration = TokenCalibration()
+    observe_conversation(calibration, seed)
+    for text in (6, 3, 20, 11, 8):
+        calibration.observe("m", TokenEstimate(text, template=TEMPLATE), 26 + text)
+    for text in (9000, 30_000):
+        assert calibration.predict("m", TokenEstimate(text)) == pytest.approx(0.9 * text, rel=0.08)
+
+
+ESTIMATES = st.builds(TokenEstimate, *[st.integers(0, 100_000)] * 3, template=st.integers(0, 5_000))
+
+
+@given(st.lists(st.tuples(ESTIMATES, st.floats(0, 4))), ESTIMATES)
+def test_no_prediction_is_below_the_template(
+    observations: list[tuple[TokenEstimate, float]], estimate: TokenEstimate
+) -> None:
+    calibration = TokenCalibration()
+    for observed, ratio in observations:
+        calibration.observe("m", observed, round(observed.total * ratio))
+    predicted = calibration.predict("m", estimate)
+    least = estimate.template + 0.3 * sum(estimate.parts)
+    most = estimate.template + 3 * sum(estimate.parts) + 1000
+    assert round(least) <= predicted <= round(most)
 
 
 def test_an_outlier_moves_little() -> None:
@@ -107,14 +193,6 @@ def test_a_change_is_followed() -> None:
     for size in range(1000, 11_000, 1000):
         calibration.observe("m", TokenEstimate(size), round(size * 1.3))
     assert calibration.predict("m", TokenEstimate(8000)) == pytest.approx(8000 * 1.3, rel=0.05)
-
-
-def test_predictions_are_bounded() -> None:
-    calibration = TokenCalibration()
-    for size in (100, 200, 300):
-        calibration.observe("m", TokenEstimate(size, size, size), 3 * 3 * size)
-    assert calibration.predict("m", TokenEstimate(1)) <= 3
-    assert calibration.predict("m", TokenEstimate(10_000)) <= 30_000
 
 
 def test_models_are_apart_and_bounded_in_number() -> None:
