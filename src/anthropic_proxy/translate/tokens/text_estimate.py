@@ -1,24 +1,24 @@
-"""Estimate the tokens of a text by the patterns of its character classes.
+"""Estimate the tokens of a text by the classes of its characters.
 
-Vocabularies merge common words and combinations of punctuation into single tokens. So the number of
-tokens depends on where words, numbers and punctuation begin, and on how long the words are.
+Vocabularies merge common words, with the space before them, into single tokens. So letters need few
+tokens, spaces between words none, and digits and punctuation many.
 
-The text is reduced to one letter for each character, which names its class. Vowels are left out:
-the consonants of a word predict its tokens better than all letters, and what remains is shorter.
-The tokens are the weighted number of occurrences of a few patterns in the reduced text. It is all
-done by C code that reads the text once for each pattern.
+The text is reduced to one byte for each character, which names its class. ASCII letters are left
+out: their number is the difference in length, and what remains is short. The tokens are the
+weighted number of occurrences of a few patterns in it, each of which is one pass of C code.
 
 The weights are a least-squares fit to the vocabularies of OpenAI (o200k) and Qwen3. They belong
 together: a single weight has no meaning. docs/token-estimates.md describes the method and its
 accuracy.
 """
 
-# Characters of UTF-8 that are left out: vowels, and all but the first byte of longer characters.
-_OMITTED = b"aeiou" + bytes(range(0x80, 0xC0))
+from string import ascii_letters
+
+# Bytes of UTF-8 that are left out: letters, and all but the first byte of longer characters.
+_OMITTED = ascii_letters.encode() + bytes(range(0x80, 0xC0))
 
 # Class of each character, by its first byte in UTF-8. All others are punctuation, as "\x1b" is.
 _CLASSES = (
-    (b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", b"a"),
     (b"0123456789", b"0"),
     (b" ", b" "),
     (b"\t\n\v\f\r", b"\n"),
@@ -49,42 +49,39 @@ _CLASSES = (
     (bytes(range(0xF0, 0xF8)), b"M"),
 )
 
+_TOKENS_PER_LETTER = 0.22
 # Tokens for each occurrence that does not overlap the one before. A negative weight is never larger
 # than the weight of its parts, so that more text is never fewer tokens.
 _WEIGHTS = (
-    # Words, and their consonants.
-    (b" a", 0.3),
-    (b"a", 0.27),
-    # Punctuation after a space and after a word, and runs of punctuation.
-    (b" .", 1.09),
-    (b"a.", 0.76),
-    (b"..", 0.33),
-    # Lines, and their indentation by tabs: vocabularies merge runs.
-    (b"\n", 0.83),
-    (b"\n\n", -0.8),
+    # Punctuation, and the first after a space, also with letters between them.
+    (b".", 0.27),
+    (b" .", 0.7),
+    # Lines and tabs: vocabularies merge runs of them.
+    (b"\n", 1.08),
+    (b"\n\n", -0.58),
     # Numbers: o200k has tokens of three digits, Qwen3 of one digit.
-    (b"0", 1.35),
-    (b"000", -1.1),
+    (b"0", 1.3),
+    (b"000", -0.7),
 )
 _WEIGHTS_BEYOND_ASCII = (
-    (b"L", 1.46),
-    (b"G", 0.68),
-    (b"C", 0.325),
-    (b"H", 0.49),
-    (b"A", 0.46),
-    (b"I", 0.6),
-    (b"E", 0.64),
+    (b"L", 1.35),
+    (b"G", 0.67),
+    (b"C", 0.32),
+    (b"H", 0.47),
+    (b"A", 0.45),
+    (b"I", 0.59),
+    (b"E", 0.65),
     (b"S", 1.4),
     (b"SS", -1.4),
-    (b"K", 0.655),
-    (b"Z", 0.775),
-    (b"N", 0.79),
-    (b"F", 0.88),
+    (b"K", 0.65),
+    (b"Z", 0.74),
+    (b"N", 0.76),
+    (b"F", 1.0),
     (b"M", 2.6),
 )
 # The first word follows no space.
 _FIRST_WORD = 0.4
-# No text has fewer tokens. Only runs of spaces and of vowels come near.
+# No text has fewer tokens. Only long runs of spaces come near.
 _MAX_CHARACTERS_PER_TOKEN = 16
 
 
@@ -105,7 +102,8 @@ def estimate_text(text: str) -> int:
     if not text:
         return 0
     classes = text.encode("utf-8", "replace").translate(_CLASS_TABLE, _OMITTED)
-    tokens = _FIRST_WORD + _count_weighted(classes, _WEIGHTS)
+    letters = len(text) - len(classes)
+    tokens = _FIRST_WORD + _TOKENS_PER_LETTER * letters + _count_weighted(classes, _WEIGHTS)
     if not text.isascii():
         tokens += _count_weighted(classes, _WEIGHTS_BEYOND_ASCII)
     return max(1, round(tokens), len(text) // _MAX_CHARACTERS_PER_TOKEN)

@@ -30,7 +30,7 @@ def test_request() -> None:
     assert (bare.tools, bare.media) == (0, 0)
     assert estimate_request({"messages": [USER, USER]}).text == 2 * bare.text
     for message in (CALL, THOUGHT):
-        assert estimate_request({"messages": [USER, message]}).text > bare.text + 90
+        assert estimate_request({"messages": [USER, message]}).text > bare.text + 80
     with_tools = estimate_request(
         {"messages": [USER], "tools": TOOLS, "response_format": {"type": "json_object"}}
     )

@@ -56,13 +56,44 @@ def test_each_sample_has_counts() -> None:
         ("\x1b[31merror\x1b[0m", 5, 11),
         # A half of a surrogate pair, which JSON permits.
         ("\ud83d", 1, 2),
-        # Characters that no pattern counts.
+        # Spaces, which no pattern counts.
         (" " * 1600, 100, 100),
-        ("aeiou" * 320, 100, 100),
     ],
 )
 def test_texts(text: str, low: int, high: int) -> None:
     assert low <= estimate_text(text) <= high
+
+
+@pytest.mark.parametrize(
+    ("characters", "tokens"),
+    [
+        ("azAZ", 220),
+        ("09", 1067),
+        ("!~\x00\x1b\x7f", 270),
+        (" \t\n\v\f\r"[1:], 790),
+        # The first and last characters of scripts.
+        ("\xa1\xff\u0100\u024f", 1350),
+        ("\u0280\u03ff", 670),
+        ("\u0400\u04ff", 320),
+        ("\u0531\u05ea", 470),
+        ("\u0600\u07ff", 450),
+        ("\u0905\u0eff", 590),
+        ("\u10d0\u1eff", 650),
+        ("\u2013\u2fff", 700),
+        ("\u3001\u3fff", 650),
+        ("\u4000\u9fff", 740),
+        ("\ua000\ud7a3", 760),
+        ("\ue000\uffe6", 1000),
+        ("\U00010000\U0001f600\U0010ffff", 2600),
+    ],
+)
+def test_classes(characters: str, tokens: int) -> None:
+    for character in characters:
+        assert estimate_text(character * 1000) == pytest.approx(tokens, abs=1), character
+
+
+def test_punctuation_after_a_space() -> None:
+    assert estimate_text("a (b\n" * 1000) - estimate_text("a( b\n" * 1000) == 700
 
 
 # Texts of all classes of characters, whose patterns occur more often than in any Unicode text.
