@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anthropic_proxy.translate.tokens.calibration import TokenCalibration
-from anthropic_proxy.translate.tokens.estimate import TokenEstimate
+from anthropic_proxy.translate.tokens.estimate import TokenEstimate, estimate_request
 
 # Requests after which predictions must hold.
 LEARNED = 5
@@ -149,6 +149,21 @@ def test_short_prompts_after_long_ones(seed: int) -> None:
     for _ in range(5):
         calibration.observe("m", estimate, 26)
         assert calibration.predict("m", estimate) == pytest.approx(26, abs=3)
+
+
+def estimate_question(number: int) -> TokenEstimate:
+    message = {"role": "user", "content": f"What is HTTP? {number}"}
+    return estimate_request({"messages": [message]})
+
+
+def test_questions_to_llama_cpp() -> None:
+    """llama.cpp reported 26 tokens for each, with the system prompt of its template."""
+    calibration = TokenCalibration()
+    for number in range(5):
+        calibration.observe("m", estimate_question(number), 26)
+    assert calibration.predict("m", estimate_question(5)) == pytest.approx(26, abs=1)
+    observe_conversation(calibration, 1)
+    assert calibration.predict("m", estimate_question(6)) == pytest.approx(26, abs=8)
 
 
 @pytest.mark.parametrize("seed", range(20))
