@@ -129,7 +129,7 @@ def test_counters_in_the_process_keep_no_month(url: str | None) -> None:
     }
     settings = Settings(_env_file=None, UPSTREAM_BASE_URL="http://localhost:1", **month)
     assert settings.sharing_limits("/a").limit_storage == "sqlite:////a/limits.sqlite"
-    with pytest.raises(ConfigError, match="needs RATE_LIMIT_STORAGE_URL"):
+    with pytest.raises(ConfigError, match="requires RATE_LIMIT_STORAGE_URL"):
         load_api_keys(settings, lambda _: "")
 
 

@@ -265,7 +265,7 @@ OVERFLOW = (
 @pytest.mark.parametrize(
     ("status", "body", "told", "text"),
     [
-        (502, b"<html>Bad gateway</html>", 500, "answered 502 without a reason"),
+        (502, b"<html>Bad gateway</html>", 500, "returned status 502 without an error message"),
         (
             400,
             b'{"error":{"code":400,"message":"bad tool","type":"invalid_request_error"}}',
