@@ -23,6 +23,7 @@ from anthropic_proxy.translate import upstream_errors
 from anthropic_proxy.upstream.http_client import UpstreamResponse
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
 
+# For each upstream.
 _MAX_MODELS = 256
 
 _Result = TypeVar("_Result")
@@ -39,7 +40,7 @@ class AdaptiveSender:
     def get_memory(self, model: str) -> ModelMemory:
         """Return the memory of an upstream model.
 
-        The process keeps the memories of the most recently used models.
+        The process keeps the memories of at most 256 models of this upstream (LRU).
         """
         return self._memories.setdefault(model, ModelMemory())
 
@@ -70,7 +71,7 @@ class AdaptiveSender:
                 change = request.adapt_to(error.failure, time.monotonic())
                 if change is None:
                     raise
-                if client.retry_plan is not None and not client.retry_plan.try_attempt():
+                if client.retry_plan is not None and not client.retry_plan.allows_request():
                     # The next request for this model is sent with the change.
                     request.record_changes(time.monotonic())
                     raise

@@ -1,9 +1,12 @@
 """Failover: send a request to its routes in order, until an upstream responds.
 
-The client has received nothing while this code runs. So a failed request may be sent again, to the
-same upstream or to another one. By default, the proxy does not retry at the same upstream, because
-clients retry by themselves. It makes one exception: if a request has a single route, a connection
-that fails before the response begins is retried once. `RetryPlan` makes these decisions.
+The client has received no content while this code runs, so a failed request may be sent again, to
+the same upstream or to another one. After 45 s (`DeferredStream`), the client of a stream may
+already have the opening events and pings; a final failure is then an `error` event.
+
+By default, the proxy does not retry at the same upstream, because clients retry by themselves. The
+two exceptions are a connection of the only route that fails before the response begins, and an idle
+connection that the upstream had closed. `RetryPlan` makes these decisions.
 """
 
 import asyncio
@@ -68,9 +71,9 @@ class Failover:
                 if not can_fail_over(error):
                     raise
                 errors.append(error)
-                if len(errors) == len(routes) or not plan.try_attempt(plan.attempt_size):
+                if len(errors) == len(routes) or not plan.allows_attempt():
                     self._log_failure(
-                        route, error, context.request_id, "given up", is_repeated=is_only_route
+                        route, error, context.request_id, "given up", is_debug=is_only_route
                     )
                     break
                 context.observation.failovers += 1
@@ -114,13 +117,13 @@ class Failover:
         request_id: str,
         action: str,
         *,
-        is_repeated: bool = False,
+        is_debug: bool = False,
     ) -> None:
         """Log a failed request.
 
-        is_repeated: whether the log event of the client's request has the same reason.
+        is_debug: if true, log at debug level, because `request finished` reports the same error.
         """
-        write = self._log.debug if is_repeated else self._log.warning
+        write = self._log.debug if is_debug else self._log.warning
         values: dict[str, object] = {
             "action": action,
             "request_id": request_id,

@@ -284,7 +284,7 @@ class UpstreamClient:
             if not self._cool_refused_key(key, response):
                 return response, permit
             has_another_key = unused_keys > 0 and self.state.has_usable_key()
-            if not has_another_key or not self._try_attempt():
+            if not has_another_key or not self._allows_request():
                 return response, permit
             try:
                 key, next_permit = self.state.acquire_key(self.upstream.name)
@@ -363,15 +363,15 @@ class UpstreamClient:
 
     def _try_resend(self) -> bool:
         """Return whether to resend a request whose reused connection was closed, and count it."""
-        if self.retry_plan is None or not self.retry_plan.try_resend(self.upstream):
+        if self.retry_plan is None or not self.retry_plan.try_record_resend(self.upstream):
             return False
         self.metrics.count_retry(self.upstream.name)
         if self.observation is not None:
             self.observation.retries += 1
         return True
 
-    def _try_attempt(self) -> bool:
-        return self.retry_plan is None or self.retry_plan.try_attempt()
+    def _allows_request(self) -> bool:
+        return self.retry_plan is None or self.retry_plan.allows_request()
 
     def _record_failure(self, permit: Permit, reason: str) -> None:
         self.state.failure_reason = reason

@@ -6,18 +6,20 @@ There are six reasons to send a request again. Each reason has its own limit, an
 - **retry**: the same upstream may succeed a moment later. The limit is the upstream's `retries`,
   within the budget of the process (`RetryBudget`).
 - **connection**: the only upstream refused or closed the connection before its response began, or
-  a reused connection was already closed. These count as retries, because each may cost money. One
-  is allowed even if `retries` is 0.
+  a reused connection was already closed. These count towards `retries`, because each may cost
+  money. One is allowed even if `retries` is 0. Only the former count in the `RetryBudget`.
 - **failover**: another route may succeed. Each route is tried once.
-- **key**: the upstream refused or limited a key. Each key is tried once for each retry.
+- **key**: the upstream refused or limited a key. Each attempt tries each key at most once.
 - **change**: the upstream refused a part of the request, and the proxy changes that part
-  (`gateway.model_memory`). The limit is eight changes per request.
-- **API**: the upstream requires its other API. The limit is one switch in each direction.
+  (`gateway.model_memory`). The limit is eight changes for each route and API.
+- **API**: the upstream requires its other API. The limit for each upstream is one switch in each
+  direction.
 
 A compaction needs two upstream requests: one for the summary, and one that continues from it. Both
 count, and a compaction begins only if two requests are left.
-Queries that do not run a model (token counts, lists of models) do not count, except when they are
-sent again.
+
+Queries (token counts, lists of models) do not count, because they do not run a model. Only their
+resends on a new connection count.
 """
 
 import random
@@ -62,8 +64,8 @@ class RetryPlan:
         """
         self.max_requests = max_requests
         self.request_count = 0
-        # Number of upstream requests that the next attempt needs: 2 for a compaction.
-        self.attempt_size = 1
+        # Number of upstream requests that each attempt at a route needs: 2 for a compaction.
+        self._requests_per_attempt = 1
         # Whether the limit has prevented a request.
         self.was_limited = False
         self._budget = budget
@@ -72,22 +74,32 @@ class RetryPlan:
         self._resends: Counter[str] = Counter()
         self._api_changes: Counter[str] = Counter()
 
-    def try_attempt(self, size: int = 1) -> bool:
-        """Return whether `size` more requests are within the limit. If not, set `was_limited`."""
-        if self.request_count + size <= self.max_requests:
+    def allows_request(self) -> bool:
+        """Return whether one more request is within the limit. If not, set `was_limited`."""
+        return self._allows_requests(1)
+
+    def allows_attempt(self) -> bool:
+        """Return whether the requests of a new attempt are within the limit.
+
+        If not, set `was_limited`.
+        """
+        return self._allows_requests(self._requests_per_attempt)
+
+    def _allows_requests(self, number: int) -> bool:
+        if self.request_count + number <= self.max_requests:
             return True
         self.was_limited = True
         return False
 
     def begin_compaction(self) -> None:
         """Reserve two requests for each later attempt. Raises ApiError (500) if fewer are left."""
-        self.attempt_size = 2
-        if not self.try_attempt(self.attempt_size):
+        self._requests_per_attempt = 2
+        if not self.allows_attempt():
             raise self._limit_error()
 
     def record_request(self) -> None:
         """Count an upstream request before it is sent. Raises ApiError (500) beyond the limit."""
-        if not self.try_attempt():
+        if not self.allows_request():
             raise self._limit_error()
         self.request_count += 1
 
@@ -98,9 +110,9 @@ class RetryPlan:
         )
         return ApiError(500, text, {"x-should-retry": "false"})
 
-    def try_resend(self, upstream: Upstream) -> bool:
+    def try_record_resend(self, upstream: Upstream) -> bool:
         """Return whether to resend a request whose reused connection was closed, and count it."""
-        if not (self._allows_resend(upstream) and self.try_attempt()):
+        if not (self._allows_resend(upstream) and self.allows_request()):
             return False
         self._resends[upstream.name] += 1
         self.request_count += 1
@@ -110,7 +122,7 @@ class RetryPlan:
         """Return whether the request may be sent to the upstream's other API."""
         if self._api_changes[upstream.name] >= _MAX_API_CHANGES:
             return False
-        if not self.try_attempt(self.attempt_size):
+        if not self.allows_attempt():
             return False
         self._api_changes[upstream.name] += 1
         return True
@@ -122,7 +134,7 @@ class RetryPlan:
 
         Return None if it must not be sent again. retry_count: number of its earlier retries.
         """
-        if _is_about_request(error):
+        if _is_request_error_with_5xx(error):
             return None
         has_retries = retry_count < upstream.retries
         should_retry = has_retries and is_transient(error.upstream_status or error.status)
@@ -133,7 +145,7 @@ class RetryPlan:
         delay = policy.delay(retry_count, parse_retry_after(error.headers), self._draw)
         if delay is None or not self._allows_resend(upstream):
             return None
-        if not self.try_attempt(self.attempt_size):
+        if not self.allows_attempt():
             return None
         if self._budget is not None and not self._budget.try_spend():
             return None
@@ -146,7 +158,7 @@ class RetryPlan:
 
 def can_fail_over(error: ApiError) -> bool:
     """Return whether another upstream may succeed after this error."""
-    if _is_about_request(error):
+    if _is_request_error_with_5xx(error):
         return False
     if error.upstream_status:
         return should_fail_over(error.upstream_status)
@@ -154,7 +166,7 @@ def can_fail_over(error: ApiError) -> bool:
     return error.status >= 500
 
 
-def _is_about_request(error: ApiError) -> bool:
+def _is_request_error_with_5xx(error: ApiError) -> bool:
     """Return whether the request is invalid although the upstream returned a 5xx status.
 
     Some servers return 500 for a prompt that is too long, or for an image that they do not support.

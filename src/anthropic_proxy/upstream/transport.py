@@ -27,7 +27,7 @@ from yarl import URL
 
 _KEEPALIVE_SECONDS = 60
 _CLOSE_SECONDS = 1
-# A body with images has megabytes. Writing it in one piece would block the event loop.
+# A body with images may be several megabytes. Writing it in one piece would block the event loop.
 _CHUNK_BYTES = 256 * 1024
 
 # The caller enforces the time limits, which depend on the phase of the request.

@@ -74,7 +74,7 @@ def test_errors(name: str) -> None:
 @pytest.mark.parametrize(("retries", "resends"), [(0, 1), (1, 1), (2, 2)])
 def test_retries_and_reused_connections_are_counted_together(retries: int, resends: int) -> None:
     upstream, plan = with_retries(retries), RetryPlan()
-    outcomes = [plan.try_resend(upstream) for _ in range(3)]
+    outcomes = [plan.try_record_resend(upstream) for _ in range(3)]
     assert outcomes == [True] * resends + [False] * (3 - resends)
     assert plan.retry_delay(ERRORS["outage"], upstream, 0, is_only_route=True) is None
     assert plan.request_count == resends
@@ -82,7 +82,12 @@ def test_retries_and_reused_connections_are_counted_together(retries: int, resen
 
 def test_each_upstream_has_its_own_count() -> None:
     plan = RetryPlan()
-    assert [plan.try_resend(with_retries(0, name)) for name in "aabb"] == [True, False, True, False]
+    assert [plan.try_record_resend(with_retries(0, name)) for name in "aabb"] == [
+        True,
+        False,
+        True,
+        False,
+    ]
 
 
 def test_the_api_changes_twice_for_each_upstream() -> None:
@@ -94,11 +99,11 @@ def test_the_api_changes_twice_for_each_upstream() -> None:
 def test_no_more_requests_than_the_limit() -> None:
     upstream, plan = with_retries(9), RetryPlan(2)
     plan.record_request()
-    assert plan.try_resend(upstream)
+    assert plan.try_record_resend(upstream)
     assert not plan.was_limited
-    assert not plan.try_attempt()
+    assert not plan.allows_request()
     assert plan.was_limited
-    assert not plan.try_resend(upstream)
+    assert not plan.try_record_resend(upstream)
     assert not plan.try_change_api(upstream)
     assert plan.retry_delay(ERRORS["outage"], upstream, 0, is_only_route=True) is None
     with pytest.raises(ApiError, match=r"2 \(MAX_UPSTREAM_REQUESTS\)") as raised:
