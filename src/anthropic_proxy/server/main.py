@@ -396,9 +396,9 @@ class _CommandChannel(asyncio.Protocol):
 
     def __init__(self, control: ServerControl, cancel_server: Callable[[], object]) -> None:
         self._actions = {
-            Command.STOP: control.stop.set,
+            Command.DRAIN: control.stop.set,
             Command.RELOAD: control.reload.set,
-            Command.END: cancel_server,
+            Command.CANCEL: cancel_server,
         }
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -414,7 +414,7 @@ class _CommandChannel(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the reason does not matter
         """Stop, because the supervisor has exited."""
-        self._run(Command.STOP)
+        self._run(Command.DRAIN)
 
     def _run(self, command: Command) -> None:
         self._actions[command]()

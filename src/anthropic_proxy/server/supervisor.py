@@ -3,9 +3,9 @@
 The first process, the supervisor, opens the listening socket and forks the workers. It replaces
 workers that exit, forwards its signals as commands, and waits for all workers at the end.
 
-The supervisor sends commands through one socket for each worker. A worker detects by the end of
-this socket that the supervisor has exited. Signals instead of commands would arrive twice if a
-terminal or service manager sends them to all processes.
+The supervisor sends commands through one socket for each worker. When the supervisor exits, the
+socket closes and the worker stops. Commands are used instead of signals, because a terminal or
+service manager may send a signal to all processes, and the worker would receive it twice.
 """
 
 import math
@@ -45,8 +45,10 @@ STOPPING_HINT = "open responses are finished first; a second signal cancels them
 class Command(IntEnum):
     """Commands for a worker. The value is the byte on the command socket."""
 
-    STOP = ord("s")
-    END = ord("e")
+    # Finish open responses, then exit.
+    DRAIN = ord("d")
+    # Cancel open responses, and exit.
+    CANCEL = ord("c")
     RELOAD = ord("r")
 
 
@@ -62,7 +64,7 @@ class _State(Enum):
     # Workers finish open responses, then exit.
     DRAINING = "draining"
     # Workers cancel open responses and exit.
-    ENDING = "ending"
+    CANCELLING = "cancelling"
 
 
 class WorkerError(Exception):
@@ -90,7 +92,8 @@ class SupervisorCallbacks:
 
     # Called when all workers accept connections.
     on_ready: Callable[[], None]
-    # Called when the server stops accepting connections.
+    # Called for each stop signal, before the workers receive the command. Must not fail if it is
+    # called again.
     on_stop: Callable[[], None]
     # Called with PID and CPU seconds of a worker that has exited.
     on_worker_exit: Callable[[int, float], None] = lambda _, __: None
@@ -122,12 +125,12 @@ class Supervisor:
         self._state = _State.RUNNING
         # By PID.
         self._workers: dict[int, _Worker] = {}
-        # Start times of workers that do not run, by number.
+        # Planned start times of stopped workers, by number.
         self._start_times: dict[int, float] = dict.fromkeys(range(count), 0.0)
         self._restart_delay = _RESTART_DELAY
         # Whether all workers have been ready at the same time.
         self._was_ready = False
-        # Whether a worker exited before that.
+        # Whether a worker exited before all workers were ready.
         self._has_failed = False
         self._kill_at = math.inf
         self._hangup = EarlyHangup()
@@ -197,7 +200,7 @@ class Supervisor:
             os._exit(code)
 
     def _release_inherited(self) -> None:
-        """Release everything inherited from the supervisor, except the listener."""
+        """Release everything inherited from the supervisor, except the listening socket."""
         signal.set_wakeup_fd(-1)
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
@@ -232,10 +235,10 @@ class Supervisor:
             if not self._has_failed:
                 self._log.info("server stopping", hint=STOPPING_HINT)
             self._state = _State.DRAINING
-            command, seconds = Command.STOP, self._drain_seconds
+            command, seconds = Command.DRAIN, self._drain_seconds
         else:
-            self._state = _State.ENDING
-            command, seconds = Command.END, 0.0
+            self._state = _State.CANCELLING
+            command, seconds = Command.CANCEL, 0.0
         self._kill_at = min(self._kill_at, time.monotonic() + seconds + _KILL_SECONDS)
         self._start_times.clear()
         self._callbacks.on_stop()
