@@ -1,10 +1,10 @@
 """Rate limits of API keys: requests and tokens per minute, tokens per month.
 
-A minute begins with its first request. A month is a calendar month in UTC. A request is counted
-when it arrives, but its tokens are counted when its response has ended. So a request is admitted
-while any tokens are left, and the last request may exceed the limit. If the counters are
-unreachable, all requests are admitted: rate limits protect the service, so their failure must not
-stop it.
+A one-minute window starts at the first request of the key. A month is a calendar month in UTC. A
+request is counted when it arrives, but its tokens are counted when its response has ended. So a
+request is admitted while any tokens are left, and the last request may exceed the limit. If the
+counters are unreachable, all requests are admitted: rate limits protect the service, so their
+failure must not stop it.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ class _Window:
     unit: str
     item: RateLimitItem
     identifiers: tuple[str, ...]
-    # The end of a calendar month; None if the storage knows the end of the window.
+    # The end of a calendar month. None: use the reset time of the storage.
     resets: datetime | None = None
 
 
@@ -67,7 +67,7 @@ class _WindowState:
 class StorageErrorReporter(Protocol):
     """Interface of an object that counts the failed operations on the counters."""
 
-    def limits_failed(self) -> None: ...
+    def count_storage_error(self) -> None: ...
 
 
 class RateLimiter:
@@ -92,7 +92,7 @@ class RateLimiter:
         self._storage_errors: tuple[type[Exception], ...] = (*errors, OSError, TimeoutError)
         self._log = log
         self._error_reporter = error_reporter
-        self._charge_tasks: set[asyncio.Task[None]] = set()
+        self._count_tasks: set[asyncio.Task[None]] = set()
         self._abandoned_tasks: set[asyncio.Task[None]] = set()
         self._is_unavailable = False
         self._is_probing = False
@@ -122,32 +122,33 @@ class RateLimiter:
             raise _build_denial(max(exhausted, key=lambda state: state.resets), headers, now)
         return headers
 
-    async def charge(self, key: ApiKey, tokens: int, now: datetime) -> None:
+    async def count_tokens(self, key: ApiKey, tokens: int, now: datetime) -> None:
         """Count the tokens of a response."""
 
-        async def count_tokens() -> None:
+        async def count_in_windows() -> None:
             for window in _key_windows(key, now):
                 if window.unit == "tokens":
                     await self._limiter.hit(window.item, *window.identifiers, cost=tokens)
 
-        await self._run_on_storage(count_tokens)
+        await self._run_on_storage(count_in_windows)
 
-    def schedule_charge(self, key: ApiKey, tokens: int) -> None:
-        """Run `charge` in the background."""
-        task = asyncio.create_task(self.charge(key, tokens, datetime.now(UTC)))
-        self._charge_tasks.add(task)
-        task.add_done_callback(self._charge_tasks.discard)
+    def schedule_token_count(self, key: ApiKey, tokens: int) -> None:
+        """Run `count_tokens` in the background."""
+        task = asyncio.create_task(self.count_tokens(key, tokens, datetime.now(UTC)))
+        self._count_tasks.add(task)
+        task.add_done_callback(self._count_tasks.discard)
 
     async def aclose(self) -> None:
-        """Wait for the scheduled charges, and close the storage."""
-        await asyncio.gather(*self._charge_tasks)
+        """Wait for the scheduled counts, and close the storage."""
+        await asyncio.gather(*self._count_tasks)
         try:
             await self._run_with_timeout(self._storage_handle.aclose())
         except self._storage_errors as error:
             self._log.error("rate limit storage close failed", error=str(error) or repr(error))
 
     async def _count_window(self, window: _Window) -> _WindowState:
-        """Count a request in a window of requests, and return the window's state."""
+        """Count the request if the window counts requests; return the state of the window."""
+        # `hit` counts the request, `test` does not.
         check = self._limiter.hit if window.unit == "requests" else self._limiter.test
         is_allowed = await check(window.item, *window.identifiers)
         stats = await self._limiter.get_window_stats(window.item, *window.identifiers)
@@ -160,7 +161,7 @@ class RateLimiter:
         """
         is_probe = self._is_unavailable
         if is_probe and (self._is_probing or self._clock() < self._next_probe):
-            self._error_reporter.limits_failed()
+            self._error_reporter.count_storage_error()
             return
         if is_probe:
             self._is_probing = True
@@ -199,7 +200,7 @@ class RateLimiter:
             task.exception()
 
     def _record_failure(self, error: Exception) -> None:
-        self._error_reporter.limits_failed()
+        self._error_reporter.count_storage_error()
         self._next_probe = self._clock() + _BACK_OFF_SECONDS
         if not self._is_unavailable:
             self._log.error("rate limit counting suspended", error=str(error) or repr(error))
@@ -212,7 +213,7 @@ class RateLimiter:
 
 
 class TokenUsageSink:
-    """An observation sink that charges the tokens of each response to its key."""
+    """An observation sink that counts the tokens of each response for its key."""
 
     def __init__(self, limits: RateLimiter, keys: Callable[[], ApiKeyRegistry | None]) -> None:
         self._limits = limits
@@ -222,12 +223,12 @@ class TokenUsageSink:
         """Do nothing, because the tokens are not known yet."""
 
     def request_finished(self, observation: Observation) -> None:
-        """Charge the tokens to the key if it has a token limit."""
+        """Count the tokens for the key if it has a token limit."""
         keys, name = self._keys(), observation.api_key_name
         key = keys.find(name) if keys and name else None
         tokens = sum(observation.tokens.get(kind, 0) for kind in _COUNTED_TOKEN_KINDS)
         if key is not None and tokens and key.limits.has_token_limit:
-            self._limits.schedule_charge(key, tokens)
+            self._limits.schedule_token_count(key, tokens)
 
 
 def _key_windows(key: ApiKey, now: datetime) -> Iterator[_Window]:

@@ -174,7 +174,7 @@ class Metrics:
         """Set the number of tasks of the event loop."""
         self._tasks.set(count)
 
-    def limits_failed(self) -> None:
+    def count_storage_error(self) -> None:
         """Count an operation on the rate limit storage that failed or was skipped."""
         self._rate_limit_errors.inc()
 

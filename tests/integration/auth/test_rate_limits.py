@@ -110,13 +110,13 @@ def test_requests() -> None:
 def test_tokens_are_let_in_until_they_are_used_up() -> None:
     async def test(ran: Ran) -> None:
         key = _key(tokens_per_minute=100, requests_per_minute=10)
-        await ran.limits.charge(key, 99, NOW)
+        await ran.limits.count_tokens(key, 99, NOW)
         told = await ran.limits.admit(key, NOW)
         assert (
             told["anthropic-ratelimit-tokens-limit"],
             told["anthropic-ratelimit-tokens-remaining"],
         ) == ("100", "1")
-        await ran.limits.charge(key, 50, NOW)
+        await ran.limits.count_tokens(key, 50, NOW)
         error = await ran.refused(key)
         assert error.reason == "tokens_per_minute"
         assert error.headers["anthropic-ratelimit-tokens-remaining"] == "0"
@@ -131,7 +131,7 @@ def test_a_month_is_the_calendars() -> None:
 
     async def test(ran: Ran) -> None:
         key = _key(tokens_per_month=1000, tokens_per_minute=5000)
-        await ran.limits.charge(key, 1000, december)
+        await ran.limits.count_tokens(key, 1000, december)
         error = await ran.refused(key, december)
         assert error.reason == "tokens_per_month"
         assert (error.headers["retry-after"], error.headers["x-should-retry"]) == ("30", "false")
@@ -172,7 +172,7 @@ def test_requests_go_on_when_nothing_can_be_counted() -> None:
 
     storage = Broken()
     ran = _run(test, storage)
-    assert ran.metrics.limits_failed.call_count == 3
+    assert ran.metrics.count_storage_error.call_count == 3
     assert [call.kwargs["error"] for call in ran.log.error.call_args_list] == ["the storage's own"]
 
 
@@ -212,7 +212,7 @@ def test_a_stuck_storage_is_not_waited_for_and_tried_by_one_request_at_a_time() 
         assert all(await ran.admit(10))
 
     ran = _run(test, storage)
-    assert ran.metrics.limits_failed.call_count == 31
+    assert ran.metrics.count_storage_error.call_count == 31
     assert ran.log.error.call_count == 1
 
 
@@ -246,7 +246,7 @@ def test_a_redis_that_accepts_and_never_replies() -> None:
                 assert silent.connections == connected + 1
                 async with asyncio.timeout(DEADLINE):
                     await ran.limits.aclose()
-            assert ran.metrics.limits_failed.call_count == 30
+            assert ran.metrics.count_storage_error.call_count == 30
             assert ran.log.error.call_count == 1
 
     asyncio.run(main())
@@ -265,22 +265,22 @@ def test_a_redis_that_is_stopped_and_goes_on(tmp_path: Path) -> None:
         ran.now += BACK_OFF
         assert all(await ran.admit(1))
         assert all(await ran.admit(10))
-        assert ran.metrics.limits_failed.call_count == 20
+        assert ran.metrics.count_storage_error.call_count == 20
         await ran.limits.aclose()
 
     with running_redis(tmp_path) as redis:
         asyncio.run(main(redis))
 
 
-def test_answers_are_charged() -> None:
+def test_tokens_of_responses_are_counted() -> None:
     async def test(ran: Ran) -> None:
         key = _key(tokens_per_minute=1000)
-        charges = TokenUsageSink(
+        sink = TokenUsageSink(
             ran.limits, lambda: ApiKeyRegistry([key, _key("free", requests_per_minute=10)])
         )
         for name in ("alice", "free", "revoked", None):
             seen = Observation("POST", "/v1/messages", api_key_name=name)
-            charges.request_started(seen)
+            sink.request_started(seen)
             seen.tokens = {
                 "input": 10,
                 "cache_read": 500,
@@ -288,12 +288,12 @@ def test_answers_are_charged() -> None:
                 "output": 70,
                 "thinking": 50,
             }
-            charges.request_finished(seen)
-        charges.request_finished(Observation("POST", "/v1/messages", api_key_name="alice"))
+            sink.request_finished(seen)
+        sink.request_finished(Observation("POST", "/v1/messages", api_key_name="alice"))
         TokenUsageSink(ran.limits, lambda: None).request_finished(
             Observation("GET", "/", api_key_name="alice")
         )
-        await asyncio.gather(*ran.limits._charge_tasks)
+        await asyncio.gather(*ran.limits._count_tasks)
         assert (await ran.limits.admit(key, NOW))["anthropic-ratelimit-tokens-remaining"] == "900"
 
     _run(test)
