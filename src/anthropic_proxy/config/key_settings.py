@@ -80,7 +80,7 @@ class KeySettings(BaseSettings):
 
     @field_validator("cors_allowed_origins", mode="before")
     @classmethod
-    def _are_origins(cls, value: Any) -> Any:
+    def _parse_origins(cls, value: Any) -> Any:
         origins = env_values.split_list(value) if isinstance(value, str) else value
         for origin in origins:
             if not _ORIGIN.fullmatch(origin):
@@ -91,7 +91,7 @@ class KeySettings(BaseSettings):
 
     @field_validator("rate_limit_storage_url", mode="after")
     @classmethod
-    def _is_storage(cls, value: SecretStr | None) -> SecretStr | None:
+    def _check_storage(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
             if not _STORAGE.fullmatch(value.get_secret_value()):
                 raise ValueError("unknown storage, or no path")
@@ -128,7 +128,7 @@ class KeySettings(BaseSettings):
 
     @field_validator("proxy_api_keys", mode="after")
     @classmethod
-    def _are_keys(cls, value: SecretStr | None) -> SecretStr | None:
+    def _check_keys(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
             api_keys.parse_api_keys(value.get_secret_value())
         return value

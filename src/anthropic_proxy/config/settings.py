@@ -1,6 +1,7 @@
 """Settings: one frozen object, loaded at start and by each reload.
 
-Other modules read only variables that are not settings, such as XDG_RUNTIME_DIR and NO_COLOR.
+No other module reads settings from the environment. Some read variables that are not settings, such
+as XDG_RUNTIME_DIR and NO_COLOR.
 
 Sources, in the order of precedence: command line flags, environment variables, the `.env` file (of
 `--config`, else the first existing file of ENV_FILES), defaults. An empty variable counts as not
@@ -206,14 +207,14 @@ class ServerSettings(BaseSettings):
 
     @field_validator("host")
     @classmethod
-    def _is_host(cls, value: str | None) -> str | None:
+    def _parse_host(cls, value: str | None) -> str | None:
         if value is None:
             return None
         return env_values.listen_host(value)
 
     @field_validator("ready_requires", mode="before")
     @classmethod
-    def _are_parts(cls, value: Any) -> Any:
+    def _split_requirements(cls, value: Any) -> Any:
         if isinstance(value, str):
             return env_values.split_list(value, r"[;,\n]")
         return value
@@ -268,7 +269,7 @@ class ObservabilitySettings(BaseSettings):
 class Settings(ObservabilitySettings, KeySettings, ServerSettings, UpstreamSettings):
     """All settings of the environment; docs/settings.md is generated from them.
 
-    Fields and error messages are in the order of the bases, the last one first.
+    Fields and error messages are in the order of the base classes; the last base class comes first.
     """
 
     model_config = SETTINGS_CONFIG
@@ -342,14 +343,14 @@ class Settings(ObservabilitySettings, KeySettings, ServerSettings, UpstreamSetti
 
     @field_validator("model_aliases", "model_map", mode="before")
     @classmethod
-    def _models_are_pairs(cls, value: Any) -> Any:
+    def _parse_models(cls, value: Any) -> Any:
         if isinstance(value, str):
             return env_values.parse_models(value)
         return value
 
     @field_validator("download_allowed_hosts", mode="before")
     @classmethod
-    def _hosts_are_names(cls, value: Any) -> Any:
+    def _parse_hosts(cls, value: Any) -> Any:
         if isinstance(value, str):
             return parse_hosts(value)
         return value
@@ -388,7 +389,7 @@ class Settings(ObservabilitySettings, KeySettings, ServerSettings, UpstreamSetti
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
-        """Secrets to redact everywhere, without the credentials of upstreams."""
+        """Secrets to redact everywhere, except the credentials of upstreams."""
         secrets = []
         for setting in (self.signature_secret, self.tls_key_password):
             if setting is not None:
