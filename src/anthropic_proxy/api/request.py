@@ -44,7 +44,7 @@ class Request:
     def check_framing(self) -> None:
         """Raise ApiError (400) if the length of the body is ambiguous.
 
-        A reverse proxy may have found a different end of the body (RFC 9112, 6.3).
+        A front proxy may interpret the length differently (request smuggling; RFC 9112, 6.3).
         """
         headers = self.caller.headers
         if "transfer-encoding" in headers and "content-length" in headers:
@@ -67,8 +67,8 @@ class Request:
         if length.isdecimal() and int(length) > MAX_BODY_BYTES:
             raise ApiError(413, TOO_LARGE)
         try:
-            # `asyncio.wait_for` (Quart's BODY_TIMEOUT) of Python 3.11 loses a cancellation that
-            # arrives with the last byte: the request of a disconnected client would continue.
+            # Not `asyncio.wait_for`, as Quart does: in Python 3.11 it loses a cancellation that
+            # arrives with the last byte, and the request of a disconnected client would continue.
             async with asyncio.timeout(seconds):
                 self._body = await _read_body(receive)
         except TimeoutError:
@@ -77,7 +77,7 @@ class Request:
     def take_body(self) -> bytes:
         """Return the body and release it.
 
-        It may have megabytes, and this object exists until the end of the response.
+        It may be several megabytes, and this object exists until the end of the response.
         """
         body, self._body = self._body, b""
         return body

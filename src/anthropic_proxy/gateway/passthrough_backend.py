@@ -155,8 +155,8 @@ class PassthroughBackend:
     def _create_stream(
         self, observation: Observation, client: UpstreamClient, response: UpstreamResponse
     ) -> PassthroughStream:
-        # The stream must not refer to the request, which may have megabytes: a stream may be open
-        # for minutes.
+        # The stream must not refer to the request, which may be several megabytes, because a
+        # stream may be open for minutes.
         on_read = None
         if self._log.verbose:
             on_read = partial(self._log.log_body, "upstream chunk received", observation.request_id)

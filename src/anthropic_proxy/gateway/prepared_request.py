@@ -28,5 +28,5 @@ class PreparedRequest:
     spec: ResponseSpec
 
     def without_body(self) -> "PreparedRequest":
-        """Return a copy without the body, which may have megabytes, for the life of a stream."""
+        """Return a copy for a stream, without the body, which may be several megabytes."""
         return replace(self, body={})

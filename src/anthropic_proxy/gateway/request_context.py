@@ -24,7 +24,7 @@ MODEL_HEADER = "anthropic-proxy-model"
 class RequestContext:
     """A checked request, its caller, and the status and headers of its response.
 
-    A stream must not refer to it, because the request may have megabytes.
+    A stream must not refer to it, because the request may be several megabytes.
     """
 
     request: JsonObject

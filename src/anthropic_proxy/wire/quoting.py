@@ -1,4 +1,4 @@
-"""Shorten values of requests that error messages quote, because they may have megabytes."""
+"""Shorten values of requests that error messages quote, because they may be several megabytes."""
 
 _MAX_CHARACTERS = 200
 

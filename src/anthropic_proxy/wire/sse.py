@@ -20,7 +20,8 @@ _DATA_FIELD = b"\ndata:"
 _DATA_LINE = re.compile(rb"\ndata: ?([^\n]*)")
 _BOM = b"\xef\xbb\xbf"
 
-# Incomplete events up to this size are searched again with each read.
+# Incomplete events up to this size are joined with each read and searched again from their start.
+# For longer ones, only the new bytes are searched.
 _SHORT_BYTES = 4096
 
 # No known upstream sends larger events. The limit protects the memory of the proxy.
@@ -44,7 +45,7 @@ class SSEDecoder:
         self._long_buffer = bytearray()
         # True if the last byte was a CR, so an LF may follow.
         self._after_cr = False
-        # True if a byte order mark may follow.
+        # True if a byte order mark may still come.
         self._at_start = True
 
     def feed(self, data: bytes) -> list[bytes]:
@@ -62,9 +63,9 @@ class SSEDecoder:
         if self._at_start:
             data = self._strip_bom(data)
         if self._after_cr or b"\r" in data:
-            data = self._normalise_line_ends(data)
+            data = self._normalize_line_ends(data)
         if b"\n\n\n" in data:
-            # Without this, more blank lines would give empty events.
+            # Extra blank lines would produce empty events.
             data = _BLANK_LINES.sub(_EVENT_END, data)
         if self._long_buffer:
             if not self._completes_event(data):
@@ -107,7 +108,7 @@ class SSEDecoder:
         self._at_start = False
         return start.removeprefix(_BOM)
 
-    def _normalise_line_ends(self, data: bytes) -> bytes:
+    def _normalize_line_ends(self, data: bytes) -> bytes:
         """Replace CRLF and CR with LF. A CR at the end is buffered, because an LF may follow."""
         text = b"\r" + data if self._after_cr else data
         self._after_cr = text.endswith(b"\r")

@@ -28,7 +28,7 @@ START_TIMEOUT = 45
 
 
 # The states of a DeferredStream. Only the first state has `opening_events`: it refers to the
-# request, which may have megabytes, and the stream may be open for minutes.
+# request, which may be several megabytes, and the stream may be open for minutes.
 
 
 @dataclass(frozen=True)
