@@ -16,6 +16,9 @@ _NAME_ALONE = re.compile(r"(?P<name>[^=]*)[=\s]+")
 # digits.
 _MIXED = re.compile(r"(?=.*[A-Z])(?=.*[a-z])(?=.*\d)")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{22,}={1,2}")
+# A variable that was not expanded: .env files expand only ${NAME}, and systemd expands nothing. The
+# text would be a key that is easy to guess.
+_REFERENCE = re.compile(r"\$([A-Za-z_]\w*|\{.*\}|\(.*\))")
 
 
 def parse_api_keys(text: str) -> tuple[ApiKey, ...]:
@@ -76,4 +79,7 @@ def _is_name(text: str) -> bool:
 def _create_api_key(name: str, secret: str) -> ApiKey:
     if not secret.strip():
         raise _empty_key(name)
+    if _REFERENCE.fullmatch(secret.strip()):
+        # Neither text is shown, because each may be a key.
+        raise ValueError("a key is the name of a variable: in a .env file, write ${NAME}")
     return ApiKey(validate_key_name(name), hash_key(env_values.check_header_value(secret)))

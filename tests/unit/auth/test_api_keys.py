@@ -82,6 +82,28 @@ def test_an_empty_key(text: str, reason: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "alice=$CANARY",
+        "$CANARY",
+        "bob=x;alice= $canary1 ",
+        "alice=${CANARY}",
+        "alice=$(cat canary)",
+        '{"alice": "$CANARY"}',
+    ],
+)
+def test_a_variable_that_was_not_expanded(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^a key is the name of a variable:") as raised:
+        parse_api_keys(text)
+    assert "canary" not in str(raised.value).lower()
+
+
+@pytest.mark.parametrize("key", ["$2b$10$abc", "$a-b!c", "a$bc", "$", "$1234567"])
+def test_other_keys_with_a_dollar_sign(key: str) -> None:
+    assert parse_api_keys(f"alice={key}") == (ApiKey("alice", hash_key(key)),)
+
+
+@pytest.mark.parametrize(
     ("text", "names"),
     [
         ("alice=1234567;bob=12345678", ["alice"]),
