@@ -22,7 +22,7 @@ class RequestLog:
     def request_finished(self, observation: Observation) -> None:
         """Log the request."""
         fields = _log_fields(observation)
-        values = {name: value for name, value in fields.items() if value not in (None, 0, False)}
+        values = {name: value for name, value in fields.items() if _is_logged(value)}
         if observation.path in self._quiet_paths and observation.status == 200:
             self._log.debug(REQUEST_FINISHED, **values)
         elif _has_failed(observation):
@@ -42,6 +42,11 @@ _FAILURE_OUTCOMES = frozenset({"upstream_error", "truncated", "error"})
 def _has_failed(observation: Observation) -> bool:
     """Return whether the server or an upstream failed, possibly in a stream with status 200."""
     return observation.outcome in _FAILURE_OUTCOMES or (observation.status or 0) >= 500
+
+
+def _is_logged(value: object) -> bool:
+    """Return whether a field has a value other than 0 and false, or is a time (a float)."""
+    return isinstance(value, float) or value not in (None, 0, False)
 
 
 def _log_fields(observation: Observation) -> dict[str, Any]:
