@@ -30,7 +30,7 @@ _HEAD = """# Settings
 The proxy reads its settings from variables.
 One upstream needs `UPSTREAM_BASE_URL`, and usually `UPSTREAM_API_KEY`.
 Several upstreams and the routes to them are in a [configuration file](configuration.md).
-[.env.example](../.env.example) is a template with all variables.
+[.env.example](../.env.example) is a template with all variables of this page.
 
 ## Sources
 
@@ -64,8 +64,9 @@ A value that is not valid prevents the start, and all such values are reported t
 
 The proxy reloads the `.env` file, the configuration file and the file of client keys when they
 change, every `RELOAD_INTERVAL` seconds, or when it receives SIGHUP.
+It also reloads changed contents of `TLS_CERT_FILE` and `TLS_KEY_FILE`.
 An invalid configuration is rejected, and the previous one stays in effect.
-These settings take effect only after a restart:
+Changes of these settings, such as another path, take effect only after a restart:
 {restart}
 """
 

@@ -159,7 +159,7 @@ def _choose_path(path: Path | None) -> Path:
 
 def _describe_expiry(key: ApiKey) -> str:
     if key.expires is None:
-        return "never expires"
+        return "never"
     verb = "expired" if key.expires <= datetime.now(UTC) else "expires"
     return f"{verb} {keys_file.format_time(key.expires)}"
 

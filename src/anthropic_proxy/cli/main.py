@@ -36,8 +36,8 @@ _MIN_OPEN_FILES = 64
 _PID_FILE = click.option(
     "--pid-file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="PID file of the background server.  [default: anthropic-proxy.pid in $XDG_RUNTIME_DIR, "
-    "else in /tmp with your user id]",
+    help="PID file of the daemon.  [default: anthropic-proxy.pid in $XDG_RUNTIME_DIR, else in /tmp "
+    "with your user id]",
 )
 
 
@@ -55,7 +55,7 @@ _PID_FILE = click.option(
     "--debug",
     is_flag=True,
     default=None,
-    help="Also log the start of each request, and all fields of finished requests: ids, upstream, "
+    help="Also log each routed request, and all fields of finished requests: ids, upstream, "
     "outcome.",
 )
 @click.option(
@@ -78,7 +78,9 @@ _PID_FILE = click.option(
     help="Address to listen on.  [default: HOST, else 0.0.0.0 with client keys and 127.0.0.1 "
     "without]",
 )
-@click.option("--daemon", "background", is_flag=True, help="Run in the background (Unix).")
+@click.option(
+    "--daemon", "background", is_flag=True, help="Run as a daemon, in the background (Unix)."
+)
 @_PID_FILE
 @click.version_option(
     __version__, "-V", "--version", prog_name="anthropic-proxy", message="%(prog)s %(version)s"
@@ -94,12 +96,17 @@ def cli(  # noqa: PLR0913, PLR0917 - one parameter for each option
     background: bool,
     pid_file: Path | None,
 ) -> None:
-    """Proxy Anthropic API requests to OpenAI-compatible endpoints.
+    """Serve the Anthropic API with the models of OpenAI-compatible servers.
 
-    Anthropic clients (Claude Code, the SDKs) use it like the Anthropic API. It forwards their
-    requests to any server with the OpenAI Chat Completions API. Set UPSTREAM_BASE_URL in the
-    environment or in a .env file.
-    """
+    Anthropic clients (Claude Code, the SDKs) use the proxy like the Anthropic API. The proxy
+    translates their requests for any server with an OpenAI-compatible API. Set UPSTREAM_BASE_URL to
+    its address, in the environment or in a .env file:
+
+    \b
+      UPSTREAM_BASE_URL=http://localhost:11434 anthropic-proxy
+
+    docs/README.md of the project lists the documentation.
+    """  # noqa: D301 - \b is the mark of click for lines that it must not join
     if context.invoked_subcommand is not None:
         early_signals.restore_handlers()
         _reject_server_options(context)
@@ -126,7 +133,7 @@ def cli(  # noqa: PLR0913, PLR0917 - one parameter for each option
 @_PID_FILE
 @click.pass_context
 def status(context: click.Context, pid_file: Path | None) -> None:
-    """Show the background server: address, upstreams, uptime, log file."""
+    """Show the daemon: address, upstreams, uptime, log file."""
     _require_unix("status")
     pid_file = _choose_pid_file(context, pid_file)
     daemon_status = _read_status(pid_file)
@@ -146,7 +153,7 @@ def status(context: click.Context, pid_file: Path | None) -> None:
 @_PID_FILE
 @click.pass_context
 def stop(context: click.Context, pid_file: Path | None) -> None:
-    """Stop the background server after its open requests have finished."""
+    """Stop the daemon. It waits up to DRAIN_TIMEOUT seconds for open requests."""
     _require_unix("stop")
     pid_file = _choose_pid_file(context, pid_file)
     daemon_status = _read_status(pid_file)
@@ -280,7 +287,7 @@ def _start_daemon(
     pid_path = pid_file or _choose_free_pid_file()
     log_file = daemon.choose_log_file(os.environ)
     upstreams = [upstream.base_url for upstream in load_routing(settings).upstreams]
-    # The output of the background server is its log.
+    # The output of the daemon is its log.
     messages = StartMessages(settings.log_format, is_server=True)
     try:
         started = daemon.start_daemon(

@@ -41,20 +41,20 @@ class KeySettings(BaseSettings):
     key_requests_per_minute: int | None = Field(
         default=None,
         ge=1,
-        description="Requests per minute of each key without a limit of its own.",
+        description="Maximum number of requests per minute for each key without a separate limit.",
         json_schema_extra=reference(Section.RATE_LIMITS, "1 or more", if_unset="no limit"),
     )
     key_tokens_per_minute: int | None = Field(
         default=None,
         ge=1,
-        description="Tokens per minute of each key without a limit of its own.",
+        description="Maximum number of tokens per minute for each key without a separate limit.",
         json_schema_extra=reference(Section.RATE_LIMITS, "1 or more", if_unset="no limit"),
     )
     key_tokens_per_month: int | None = Field(
         default=None,
         ge=1,
-        description="Tokens per calendar month (UTC) of each key without a limit of its own. It "
-        "requires a storage other than memory.",
+        description="Maximum number of tokens per calendar month (UTC) for each key without a "
+        "separate limit. It requires a storage other than memory.",
         json_schema_extra=reference(Section.RATE_LIMITS, "1 or more", if_unset="no limit"),
     )
     rate_limit_storage_url: SecretStr | None = Field(
@@ -121,7 +121,7 @@ class KeySettings(BaseSettings):
 
     @property
     def key_limits(self) -> KeyLimits:
-        """The limits of keys without limits of their own."""
+        """The limits of keys without separate limits."""
         return KeyLimits(
             self.key_requests_per_minute, self.key_tokens_per_minute, self.key_tokens_per_month
         )

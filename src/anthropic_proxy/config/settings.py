@@ -106,13 +106,14 @@ class ServerSettings(BaseSettings):
     )
     tls_cert_file: Path | None = Field(
         default=None,
-        description="Certificate chain of the server, for HTTPS and HTTP/2. The proxy reloads a "
-        "changed file.",
+        description="Certificate chain of the server, for HTTPS and HTTP/2. The proxy reloads "
+        "changed contents of the file.",
         json_schema_extra=reference(Section.TLS, "the path of a PEM file"),
     )
     tls_key_file: Path | None = Field(
         default=None,
-        description="Private key of the certificate.",
+        description="Private key of the certificate. The proxy reloads changed contents of the "
+        "file.",
         json_schema_extra=reference(Section.TLS, "the path of a PEM file"),
     )
     tls_key_password: SecretStr | None = Field(
@@ -130,48 +131,49 @@ class ServerSettings(BaseSettings):
     max_concurrent_requests: int | None = Field(
         default=None,
         ge=1,
-        description="Concurrent requests in each process. The proxy rejects further requests with "
-        "status 529.",
+        description="Maximum number of concurrent requests in each process. The proxy rejects "
+        "additional requests with status 529.",
         json_schema_extra=reference(Section.LIMITS, "1 or more", if_unset="no limit"),
     )
     http2_max_concurrent_streams: int = Field(
         default=256,
         ge=1,
         le=2**31 - 1,
-        description="Concurrent requests on one HTTP/2 connection.",
+        description="Maximum number of concurrent requests on one HTTP/2 connection.",
         json_schema_extra=reference(Section.LIMITS, "1 to 2147483647"),
     )
     max_header_bytes: int = Field(
         default=65536,
         ge=8192,
         le=2**20,
-        description="Size of the headers of a request.",
+        description="Maximum size of the headers of a request.",
         json_schema_extra=reference(Section.LIMITS, "bytes, 8192 to 1048576"),
     )
     max_json_values: int = Field(
         default=1_000_000,
         ge=1,
-        description="JSON values in the body of a request: objects, arrays, strings, numbers and "
-        "literals, but not names. The proxy rejects larger bodies with status 400.",
+        description="Maximum number of JSON values in the body of a request: objects, arrays, "
+        "strings, numbers and literals, but not names. The proxy rejects larger bodies with "
+        "status 400.",
         json_schema_extra=reference(Section.LIMITS, "1 or more"),
     )
     body_timeout: float = Field(
         default=600,
         gt=0,
-        description="Time to receive the body of a request.",
+        description="Maximum time to receive the body of a request.",
         json_schema_extra=reference(Section.LIMITS, _SECONDS),
     )
     write_timeout: float = Field(
         default=300,
         gt=0,
-        description="Time during which a client may read nothing of its response. Then the proxy "
-        "closes the connection, or resets the HTTP/2 stream.",
+        description="Maximum time during which a client reads nothing of its response. Then the "
+        "proxy closes the connection, or resets the HTTP/2 stream.",
         json_schema_extra=reference(Section.LIMITS, _SECONDS),
     )
     header_timeout: float = Field(
         default=75,
         gt=0,
-        description="Time to receive the headers of a request.",
+        description="Maximum time to receive the headers of a request.",
         json_schema_extra=reference(Section.LIMITS, _SECONDS),
     )
     # Clients keep idle connections for 5 to 60 seconds. A longer timeout avoids closing a
@@ -179,14 +181,14 @@ class ServerSettings(BaseSettings):
     keepalive_timeout: float = Field(
         default=75,
         gt=0,
-        description="Idle time of a connection between requests. It must exceed the idle timeout "
-        "of a front proxy.",
+        description="Maximum idle time of a connection between requests. It must exceed the idle "
+        "timeout of a front proxy.",
         json_schema_extra=reference(Section.LIMITS, _SECONDS),
     )
     drain_timeout: float = Field(
         default=300,
         ge=0,
-        description="Time for open requests to finish after SIGTERM.",
+        description="Maximum time for open requests to finish after SIGTERM.",
         json_schema_extra=reference(Section.SERVER, "seconds, 0 or more"),
     )
     reload_interval: float = Field(
@@ -198,7 +200,7 @@ class ServerSettings(BaseSettings):
     )
     ready_requires: Annotated[frozenset[ReadinessRequirement], NoDecode] = Field(
         default=frozenset(),
-        description="Further conditions for status 200 of `/readyz`: an upstream is available "
+        description="Additional conditions for status 200 of `/readyz`: an upstream is available "
         "(`upstream`), the last reload succeeded (`config`).",
         json_schema_extra=reference(
             Section.SERVER, "`upstream`, `config` or both, separated by `;`"
@@ -249,8 +251,8 @@ class ObservabilitySettings(BaseSettings):
     metrics_max_models: int = Field(
         default=100,
         ge=0,
-        description="Pairs of model and upstream with metric labels of their own. Further models "
-        "are counted as `other`.",
+        description="Maximum number of (upstream, model) pairs with separate metric series. All "
+        "others share the label `other`.",
         json_schema_extra=reference(Section.OBSERVABILITY, "0 or more"),
     )
     debug: bool = Field(
@@ -260,7 +262,7 @@ class ObservabilitySettings(BaseSettings):
     )
     verbose: bool = Field(
         default=False,
-        description="Log the bodies as well, without keys and with shortened images. It includes "
+        description="Log the bodies as well, without keys and with truncated images. It includes "
         "`DEBUG`.",
         json_schema_extra=reference(Section.OBSERVABILITY, "`true` or `false`"),
     )
@@ -311,8 +313,8 @@ class Settings(ObservabilitySettings, KeySettings, ServerSettings, UpstreamSetti
     )
     model_aliases: _Pairs = Field(
         default=None,
-        description="Further model names for clients. The model picker of Claude Code lists those "
-        "that contain `claude`, with `CLAUDE_CODE_ENABLE_GATEWAY_MODEL_DISCOVERY=1`.",
+        description="Additional model names for clients. The model picker of Claude Code lists "
+        "those that contain `claude`, with `CLAUDE_CODE_ENABLE_GATEWAY_MODEL_DISCOVERY=1`.",
         json_schema_extra=reference(
             Section.MODELS, "`alias=upstream-model`, several with `;` or new lines between them"
         ),

@@ -127,21 +127,22 @@ class UpstreamSettings(BaseSettings):
     upstream_api_key_passthrough: _Value = _variable(
         Section.UPSTREAM,
         "passthrough",
-        "Forward the API key of the client to the upstream. It excludes `UPSTREAM_API_KEY`, "
-        "`PROXY_API_KEYS` and `PROXY_API_KEYS_FILE`.",
+        "Forward the API key of the client to the upstream. It cannot be combined with "
+        "`UPSTREAM_API_KEY`, `PROXY_API_KEYS` or `PROXY_API_KEYS_FILE`.",
         "`true` or `false`",
     )
     upstream_api: _Value = _variable(
         Section.UPSTREAM,
         "api",
         "API of the upstream: Chat Completions, the Responses API of OpenAI, or the Messages API. "
-        "The proxy passes requests to a Messages API through.",
+        "With `messages`, the proxy forwards requests without translation.",
         "`chat_completions`, `responses` or `messages`",
     )
     upstream_provider: _Value = _variable(
         Section.UPSTREAM,
         "provider",
-        "Kind of server, if the proxy does not detect it: see [upstreams.md](upstreams.md).",
+        "Provider of the upstream, if the proxy does not detect it: see "
+        "[upstreams.md](upstreams.md).",
         "the name of a provider",
         "UPSTREAM_PROVIDER",
         "UPSTREAM_DIALECT",
@@ -150,7 +151,7 @@ class UpstreamSettings(BaseSettings):
     upstream_provider_settings: _Value = _variable(
         Section.UPSTREAM,
         "provider_settings",
-        "[Settings of the provider](upstreams.md#settings-of-providers) that differ at your "
+        "[Settings of the provider](upstreams.md#settings-of-providers) to override for your "
         "server.",
         "`name=value`, several with `;` or new lines between them",
         "UPSTREAM_PROVIDER_SETTINGS",
@@ -171,65 +172,67 @@ class UpstreamSettings(BaseSettings):
     upstream_connect_timeout: _Value = _variable(
         Section.UPSTREAM_TIMEOUTS,
         "timeouts.connect",
-        "Time to connect to the upstream.",
+        "Maximum time to connect to the upstream.",
         _SECONDS,
     )
     upstream_first_byte_timeout: _Value = _variable(
         Section.UPSTREAM_TIMEOUTS,
         "timeouts.first_byte",
-        "Time from the connection to the headers of the response.",
+        "Maximum time from the connection to the response headers.",
         _SECONDS,
     )
     upstream_idle_timeout: _Value = _variable(
         Section.UPSTREAM_TIMEOUTS,
         "timeouts.idle",
-        "Time without data within a response.",
+        "Maximum time without data within a response.",
         _SECONDS,
     )
     upstream_total_timeout: _Value = _variable(
         Section.UPSTREAM_TIMEOUTS,
         "timeouts.total",
-        "Time from the request to the end of the response.",
+        "Maximum time from the request to the end of the response.",
         _SECONDS,
         if_unset="no limit",
     )
     upstream_concurrency: _Value = _variable(
         Section.UPSTREAM_REQUESTS,
         "limits.concurrency",
-        "Concurrent requests to each upstream. Further requests wait in a queue.",
+        "Maximum number of concurrent requests to each upstream. Requests above the limit wait in "
+        "a queue.",
         "1 or more",
         if_unset="no limit",
     )
     upstream_queue: _Value = _variable(
         Section.UPSTREAM_REQUESTS,
         "limits.queue",
-        "Requests in the queue of each upstream. Further requests fail over to the next upstream, "
-        "or get status 529.",
+        "Maximum number of requests in the queue of each upstream. Additional requests fail over "
+        "to the next upstream, or get status 529.",
         "0 or more",
     )
     upstream_queue_timeout: _Value = _variable(
         Section.UPSTREAM_REQUESTS,
         "limits.queue_seconds",
-        "Time that a request may wait in the queue.",
+        "Maximum time that a request waits in the queue.",
         "seconds, 0 or more",
     )
     upstream_retries: _Value = _variable(
         Section.UPSTREAM_REQUESTS,
         "retries",
-        "Retries of a request after a transient error, such as status 429 or 503. Clients retry "
-        "by themselves as well.",
+        "Maximum number of retries after a temporary error, such as status 429 or 503. Clients "
+        "retry by themselves as well.",
         "0 to 10",
     )
     max_upstream_requests: int = Field(
         default=16,
         ge=1,
-        description="Upstream requests for one client request, for all reasons together.",
+        description="Maximum number of upstream requests for one client request, for all reasons "
+        "together.",
         json_schema_extra=reference(Section.UPSTREAM_REQUESTS, "1 or more"),
     )
     max_upstream_bytes: int = Field(
         default=64 * 1024 * 1024,
         ge=2**20,
-        description="Size of a response that is not streamed. Streams have no limit.",
+        description="Maximum size of a response that is not streamed. Streams have no limit.",
         json_schema_extra=reference(Section.UPSTREAM_REQUESTS, "bytes, 1048576 or more"),
     )
 

@@ -185,7 +185,7 @@ def _read_record(path: Path, pid: int) -> dict[str, Any]:
 
 
 class Reporter:
-    """Report from the background server to the command that started it, and in files for `status`.
+    """Report from the daemon to the command that started it, and in files for `status`.
 
     With several workers, each has a copy. The supervisor reports the address, and the first worker
     reports the probes.

@@ -43,7 +43,7 @@ def test_create_list_revoke(path: Path) -> None:
     listed = _keys("list")
     assert listed.stdout.splitlines() == [
         "NAME\tMODELS\tEXPIRES\tLIMITS",
-        "alice\t*\tnever expires\t-",
+        "alice\t*\tnever\t-",
         "ci\tclaude-*, gpt-5\texpired 2020-02-03T00:00:00Z\t3 requests per minute",
     ]
     assert _keys("revoke", "alice").exit_code == 0
