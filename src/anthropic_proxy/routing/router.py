@@ -2,6 +2,9 @@
 
 The first rule that matches a request is used. A rule has groups of targets. The groups are tried in
 their order, and the targets of a group share the requests by weight.
+
+A `Route` is a resolved pair of an upstream and a model. In the configuration file, `routes` are the
+rules (`RoutingRule`).
 """
 
 import fnmatch

@@ -1,8 +1,9 @@
 """The type of refusal rules, and the function that evaluates them.
 
-A rule recognizes a refusal by its text and names the change that makes the upstream accept the
-request. The rules for Chat Completions are in `rules.py`, those for the Responses API in
-`responses_api/refusals.py`.
+A refusal is an error response of the upstream about a part of the request, not the stop reason
+`refusal` of a model. A rule recognizes a refusal by its text and names the change that makes the
+upstream accept the request. The rules for Chat Completions are in `rules.py`, those for the
+Responses API in `responses_api/refusals.py`.
 """
 
 import re
