@@ -1,6 +1,6 @@
 """HTTP client for upstreams, with limits on the time and the size of responses.
 
-A request has three phases: connect, head (until the headers of the response) and body. Each phase
+A request has three phases: connect, head (until the response headers) and body. Each phase
 has a time limit, and the complete request may have one too. An UpstreamError contains the phase in
 which it occurred. If this is not the body phase, the request may be sent to another upstream.
 """
@@ -373,7 +373,7 @@ _ENDED_HANDSHAKE = (
 )
 # OpenSSL's error for bytes that are not TLS, such as an HTTP response.
 _PLAIN_REPLY = "WRONG_VERSION_NUMBER"
-_PROXY = "the HTTP proxy that the environment names (HTTP_PROXY, HTTPS_PROXY or ALL_PROXY)"
+_PROXY = "the HTTP proxy of HTTP_PROXY, HTTPS_PROXY or ALL_PROXY"
 _TRUST_HINT = "set SSL_CERT_FILE to a PEM file with its certificate authority"
 _BROKEN = "closed the connection before the response was complete"
 

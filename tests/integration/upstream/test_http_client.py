@@ -229,10 +229,7 @@ def test_the_http_proxy_is_named(
     monkeypatch.delenv("NO_PROXY", raising=False)
     error = failure(f"{scheme}://192.0.2.1/v1")
     assert text in error.message
-    assert (
-        "the HTTP proxy that the environment names (HTTP_PROXY, HTTPS_PROXY or ALL_PROXY)"
-        in error.message
-    )
+    assert "the HTTP proxy of HTTP_PROXY, HTTPS_PROXY or ALL_PROXY" in error.message
 
 
 def test_an_http_proxy_that_breaks_off(
