@@ -17,8 +17,8 @@ from tests.support.paths import ROOT
 
 PAGE = ROOT / "docs" / "upstreams.md"
 
-# Servers of one's own have no host that names them.
-_ONES_OWN = {"ollama", "llamacpp", "vllm", "sglang", "lmstudio", "litellm", "generic"}
+# Providers of self-hosted servers, which no host name identifies.
+_SELF_HOSTED = {"ollama", "llamacpp", "vllm", "sglang", "lmstudio", "litellm", "generic"}
 
 
 def test_the_page_is_written_from_the_tables() -> None:
@@ -40,6 +40,6 @@ def test_the_two_lines_work(name: str) -> None:
     (endpoint,) = upstreams_from_settings(
         Settings(_env_file=None, UPSTREAM_BASE_URL=url, UPSTREAM_API_KEY=GUIDES[name].api_key)
     )
-    assert endpoint.profile.name == ("generic" if name in _ONES_OWN else name)
-    if name not in _ONES_OWN:
+    assert endpoint.profile.name == ("generic" if name in _SELF_HOSTED else name)
+    if name not in _SELF_HOSTED:
         assert endpoint.base_url.endswith(find_profile_by_name(name).api_path)
