@@ -8,7 +8,7 @@ ARG PYTHON_IMAGE=python:3.13-slim
 FROM ${PYTHON_IMAGE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /build
-# Dependencies have layers of their own, because they rarely change.
+# Dependencies have separate layers, because they rarely change.
 # pip is in every Python image and checks the hashes of the locks; uv would be one more download.
 RUN python -m venv --without-pip /opt/venv && python -m venv /opt/builder
 COPY requirements requirements

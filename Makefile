@@ -57,7 +57,7 @@ WORKERS = 1
 SAME_ON_ALL = demo sdk/test_typescript.py test_bench.py test_package.py test_prometheus.py test_soak.py
 
 IMAGE = anthropic-proxy:dev
-# Further options of `docker build`; `--build-arg EXTRAS=` omits the extras.
+# Additional options of `docker build`; `--build-arg EXTRAS=` omits the extras.
 BUILD =
 
 .PHONY: demo help test coverage test-python test-lowest t mutation npm judges check-containers \

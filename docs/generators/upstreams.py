@@ -1,4 +1,4 @@
-"""Generate docs/upstreams.md: the setup of each kind of upstream, and its features.
+"""Generate docs/upstreams.md: the setup of each provider, and its features.
 
 The settings come from the table of provider profiles; this module adds a guide for each profile.
 A test compares the page with both. `make docs` writes the page.
@@ -17,7 +17,7 @@ _OPENAI = ProviderProfile("openai")
 
 
 class Guide(NamedTuple):
-    """Setup and features of one kind of upstream."""
+    """Setup and features of one provider."""
 
     title: str
     # value of UPSTREAM_BASE_URL
@@ -249,7 +249,7 @@ GUIDES: Mapping[str, Guide] = {
             "Each region has its own host and keys.",
             (
                 "`UPSTREAM_PROVIDER_SETTINGS=cache_control=true` enables cache marks, which have a "
-                "price of their own."
+                "separate price."
             ),
         ),
     ),
@@ -293,7 +293,7 @@ GUIDES: Mapping[str, Guide] = {
         "the parts of Chat Completions that the server accepts",
         (
             "The proxy omits or changes what the server rejects, and remembers it.",
-            "If the server is one of the kinds above at another address, set `UPSTREAM_PROVIDER`.",
+            "If a provider above is at another address, set `UPSTREAM_PROVIDER`.",
             "Otherwise set `UPSTREAM_PROVIDER_SETTINGS` as needed.",
         ),
     ),
@@ -334,14 +334,14 @@ VALUES: Mapping[str, Mapping[str, str]] = {
 
 _HEAD = """# Upstreams
 
-The proxy knows the differences between these kinds of servers.
+The proxy knows the differences between these providers.
 
-- The host of `UPSTREAM_BASE_URL` selects a kind.
-- The proxy detects the kind of a self-hosted server when it starts.
-- `UPSTREAM_PROVIDER`, or `provider` in the [configuration file](configuration.md), selects a kind
-  for any address.
+- The host of `UPSTREAM_BASE_URL` selects a provider.
+- The proxy detects the provider of a self-hosted server when it starts.
+- `UPSTREAM_PROVIDER`, or `provider` in the [configuration file](configuration.md), selects a
+  provider for any address.
 
-The last part of this page lists the settings of each kind.
+The last part of this page lists the settings of each provider.
 `UPSTREAM_PROVIDER_SETTINGS=name=value;name=value`, or `provider_settings` in the file, overrides
 them.
 `UPSTREAM_HEADERS` adds headers, the query of the URL adds parameters, and `UPSTREAM_EXTRA_BODY`

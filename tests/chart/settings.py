@@ -4,7 +4,7 @@ from pydantic import AliasChoices, SecretStr
 
 from anthropic_proxy.config.settings import Settings
 
-# What the chart sets by values of its own.
+# What the chart sets by its own values.
 MANAGED = {
     "ANTHROPIC_PROXY_BASE_URL", "ANTHROPIC_PROXY_BIND", "CONFIG_FILE", "DRAIN_TIMEOUT",
     "METRICS_PORT", "PORT", "PROXY_API_KEYS_FILE", "TLS_CERT_FILE", "TLS_CLIENT_CA_FILE",

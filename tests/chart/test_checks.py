@@ -103,7 +103,7 @@ def test_secrets_that_the_configuration_file_uses(content: str) -> None:
 
 @pytest.mark.parametrize("name", OWN)
 def test_what_the_chart_sets_itself(name: str) -> None:
-    """With a port or an address of its own, pods would be ready that no Service reaches."""
+    """With its own port or address, pods would be ready that no Service reaches."""
     places: list[Values] = [
         {"secrets": {"values": {name: "8080"}}},
         {"secrets": {"fromKeys": {name: {"name": "a", "key": "b"}}}},

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """The files of the composition, in a folder of its own."""
+    """The files of the composition, in a separate folder."""
     for path in ROOT.glob("docker-compose*.yml"):
         shutil.copy(path, tmp_path)
     return tmp_path

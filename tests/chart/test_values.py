@@ -24,7 +24,7 @@ def test_settings_are_those_of_the_server() -> None:
 
 
 def _keys(values: dict[str, Any], schema: dict[str, Any], path: str = "") -> list[str]:
-    """Where values and schema have different keys; free maps have none of their own."""
+    """Where values and schema have different keys; free maps have no keys."""
     properties = schema.get("properties")
     if properties is None or not values:
         return []

@@ -80,7 +80,7 @@ def test_a_long_tool_name(scene: StartScene, *, deferred: bool) -> None:
 
 
 def test_subagent(scene: StartScene) -> None:
-    """It has a conversation of its own, whose outcome comes back into the first one."""
+    """It has a separate conversation, whose outcome comes back into the first one."""
 
     def script(asked: Conversation) -> Said:
         if "Count the files, please" in str(asked.body["messages"][1]):

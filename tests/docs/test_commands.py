@@ -1,6 +1,6 @@
 """The commands in README.md and docs/*.md work, and print what the pages show.
 
-Each block of commands runs in a shell with a home, a directory and ports of its own. Scripted
+Each block of commands runs in a shell with its own home, directory and ports. Scripted
 upstreams on the loopback address replace all hosts, and a small program replaces Claude Code:
 `tests/claude_code/test_terminal.py` runs the quick start with the real one.
 
@@ -184,7 +184,7 @@ class Result:
 
 
 class Reader:
-    """A reader of the pages, with a home of their own, who types the commands into a shell."""
+    """A reader of the pages, with their own home, who types the commands into a shell."""
 
     def __init__(self, place: Place, blocks: tuple[Block, ...]) -> None:
         self.place = place

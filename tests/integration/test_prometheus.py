@@ -253,7 +253,7 @@ def test_the_dashboard(served: Served, query: str) -> None:
 
 
 def test_colours_of_the_dashboard_mean_something() -> None:
-    """Without thresholds of its own a panel of Grafana is red from 80 on, whatever it shows."""
+    """Without its own thresholds a panel of Grafana is red from 80 on, whatever it shows."""
     panels = {each["title"]: each for each in DASHBOARD["panels"] if each["type"] == "stat"}
     coloured = {
         title: each for title, each in panels.items() if each["options"]["colorMode"] != "none"

@@ -1,4 +1,4 @@
-"""Read the commands of the README, and run them in a directory of their own."""
+"""Read the commands of the README, and run them in a separate directory."""
 
 import os
 import re
@@ -39,7 +39,7 @@ def quick_start() -> list[Block]:
 
 
 class Place:
-    """A new directory with a home, a port and the command `anthropic-proxy` of its own."""
+    """A new directory with its own home, port and command `anthropic-proxy`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -1,4 +1,4 @@
-"""The command `anthropic-proxy` in processes of its own, with a home directory of its own."""
+"""The command `anthropic-proxy` in separate processes, with a separate home directory."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""The proxy, really served: Hypercorn on a socket of its own, in a thread of the test's process."""
+"""The proxy, really served: Hypercorn on a separate socket, in a thread of the test's process."""
 
 import asyncio
 import contextlib

@@ -1,6 +1,6 @@
 """A raw asyncio server as the upstream: a test scripts every byte and every break of it.
 
-It runs in a thread of its own. Each request takes the next script; what came is kept in `requests`.
+It runs in a separate thread. Each request takes the next script; what came is kept in `requests`.
 """
 
 import asyncio

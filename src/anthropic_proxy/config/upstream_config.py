@@ -209,7 +209,7 @@ class UpstreamConfig(BaseModel):
         description="its API: `chat_completions`, `responses`, or `messages` for the Messages API",
     )
     provider: ProviderName | None = Field(
-        None, description="kind of server; default: by its host, or detected"
+        None, description="provider; default: by its host, or detected"
     )
     provider_settings: Annotated[Mapping[str, Any], BeforeValidator(_check_provider_settings)] = (
         Field({}, description="settings of the provider that differ at this server")

@@ -1,8 +1,8 @@
 """Failover: send a request to its routes in order, until an upstream responds.
 
 The client has received no content while this code runs, so a failed request may be sent again, to
-the same upstream or to another one. The client of a stream may already have the opening events and pings
-(`DeferredStream`); a final failure is then an `error` event.
+the same upstream or to another one. The client of a stream may already have the opening events and
+pings (`DeferredStream`); a final failure is then an `error` event.
 
 By default, the proxy does not retry at the same upstream, because clients retry by themselves. The
 two exceptions are a connection of the only route that fails before the response begins, and an idle

@@ -23,7 +23,7 @@ from anthropic_proxy.upstream.retry import RetryBudget
 class ReloadableGateway:
     """The gateway of the current configuration, and the resources of all configurations so far.
 
-    A request that began before a reload is finished by the gateway of its own configuration.
+    A request that began before a reload is finished by the gateway of the former configuration.
     """
 
     def __init__(

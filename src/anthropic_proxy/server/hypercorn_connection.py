@@ -149,7 +149,7 @@ class _IdleTimer(AsyncioSingleTask):
         return self._timer is not None and self._head_deadline is None
 
     def start_head_timeout(self) -> None:
-        """Limit the time for the rest of a head. Further bytes do not extend the limit."""
+        """Limit the time for the rest of a head. Additional bytes do not extend the limit."""
         if self._cancel():
             self._head_deadline = self._loop.time() + self._header_seconds
             self._timer = self._loop.call_at(self._head_deadline, self.fire)

@@ -149,7 +149,7 @@ CLEAR = {
 
 @pytest.mark.parametrize("case", CLEAR)
 def test_what_is_clear_is_read_once(served: tuple[str, ScriptedUpstream], case: str) -> None:
-    """The request behind it is one of its own, and needs a key as any other."""
+    """The request behind it is a separate request, and needs a key as any other."""
     proxy, upstream = served
     upstream.then(answers(completion()))
     sent, told = CLEAR[case]

@@ -105,7 +105,7 @@ def test_a_file_that_another_process_sets_up(tmp_path: Path) -> None:
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("CREATE TABLE other (a)")
     other.execute("BEGIN IMMEDIATE")
-    # The storage works in a thread of its own.
+    # The storage works in a separate thread.
     released = threading.Event()
     with mock.patch.object(time, "sleep", side_effect=lambda _: released.set()) as paused:
         with ThreadPoolExecutor(1) as thread:

@@ -84,7 +84,7 @@ def fresh_model() -> Iterator[str]:
     """Yield the base URL of a model server that has served no request.
 
     The cache of a server changes how it rounds, and a model of this size then writes other words.
-    Tests that expect certain words use a server of their own, with one slot.
+    Tests that expect certain words use a separate server, with one slot.
     """
     with embedded.run_model_server(ctx=SLOT_TOKENS, parallel=1, threads=THREADS) as server:
         yield server.base_url

@@ -1,4 +1,4 @@
-"""Large messages are translated in threads of their own."""
+"""Large messages are translated in separate threads."""
 
 import asyncio
 import gc

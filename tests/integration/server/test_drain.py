@@ -55,7 +55,7 @@ Meanwhile = Callable[[], None]
 
 
 async def _http1_streams(address: str, count: int, meanwhile: Meanwhile) -> list[bytes]:
-    """Begin streams on connections of their own. Return the bytes of each, complete or not.
+    """Begin streams on separate connections. Return the bytes of each, complete or not.
 
     `meanwhile` runs when all have begun.
     """

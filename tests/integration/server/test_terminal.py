@@ -32,7 +32,7 @@ _USAGE = {
 
 @dataclass
 class Terminal:
-    """A server on a pseudo-terminal of its own, and what it has written there."""
+    """A server on a separate pseudo-terminal, and what it has written there."""
 
     process: "subprocess.Popen[bytes]"
     _master: int

@@ -37,7 +37,7 @@ def translate(case: Json, signer: Signer) -> list[Json]:
 def replay(case: Json, blocks: list[Json], signer: Signer, profile_name: str = "gemini") -> Json:
     """Return the assistant message of the next request.
 
-    The client sends each block in a message of its own.
+    The client sends each block in a separate message.
     """
     results = [
         {"type": "tool_result", "tool_use_id": block["id"], "content": "r"}

@@ -51,7 +51,7 @@ def test_any_request(dialect: ProviderProfile, request: Json) -> None:
     calls = [
         call["id"] for message in made.body["messages"] for call in message.get("tool_calls", ())
     ]
-    assert len(set(calls)) == len(calls), "each call has an id of its own"
+    assert len(set(calls)) == len(calls), "each call has its own id"
     assert dumps(made.body) == dumps(to_chat_request(before, route, UNSIGNED, _PDF_PAGES).body)
 
 

@@ -67,7 +67,7 @@ def nested(inner: Json, wrap: Callable[[Json], Json], depth: int = 60) -> Json:
 
 
 def references(size: int) -> Json:
-    """Alternatives that differ, and refer to one definition that has alternatives of its own."""
+    """Alternatives that differ, and refer to one definition that has its own alternatives."""
     inner = [
         {"properties": {"kind": {"const": number}}, "required": ["kind"]} for number in range(size)
     ]
@@ -196,7 +196,7 @@ def many_edits(kind: str) -> Callable[[int], Json]:
 
 
 def tools(**fields: Any) -> Callable[[int], Json]:
-    """Many tools of a kind, each with a name of its own if it has one."""
+    """Many tools of a kind, each with its own name if it has one."""
 
     def request(size: int) -> Json:
         named = fields.get("name")

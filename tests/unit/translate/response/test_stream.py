@@ -272,7 +272,7 @@ class _WithoutShortcut(StreamTranslator):
         return False
 
 
-# Pieces of a closing tag that has a line of its own, between texts that bypass the filters.
+# Pieces of a closing tag on a separate line, between texts that bypass the filters.
 _CLOSING = st.sampled_from(["a", "\n", "<", "</", "/", "think>", "think", ">", ">\n"])
 
 

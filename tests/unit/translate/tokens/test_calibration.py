@@ -19,7 +19,7 @@ def conversation(
 ) -> Iterator[tuple[TokenEstimate, int]]:
     """Yield estimates and true tokens of an agent's requests.
 
-    A system prompt and tools, then turns of any size, each with a vocabulary of its own (source
+    A system prompt and tools, then turns of any size, each with its own vocabulary (source
     code, prose, logs) within 10 % of the model's.
     """
     text = chance.choice([1500, 4000, 8000])
@@ -55,7 +55,7 @@ def test_a_growing_conversation(
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("text_ratio", [0.6, 0.85, 1.2, 2.0])
 def test_conversations_between_each_other(text_ratio: float, seed: int) -> None:
-    """Two agents with tools of their own, by turns: most predictions are exact, all are close."""
+    """Two agents with their own tools, by turns: most predictions are exact, all are close."""
     chance, calibration = random_source(seed), TokenCalibration()
     errors = []
     both = [conversation(text_ratio, 0.9, 50, chance), conversation(text_ratio, 1.1, 50, chance)]
