@@ -54,7 +54,7 @@ class Timeouts(BaseModel):
     model_config = RECORD_CONFIG
 
     connect: Seconds = Field(10, description="to connect")
-    first_byte: Seconds = Field(600, description="until the response begins")
+    first_byte: Seconds = Field(600, description="until the response headers")
     idle: Seconds = Field(600, description="between two reads of the response")
     total: Seconds | None = Field(None, description="for the complete response")
 
