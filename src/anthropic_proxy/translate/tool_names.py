@@ -1,8 +1,9 @@
 """Convert tool names to names that upstreams accept, and back to the client's names.
 
 Chat Completions accepts up to 64 characters of [a-zA-Z0-9_-]; Claude Code sends MCP names of 76 and
-more. The proxy truncates an invalid name and appends a part of its hash. The result is the same in
-every request (in tools, tool_choice and history), and names with the same beginning stay distinct.
+more. Moonshot requires a letter at the beginning, and Gemini a letter or an underscore. The proxy
+truncates an invalid name and appends a part of its hash. The result is the same in every request
+(in tools, tool_choice and history), and names with the same beginning stay distinct.
 
 Members of a toolset may have the names of other tools. Upstream, the name of the toolset is their
 prefix. Other tools whose names look like that get a hash too.
@@ -14,10 +15,12 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-_LEGAL = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_LEGAL = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]{0,63}")
 _ILLEGAL_CHARACTER = re.compile(r"[^a-zA-Z0-9_-]")
 _TOOLSET_MEMBER = re.compile(r"(computer|browser)__[a-z_]+")
 _MAX_READABLE = 55
+# The beginning of names that do not start with a letter.
+_LETTER_PREFIX = "tool_"
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,10 @@ def to_caller_name(names: Mapping[str, ToolName], name: str) -> ToolName:
 
 def _append_hash(name: str) -> str:
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-    return f"{_ILLEGAL_CHARACTER.sub('_', name)[:_MAX_READABLE]}_{digest}"
+    readable = _ILLEGAL_CHARACTER.sub("_", name)
+    if not readable[:1].isalpha():
+        readable = _LETTER_PREFIX + readable.lstrip("_-")
+    return f"{readable[:_MAX_READABLE]}_{digest}"
 
 
 class NamePrefixes:

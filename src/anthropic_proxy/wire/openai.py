@@ -9,6 +9,7 @@ from anthropic_proxy.wire.json_codec import JsonObject
 
 # The fields of a delta that contains only text.
 _PLAIN_FIELDS = frozenset(("content", "role"))
+_TEXT_PART_FIELDS = {"type", "text"}
 
 
 def text_part(text: str, cache_control: JsonObject | None = None) -> JsonObject:
@@ -32,14 +33,26 @@ def system_message(content: str | list[JsonObject]) -> JsonObject:
     return {"role": "system", "content": content}
 
 
-def user_message(parts: list[JsonObject]) -> JsonObject:
-    """Return a user message. A single text part becomes a string.
+def user_message(parts: list[JsonObject], *, joins_texts: bool = True) -> JsonObject:
+    """Return a user message. Parts that are only text become a string.
 
-    So a string and a single text block give the same request for the upstream.
+    So a string and a single text block give the same request for the upstream. Several texts are
+    joined by blank lines: some servers only accept strings (NVIDIA NIM, DashScope).
+
+    joins_texts: whether several texts become a string.
     """
-    if len(parts) == 1 and parts[0].keys() == {"type", "text"}:
-        return {"role": "user", "content": parts[0]["text"]}
+    if joins_texts or len(parts) == 1:
+        text = join_texts(parts)
+        if text is not None:
+            return {"role": "user", "content": text}
     return {"role": "user", "content": parts}
+
+
+def join_texts(parts: list[JsonObject]) -> str | None:
+    """Return the texts of text parts, or None if a part is not plain text."""
+    if any(part.keys() != _TEXT_PART_FIELDS for part in parts):
+        return None
+    return "\n\n".join(part["text"] for part in parts)
 
 
 def assistant_message(text: str, tool_calls: list[JsonObject]) -> JsonObject:

@@ -30,6 +30,24 @@ def test_legal_names_stay(name: str) -> None:
     assert to_upstream_name(name) == name
 
 
+@pytest.mark.parametrize(
+    ("name", "beginning"),
+    [
+        ("21st_magic_component_builder", "tool_21st_magic_component_builder_"),
+        ("_private", "tool_private_"),
+        ("-x", "tool_x_"),
+        ("__", "tool_"),
+        ("3" * 64, "tool_333"),
+        ("\N{GREEK SMALL LETTER ALPHA}b", "tool_b_"),
+    ],
+)
+def test_names_begin_with_a_letter(name: str, beginning: str) -> None:
+    """Gemini requires a letter or an underscore, and Moonshot a letter."""
+    assert to_upstream_name(name).startswith(beginning)
+    assert re.fullmatch(r"[a-zA-Z][a-zA-Z0-9_-]{0,63}", to_upstream_name(name))
+    assert back(ToolName(name)) == [ToolName(name)]
+
+
 def test_long_names_are_cut_and_stay_apart() -> None:
     first, second = to_upstream_name(LONG + "_1"), to_upstream_name(LONG + "_2")
     assert first != second

@@ -7,6 +7,7 @@ into turns (see turns.py), then each turn is converted.
 
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
+from functools import partial
 
 from anthropic_proxy.errors import invalid_request
 from anthropic_proxy.translate.notes import build_unavailable_note
@@ -218,6 +219,9 @@ def _content_messages(
     """Return user and system messages for the attachments and the content of a user turn."""
     messages: list[JsonObject] = []
     parts = list(attachments)
+    # Where the client marks what is cached, the marks move from turn to turn. The other parts must
+    # then stay parts, or the cached prefix of the conversation would change.
+    to_message = partial(openai.user_message, joins_texts=not context.profile.cache_control)
     for block in content:
         if not isinstance(block, SystemText):
             parts += to_parts([block], context)
@@ -226,9 +230,9 @@ def _content_messages(
             parts.append(openai.text_part(reminder))
         else:
             if parts:
-                messages.append(openai.user_message(parts))
+                messages.append(to_message(parts))
             messages.append(openai.system_message(block.text))
             parts = []
     if parts:
-        messages.append(openai.user_message(parts))
+        messages.append(to_message(parts))
     return messages

@@ -8,6 +8,7 @@ schemas"); recorded tools of Claude Code.
 import re
 from typing import Any
 
+from anthropic_proxy.translate.request.schema_tree import add_notes, rewrite_schemas
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
 
 _STRICT_KEYWORDS = frozenset(
@@ -39,20 +40,12 @@ _FORMATS = frozenset(
     ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid")
 )
 
-# Keywords whose value is a schema, a list of schemas, or a mapping of names to schemas.
-_SCHEMA_KEYWORDS = frozenset(
-    ("items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames")
-)
-_SCHEMA_LIST_KEYWORDS = frozenset(("anyOf", "oneOf", "allOf", "prefixItems", "items"))
-_SCHEMA_MAP_KEYWORDS = frozenset(
-    ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
-)
-
 # Keywords with alternatives of an object.
 _CHOICE_KEYWORDS = ("anyOf", "oneOf")
 _BRANCH_KEYWORDS = ("allOf", *_CHOICE_KEYWORDS)
 
-_FORMAT_OR_PATTERN = re.compile(rb'"(?:format|pattern)":')
+# With these beside them, properties may be defined elsewhere.
+_PROPERTY_SOURCES = frozenset((*_BRANCH_KEYWORDS, "$ref", "patternProperties", "dependentSchemas"))
 
 # A reference into an alternative at the top level.
 _REFERENCE = re.compile(r"#/(?:(?:oneOf|anyOf|allOf)/\d+|not|if|then|else)(?=/|$)")
@@ -361,40 +354,40 @@ class _Merger:
 
 
 def _sanitize(parameters: JsonObject) -> JsonObject:
-    """Move formats and patterns that servers refuse into the description of their schema."""
-    # A text search is much faster than a traversal, and most schemas have neither.
-    if not _FORMAT_OR_PATTERN.search(dumps(parameters)):
-        return parameters
-    sanitized: JsonObject = _sanitize_schema(parameters)
+    """Rewrite what servers refuse into an equivalent, or move it into a description.
+
+    These changes need no refusal, because no server refuses their result.
+    """
+    sanitized: JsonObject = rewrite_schemas(parameters, _sanitize_schema)
     return sanitized
 
 
-def _sanitize_schema(schema: Any) -> Any:
-    if not isinstance(schema, dict):
+def _sanitize_schema(schema: JsonObject) -> JsonObject:
+    schema = _replace_true(schema)
+    if "format" in schema or "pattern" in schema:
+        schema = _describe_unsupported(schema)
+    # OpenAI: "array schema missing items".
+    if "items" not in schema and is_array(schema):
+        schema = {**schema, "items": {}}
+    if "required" in schema:
+        schema = _define_required(schema)
+    return schema
+
+
+def is_array(schema: JsonObject) -> bool:
+    """Return whether the type of a schema is an array, or may be one."""
+    kind = schema.get("type")
+    return kind == "array" or (isinstance(kind, list) and "array" in kind)
+
+
+def _describe_unsupported(schema: JsonObject) -> JsonObject:
+    """Move a format or pattern that servers refuse into the description."""
+    names = [name for name in ("format", "pattern") if _is_unsupported(name, schema.get(name))]
+    if not names:
         return schema
-    sanitized = {name: _sanitize_keyword(name, value) for name, value in schema.items()}
-    notes = []
-    for name in ("format", "pattern"):
-        if _is_unsupported(name, sanitized.get(name)):
-            notes.append(f"{name}: {sanitized.pop(name)}")
-    if notes:
-        description = sanitized.get("description")
-        if isinstance(description, str) and description:
-            notes.insert(0, description)
-        sanitized["description"] = ". ".join(notes)
-    return sanitized
-
-
-def _sanitize_keyword(name: str, value: Any) -> Any:
-    if isinstance(value, list):
-        if name in _SCHEMA_LIST_KEYWORDS:
-            return [_sanitize_schema(schema) for schema in value]
-        return value
-    if name in _SCHEMA_KEYWORDS:
-        return _sanitize_schema(value)
-    if name in _SCHEMA_MAP_KEYWORDS and isinstance(value, dict):
-        return {key: _sanitize_schema(schema) for key, schema in value.items()}
-    return value
+    notes = [f"{name}: {schema[name]}" for name in names]
+    kept = {name: value for name, value in schema.items() if name not in names}
+    return add_notes(kept, notes)
 
 
 def _is_unsupported(name: str, value: Any) -> bool:
@@ -404,3 +397,42 @@ def _is_unsupported(name: str, value: Any) -> bool:
         return value not in _FORMATS
     # Few grammar compilers and regular expression engines support Unicode character classes.
     return "\\p{" in value or "\\P{" in value
+
+
+def _replace_true(schema: JsonObject) -> JsonObject:
+    """Replace the schema `true` of properties and items by `{}`, which also accepts any value."""
+    if schema.get("items") is True:
+        schema = {**schema, "items": {}}
+    properties = schema.get("properties")
+    if not isinstance(properties, dict) or True not in properties.values():
+        return schema
+    rewritten = {name: {} if value is True else value for name, value in properties.items()}
+    return {**schema, "properties": rewritten}
+
+
+def _define_required(schema: JsonObject) -> JsonObject:
+    """Drop required names without a property, and a `required` that is no list (JSON Schema 3).
+
+    Schemas whose properties may be defined elsewhere, as in alternatives, stay unchanged.
+    """
+    required = schema["required"]
+    if not isinstance(required, list):
+        return {name: value for name, value in schema.items() if name != "required"}
+    if "properties" not in schema or not _PROPERTY_SOURCES.isdisjoint(schema):
+        return schema
+    return prune_required(schema)
+
+
+def prune_required(schema: JsonObject) -> JsonObject:
+    """Drop required names that the schema's own properties do not define."""
+    required = schema.get("required")
+    if not isinstance(required, list):
+        return schema
+    properties = _get_properties(schema)
+    defined = [name for name in required if isinstance(name, str) and name in properties]
+    if defined == required:
+        return schema
+    pruned = {name: value for name, value in schema.items() if name != "required"}
+    if defined:
+        pruned["required"] = defined
+    return pruned

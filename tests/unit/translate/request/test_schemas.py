@@ -316,3 +316,73 @@ def test_a_reference_into_an_alternative_that_is_missing_stays() -> None:
 @pytest.mark.parametrize("schema", [[], {"type": "object", "properties": {"a": []}}])
 def test_what_is_no_schema_is_not_strict(schema: Any) -> None:
     assert not is_strict_compatible(schema)
+
+
+_NESTED_REPAIRS: list[tuple[str, Any, Any]] = [
+    ("array without items", {"type": "array"}, {"type": "array", "items": {}}),
+    ("array or null", {"type": ["array", "null"]}, {"type": ["array", "null"], "items": {}}),
+    (
+        "array within an array",
+        {"type": "array", "items": {"type": "array"}},
+        {"type": "array", "items": {"type": "array", "items": {}}},
+    ),
+    (
+        "array within an alternative",
+        {"anyOf": [{"type": "array"}, {"type": "null"}]},
+        {"anyOf": [{"type": "array", "items": {}}, {"type": "null"}]},
+    ),
+    ("items of any kind", {"type": "array", "items": True}, {"type": "array", "items": {}}),
+    (
+        "required name without a property",
+        {"type": "object", "properties": {"a": {}}, "required": ["a", "b"]},
+        {"type": "object", "properties": {"a": {}}, "required": ["a"]},
+    ),
+    (
+        "only required names without a property",
+        {"type": "object", "properties": {}, "required": ["b"]},
+        {"type": "object", "properties": {}},
+    ),
+    ("required of JSON Schema 3", {"type": "string", "required": True}, {"type": "string"}),
+    (
+        "property of any kind",
+        {"properties": {"x": True, "y": False}},
+        {"properties": {"x": {}, "y": False}},
+    ),
+]
+
+_NESTED_UNCHANGED: list[tuple[str, Any]] = [
+    (
+        "the alternatives define the property",
+        {
+            "properties": {"a": {}},
+            "anyOf": [{"properties": {"b": {}}}],
+            "required": ["a", "b"],
+        },
+    ),
+    ("alternatives that only require", {"anyOf": [{"required": ["a"]}, {"required": ["b"]}]}),
+    (
+        "a reference defines the property",
+        {"$ref": "#/$defs/a", "properties": {}, "required": ["b"]},
+    ),
+    ("values are no schemas", {"default": {"type": "array"}, "enum": [{"type": "array"}, True]}),
+    (
+        "properties with names of keywords",
+        {"properties": {"type": {}, "required": {}, "items": {}}},
+    ),
+    ("additional properties of any kind", {"type": "object", "additionalProperties": True}),
+    ("items are there", {"type": "array", "items": {"type": "string"}}),
+]
+
+
+@pytest.mark.parametrize(
+    ("schema", "expected"),
+    [
+        *[pytest.param(*case[1:], id=case[0]) for case in _NESTED_REPAIRS],
+        *[pytest.param(case[1], case[1], id=case[0]) for case in _NESTED_UNCHANGED],
+    ],
+)
+def test_parts_that_servers_refuse_are_rewritten(schema: Any, expected: Any) -> None:
+    original = copy.deepcopy(schema)
+    parameters, _ = to_function_parameters({"type": "object", "properties": {"p": schema}})
+    assert parameters == {"type": "object", "properties": {"p": expected}}
+    assert schema == original
