@@ -13,7 +13,10 @@ from anthropic_proxy.translate.response.stop_reasons import STOP_REASONS
 
 # Content blocks of requests, by type.
 REQUEST_BLOCKS: Mapping[str, str] = {
-    "text": "text; adjacent texts of a role are joined, empty texts and `citations` left out",
+    "text": (
+        "text; adjacent texts of a role are joined by blank lines, or stay parts if the upstream "
+        "accepts `cache_control`; empty texts and `citations` are left out"
+    ),
     "image": (
         "`image_url`; the proxy downloads images by URL if the upstream does not; file ids are "
         "rejected"
@@ -69,8 +72,9 @@ _TOOLSET = "function for each enabled member; calls in the response have `toolse
 # Tools, by the beginning of their type.
 TOOLS: Mapping[str, str] = {
     "custom": (
-        "function; the schema becomes valid for the upstream without losing meaning, `strict` is "
-        "kept if the schema allows it, and examples become part of the description"
+        "function; name and schema become valid for the upstream without losing meaning, `strict` "
+        "is kept if the schema allows it, and examples and refused keywords become part of the "
+        "description. A tool that the upstream refuses is left out, with a note"
     ),
     "bash_": _TYPED_TOOL,
     "text_editor_": _TYPED_TOOL,

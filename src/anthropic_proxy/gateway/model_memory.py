@@ -6,9 +6,10 @@ request is refused and changed again. The caller passes the time, in seconds of 
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from anthropic_proxy.errors import MISSING_PATH_STATUSES
-from anthropic_proxy.translate.adaptation.changes import Condition, RequestChange
+from anthropic_proxy.translate.adaptation.changes import RequestChange
 from anthropic_proxy.translate.adaptation.rules import find_change
 from anthropic_proxy.translate.apis import APIS, Api
 from anthropic_proxy.translate.responses_api.refusals import requires_responses_api
@@ -18,6 +19,7 @@ from anthropic_proxy.wire.json_codec import JsonObject
 _TTL_SECONDS = 3600.0
 _MAX_CHANGES = 32
 # An upstream refuses one field at a time. Requests of real clients have no more refusable fields.
+# Refused tools do not count: `MAX_UPSTREAM_REQUESTS` limits them.
 _MAX_CHANGES_PER_REQUEST = 8
 # Tokens. The estimate of a prompt may be too low by 10 % and this number.
 _MARGIN_TOKENS = 256
@@ -43,10 +45,8 @@ class ModelMemory:
     # whether the request forbids thinking, because templates then open no reasoning block.
     opens_thinking: dict[bool, bool] = field(default_factory=dict)
     # In the order in which the changes are applied. A newer change replaces an older one that has
-    # the same kind, field and conditions.
-    _changes: dict[tuple[str, str, tuple[Condition, ...]], _ChangeEntry] = field(
-        default_factory=dict
-    )
+    # the same key.
+    _changes: dict[tuple[Any, ...], _ChangeEntry] = field(default_factory=dict)
     _context_window_since: float = 0.0
     _api_since: float = 0.0
 
@@ -66,10 +66,9 @@ class ModelMemory:
     def record_changes(self, changes: list[RequestChange], now: float) -> None:
         """Record the changes that made the model accept a request, in the given order."""
         for change in changes:
-            key = (change.change, change.field, change.conditions)
             # The newest change is applied last.
-            self._changes.pop(key, None)
-            self._changes[key] = _ChangeEntry(change, now)
+            self._changes.pop(change.key, None)
+            self._changes[change.key] = _ChangeEntry(change, now)
         while len(self._changes) > _MAX_CHANGES:
             del self._changes[next(iter(self._changes))]
 
@@ -151,10 +150,10 @@ class RequestAdapter:
         - the upstream has already refused the changed request.
         """
         self._memory.record_refusal(failure, now)
-        if self.needs_other_api(failure) or len(self._changes) >= _MAX_CHANGES_PER_REQUEST:
+        if self.needs_other_api(failure):
             return None
         change = self._find_change(failure)
-        if change is None:
+        if change is None or not self._is_allowed(change):
             return None
         body = change.apply(self.body)
         if body in self._bodies:
@@ -164,6 +163,12 @@ class RequestAdapter:
         self._bodies.append(body)
         self.body = body
         return change
+
+    def _is_allowed(self, change: RequestChange) -> bool:
+        if change.concerns_one_tool:
+            return True
+        others = [each for each in self._changes if not each.concerns_one_tool]
+        return len(others) < _MAX_CHANGES_PER_REQUEST
 
     def needs_other_api(self, failure: UpstreamFailure) -> bool:
         """Return whether the model accepts the request only in another API.

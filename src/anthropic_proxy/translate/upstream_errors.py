@@ -253,7 +253,7 @@ _PROMPT_LENGTH = re.compile(
 _COMPLETION_LENGTH = re.compile(
     r"(\d+) (?:in|tokens for) the completion|is too large: (\d+)|(\d+) `max_new_tokens`"
 )
-_THOUSANDS_SEPARATOR = re.compile(r"(?<=\d)[,_](?=\d{3})")
+_THOUSANDS_SEPARATOR = re.compile(r"(?<=\d)[,_](?=\d{3}(?!\d))")
 
 
 @dataclass(frozen=True)

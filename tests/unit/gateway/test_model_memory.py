@@ -110,6 +110,55 @@ def test_a_model_is_not_remembered_without_end() -> None:
     assert fields == [f"field{number}" for number in range(8, 40)]
 
 
+def _tools(*schemas: Json) -> Json:
+    tools = []
+    for number, schema in enumerate(schemas):
+        function = {"name": f"t{number}", "parameters": schema}
+        tools.append({"type": "function", "function": function})
+    return {**BODY, "tools": tools}
+
+
+def unknown_name(keyword: str) -> UpstreamFailure:
+    return refusal(f"Unknown name \"{keyword}\" at 'tools[0].function_declarations[0].parameters'")
+
+
+def test_every_refused_keyword_is_remembered() -> None:
+    """One refusal after another names its keyword, and each later request has all of them."""
+    known = ModelMemory()
+    body = _tools({"type": "object", "properties": {}, "minProperties": 1, "default": {}})
+    sent = taught(known, body, unknown_name("minProperties"), unknown_name("default"))
+    assert sent["tools"][0]["function"]["parameters"] == {
+        "type": "object",
+        "properties": {},
+        "description": "minProperties: 1. default: {}",
+    }
+    assert known.apply_to(body, 10, 1) == sent
+    assert [each["value"] for each in known.describe()["changes"]] == [
+        ["minProperties"],
+        ["default"],
+    ]
+
+
+def test_refused_tools_do_not_use_up_the_changes() -> None:
+    known = ModelMemory()
+    body = _tools(*[{"type": "object"}] * 20)
+    failures = [refusal(f"Invalid schema for function 't{number}': bad") for number in range(19)]
+    sent = taught(known, body, *failures)
+    assert [tool["function"]["name"] for tool in sent["tools"]] == ["t19"]
+    # Another tool with a known name.
+    other = _tools({"type": "object", "properties": {}})
+    assert known.apply_to(other, 10, 1) == other
+
+
+@pytest.mark.parametrize("body", [BODY, {**BODY, "stream": True}])
+def test_models_that_only_stream_or_never_do(body: Json) -> None:
+    only, never = ModelMemory(), ModelMemory()
+    taught(only, BODY, refusal("This model only supports streaming"))
+    taught(never, {**BODY, "stream": True}, refusal("Streaming is not supported"))
+    assert only.apply_to(body, 10, 1)["stream"] is True
+    assert never.apply_to(body, 10, 1) == BODY
+
+
 def test_a_request_is_not_sent_twice() -> None:
     """The upstream refuses two names of the limit, each in favour of the other."""
     attempt = RequestAdapter(ModelMemory(), CHAT, BODY, 10, 0)

@@ -10,7 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from anthropic_proxy.translate.adaptation.tool_limits import limit_tools, shorten_descriptions
+from anthropic_proxy.translate.adaptation import schema_changes
+from anthropic_proxy.translate.adaptation.tool_limits import (
+    leave_out_tool,
+    limit_tools,
+    shorten_descriptions,
+)
 from anthropic_proxy.translate.reasoning.tool_call_signatures import (
     has_call_signature,
     reset_call_signatures,
@@ -27,6 +32,7 @@ from anthropic_proxy.wire.json_codec import JsonObject
 # In ascending order. With Groq's "default" the model determines the effort.
 EFFORT_LEVELS = ("none", "minimal", "low", "medium", "high", "xhigh", "max", "default")
 
+_STREAM_FIELDS = ("stream", "stream_options")
 _TOKEN_LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 
 # Some refusals concern only part of a model's requests: a temperature while the model thinks, or an
@@ -72,6 +78,7 @@ def _forces_tool_call(body: JsonObject) -> bool:
 # Functions that return the properties of a request.
 _PROPERTIES: dict[str, Callable[[JsonObject], Any]] = {
     "thinking": parse_thinking_mode,
+    "thinks": lambda body: parse_thinking_mode(body) == "on",
     "tools": lambda body: "tools" in body,
     "forced_call": _forces_tool_call,
     "stream": lambda body: bool(body.get("stream")),
@@ -99,6 +106,17 @@ class RequestChange:
     is_lasting: bool = True
     # conditions on the requests that it concerns
     conditions: tuple[Condition, ...] = ()
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What the change is about. A newer change with the same key replaces this one."""
+        value = self.value if self.change in _CUMULATIVE_CHANGES else None
+        return self.change, self.field, self.conditions, value
+
+    @property
+    def concerns_one_tool(self) -> bool:
+        """Whether the change leaves out a tool."""
+        return self.change == "leave_out_tool"
 
     def apply(self, body: JsonObject) -> JsonObject:
         """Return the changed request, or `body` if a condition is not met."""
@@ -134,6 +152,24 @@ def _cap_output(body: JsonObject, limit: int) -> JsonObject:
         if name in body:
             body[name] = min(body[name], limit)
     return body
+
+
+def _raise_output(body: JsonObject, minimum: int) -> JsonObject:
+    body = dict(body)
+    for name in _TOKEN_LIMIT_FIELDS:
+        if name in body:
+            body[name] = max(body[name], minimum)
+    return body
+
+
+def _request_stream(body: JsonObject) -> JsonObject:
+    if body.get("stream"):
+        return body
+    return {**body, "stream": True, "stream_options": {"include_usage": True}}
+
+
+def _request_whole(body: JsonObject) -> JsonObject:
+    return {name: value for name, value in body.items() if name not in _STREAM_FIELDS}
 
 
 def _choose_nearest_level(body: JsonObject, field: str, allowed: tuple[str, ...]) -> JsonObject:
@@ -221,6 +257,21 @@ def _drop_parts_from_assistant(message: JsonObject, kind: str) -> JsonObject:
     return {**message, "content": openai.get_content_text(others)}
 
 
+def _join_texts(message: JsonObject) -> JsonObject:
+    """Join parts that are text to a string, without cache marks."""
+    parts = message.get("content")
+    if not isinstance(parts, list) or any(part["type"] != "text" for part in parts):
+        return message
+    return {**message, "content": "\n\n".join(part["text"] for part in parts)}
+
+
+def _fill_content(message: JsonObject) -> JsonObject:
+    """Replace the content null of a message with tool calls by an empty string."""
+    if "content" in message and message["content"] is None:
+        return {**message, "content": ""}
+    return message
+
+
 def _drop_from_parts(message: JsonObject, field: str) -> JsonObject:
     parts = message.get("content")
     if not isinstance(parts, list):
@@ -238,6 +289,9 @@ _CHANGES: dict[str, _Change] = {
     "disable_thinking": _disable_thinking,
     "limit_output": lambda body, _, limit: _cap_output(body, limit),
     "fit_output_to_context": lambda body, _, limit: _cap_output(body, limit),
+    "raise_output": lambda body, _, minimum: _raise_output(body, minimum),
+    "request_stream": lambda body, _, __: _request_stream(body),
+    "request_whole": lambda body, _, __: _request_whole(body),
     "choose_nearest_effort": _choose_nearest_level,
     "use_json_object_format": lambda body, _, __: to_json_object_format(body),
     "move_format_to_prompt": lambda body, _, __: to_prompted_format(body),
@@ -249,13 +303,28 @@ _CHANGES: dict[str, _Change] = {
     "merge_system_into_user": lambda body, _, __: _merge_system_messages(body),
     "separate_tool_results": lambda body, _, text: _separate_tool_results(body, text),
     "add_tool_names": lambda body, _, __: _add_tool_names(body),
+    "drop_schema_keywords": lambda body, _, names: schema_changes.drop_schema_keywords(body, names),
+    "simplify_schemas": lambda body, _, __: schema_changes.simplify_for_grammar(body),
+    "define_items": lambda body, _, __: schema_changes.define_items(body),
+    "define_properties": lambda body, _, __: schema_changes.define_properties(body),
+    "prune_required": lambda body, _, __: schema_changes.prune_required_names(body),
+    "move_types_into_branches": lambda body, _, __: schema_changes.move_types_into_branches(body),
+    "use_single_types": lambda body, _, __: schema_changes.use_single_types(body),
+    "use_uniform_items": lambda body, _, __: schema_changes.use_uniform_items(body),
+    "drop_reference_siblings": lambda body, _, __: schema_changes.drop_reference_siblings(body),
+    "leave_out_tool": lambda body, _, tool: leave_out_tool(body, tool),
 }
+
+# Changes that are needed for each of their values.
+_CUMULATIVE_CHANGES = frozenset({"drop_schema_keywords", "leave_out_tool"})
 
 # Functions of one message instead of the request. They are applied to all messages.
 _MESSAGE_CHANGES: dict[str, _Change] = {
     "drop_from_assistant": lambda message, field, _: _drop_from_assistant(message, field),
     "drop_assistant_parts": lambda message, _, kind: _drop_parts_from_assistant(message, kind),
     "add_to_assistant": _add_to_assistant,
+    "join_texts": lambda message, _, __: _join_texts(message),
+    "fill_content": lambda message, _, __: _fill_content(message),
     "drop_from_parts": lambda message, _, field: _drop_from_parts(message, field),
     "reset_signatures": lambda message, _, __: reset_call_signatures(message),
 }

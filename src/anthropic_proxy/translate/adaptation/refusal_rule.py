@@ -54,6 +54,9 @@ def wordings(*patterns: str) -> tuple[re.Pattern[str], ...]:
     return tuple(re.compile(pattern, re.IGNORECASE | re.DOTALL) for pattern in patterns)
 
 
+# In characters.
+_MAX_PARAM_LENGTH = 500
+
 # For rules that match any refusal that names the field.
 ANY_WORDING = wordings("")
 
@@ -63,6 +66,17 @@ def read_limit(match: re.Match[str], _failure: UpstreamFailure, _body: JsonObjec
     return parse_count(match)
 
 
+def get_rule_text(failure: UpstreamFailure) -> str:
+    """Return the text in which rules search.
+
+    It includes `param`, which may be the path of a tool, or the reason itself (Xiaomi MiMo).
+    """
+    param = failure.error.get("param")
+    if not isinstance(param, str):
+        return failure.searchable_text
+    return f"{failure.searchable_text} {param[:_MAX_PARAM_LENGTH]}"
+
+
 def find_rule_change(
     rules: Iterable[RefusalRule], failure: UpstreamFailure, body: JsonObject
 ) -> RequestChange | None:
@@ -70,7 +84,7 @@ def find_rule_change(
 
     Rules whose change has no effect on `body` are skipped. Returns None if no rule applies.
     """
-    text = drop_thousands_separators(failure.searchable_text)
+    text = drop_thousands_separators(get_rule_text(failure))
 
     @cache  # many rules share a pattern
     def search(pattern: re.Pattern[str]) -> re.Match[str] | None:

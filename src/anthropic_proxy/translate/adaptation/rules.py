@@ -22,6 +22,10 @@ from anthropic_proxy.translate.adaptation.changes import (
     THINKING_FIELDS,
     RequestChange,
 )
+from anthropic_proxy.translate.adaptation.output_rules import (
+    OUTPUT_LIMIT_RULES,
+    UNKNOWN_OUTPUT_LIMIT_RULE,
+)
 from anthropic_proxy.translate.adaptation.refusal_rule import (
     ANY_WORDING,
     RefusalRule,
@@ -32,12 +36,13 @@ from anthropic_proxy.translate.adaptation.refusal_rule import (
     read_limit,
     wordings,
 )
+from anthropic_proxy.translate.adaptation.stream_rules import STREAM_RULES
+from anthropic_proxy.translate.adaptation.tool_rules import REFUSED_TOOL_RULES, TOOL_SCHEMA_RULES
 from anthropic_proxy.translate.reasoning.fields import REASONING_FIELDS
 from anthropic_proxy.translate.upstream_errors import (
     CONTEXT_OVERFLOW,
     UpstreamFailure,
     parse_context_sizes,
-    parse_count,
 )
 from anthropic_proxy.wire.json_codec import JsonObject
 
@@ -58,19 +63,6 @@ def find_change(failure: UpstreamFailure, body: JsonObject) -> RequestChange | N
     # changed. Refusals of messages and their content have specific texts.
     is_about_messages = change.field == "messages" or change.field not in body
     return replace(change, is_lasting=change.is_lasting and is_about_messages)
-
-
-def _read_output_limit(match: re.Match[str], failure: UpstreamFailure, _body: JsonObject) -> int:
-    """Return the model's limit on the response in tokens, or 0.
-
-    Limits on the sum of prompt and response are handled by `_read_room`.
-    """
-    limit = parse_count(match)
-    if limit <= 1 or parse_context_sizes(failure).limit:
-        return 0
-    if "exclusive" in failure.text:
-        return limit - 1
-    return limit
 
 
 def _read_room(_match: re.Match[str], failure: UpstreamFailure, _body: JsonObject) -> int:
@@ -103,6 +95,7 @@ _SCHEMA_REFUSED = wordings(
     r"invalid (json )?schema|schema conversion failed|unrecogni[sz]ed schema"
     r"|(parse|compile) (the )?grammar"
 )
+_GRAMMAR_REFUSED = wordings(r"(?:parse|compile|initiali[sz]e) (?:the )?(?:json schema )?grammar")
 _STRICT_REFUSED = wordings(r"invalid schema for function|\bstrict\b")
 _FORMAT_REFUSED = wordings(
     r"(?-i:response_format|json_schema|json_object|structured|json mode|response mime type)"
@@ -110,6 +103,27 @@ _FORMAT_REFUSED = wordings(
 _SIGNATURE_REFUSED = wordings(
     r"missing (a )?`?thought_?signature|(corrupted|invalid) thought.?signature"
     r"|thought.?signature is (not valid|invalid)"
+)
+
+# Texts that must be strings: NVIDIA NIM (Python), DashScope, servers in Go and Rust, pydantic,
+# chat templates, OpenAI.
+_STRING_REQUIRED = wordings(
+    r"expected str instance, list found|field's type should be `?str|can only concatenate str"
+    r"|unsupported types string and sequence|invalid type: (?:sequence|map), expected a string"
+    r"|'list' object has no attribute '(?:strip|lstrip|rstrip|split|startswith|lower|replace)'"
+)
+_CONTENT_STRING_REQUIRED = wordings(
+    "content",
+    r"(?:must|should) be a (?:valid )?string|str type expected|not of type '?string"
+    r"|expected (?:a )?string,? (?:but )?(?:got|received) (?:an? )?(?:array|list|object)"
+    r"|cannot unmarshal (?:array|object)|string_type",
+)
+# Null in messages with tool calls.
+_CONTENT_REQUIRED = wordings(
+    "content",
+    r"(?:got|received|type:?|was|is) (?:null|none)\b|none is not an allowed value"
+    r"|\"input\":null|null.{0,40}content"
+    r"|content[`'\"\]]{0,3} ?(?:field )?(?:is required|cannot be null)",
 )
 
 # Many models accept these only without thinking, but few refusals state this.
@@ -179,6 +193,10 @@ RULES: tuple[RefusalRule, ...] = (
         "reasoning_content",
         " ",
     ),
+    RefusalRule(_CONTENT_REQUIRED, "fill_content", "messages"),
+    RefusalRule(_STRING_REQUIRED, "join_texts", "messages"),
+    RefusalRule(_CONTENT_STRING_REQUIRED, "join_texts", "messages"),
+    RefusalRule(_CONTENT_STRING_REQUIRED, "fill_content", "messages"),
     # Reasoning of earlier turns in a field of another server (refused by Cerebras, Groq).
     *(
         RefusalRule(
@@ -247,6 +265,7 @@ RULES: tuple[RefusalRule, ...] = (
         "tools",
         read_value=read_limit,
     ),
+    *STREAM_RULES,
     # OpenAI's GPT-5.4 and later, on Chat Completions.
     RefusalRule(
         wordings("reasoning_effort", "tools", "'none'"),
@@ -298,22 +317,7 @@ RULES: tuple[RefusalRule, ...] = (
         read_value=_read_other_levels,
         named_by=mentions_field,
     ),
-    RefusalRule(
-        wordings(
-            r"at most (\d+) (?:completion |output )?tokens"
-            r"|cannot be greater than max_model_len=(\d+)"
-            r"|tokens`? must be (?:less than or equal to|<=|at most) `?(\d+)"
-            r"|range of max_\w*tokens (?:should be|is) \[\d+, ?(\d+)\]"
-            r"|(?:supported )?range is from 1 \(inclusive\) to (\d+) \((?:in|ex)clusive\)"
-            r"|max_\w*tokens: \d+ > (\d+)|model(?:'s)? (?:output )?limit (?:of|is) (\d+)"
-            r"|maximum (?:number of )?(?:output|completion) tokens(?: for this model)?"
-            r"(?: is|:| of) (\d+)",
-            "token",
-        ),
-        "limit_output",
-        "max_tokens",
-        read_value=_read_output_limit,
-    ),
+    *OUTPUT_LIMIT_RULES,
     RefusalRule(
         (CONTEXT_OVERFLOW,),
         "fit_output_to_context",
@@ -324,6 +328,7 @@ RULES: tuple[RefusalRule, ...] = (
     # The other name of the token limit.
     RefusalRule(_REFUSED, "rename", "max_tokens", "max_completion_tokens", named_by=mentions_field),
     RefusalRule(_REFUSED, "rename", "max_completion_tokens", "max_tokens", named_by=mentions_field),
+    UNKNOWN_OUTPUT_LIMIT_RULE,
     # If a server refuses JSON schemas, request any JSON object; if it refuses this too, put the
     # schema into the prompt. If only this schema is invalid, the model may accept others.
     RefusalRule(
@@ -352,6 +357,9 @@ RULES: tuple[RefusalRule, ...] = (
     RefusalRule(wordings("tool_choice"), "choose_only_tool", "tool_choice"),
     RefusalRule(_STRICT_REFUSED + _SCHEMA_REFUSED, "drop_strict", "tools", is_lasting=False),
     RefusalRule(_STRICT_REFUSED, "drop_strict", "tools"),
+    *TOOL_SCHEMA_RULES,
+    # A grammar that fails with simple tools may be the one of the response.
+    RefusalRule(_GRAMMAR_REFUSED, "use_json_object_format", "response_format", is_lasting=False),
     # Newer Claude models accept only one of the two.
     RefusalRule(
         wordings("`temperature` and `top_p` cannot both be"),
@@ -360,4 +368,5 @@ RULES: tuple[RefusalRule, ...] = (
         requires="temperature",
     ),
     *_build_drop_rules(),
+    *REFUSED_TOOL_RULES,
 )

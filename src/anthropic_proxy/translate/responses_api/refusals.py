@@ -14,7 +14,6 @@ from anthropic_proxy.translate.adaptation.refusal_rule import (
     RefusalRule,
     find_rule_change,
     is_param,
-    read_limit,
     wordings,
 )
 from anthropic_proxy.translate.reasoning.fields import DETAILS
@@ -88,11 +87,5 @@ _RULES = (
         "drop_from_assistant",
         DETAILS,
         is_lasting=False,
-    ),
-    RefusalRule(
-        wordings(r"max_output_tokens.{0,60}value <= (\d+)"),
-        "limit_output",
-        "max_tokens",
-        read_value=read_limit,
     ),
 )

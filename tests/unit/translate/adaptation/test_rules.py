@@ -64,6 +64,90 @@ def test_an_outage_or_a_bad_value_changes_no_later_request(status: int, error: J
     assert change is None or not change.is_lasting
 
 
+_AGENT: Json = {
+    "model": "m",
+    "messages": [
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}},
+                {"type": "text", "text": "b"},
+            ],
+        },
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [
+                {"id": "c", "type": "function", "function": {"name": "Bash", "arguments": "{}"}}
+            ],
+        },
+        {"role": "tool", "tool_call_id": "c", "content": "r"},
+    ],
+    "max_tokens": 64000,
+    "tools": [
+        {
+            "type": "function",
+            "function": {
+                "name": "Bash",
+                "parameters": {
+                    "type": "object",
+                    "properties": {"command": {"type": "string", "pattern": "a", "minLength": 1}},
+                },
+            },
+        }
+    ],
+}
+_STREAMED_AGENT = {**_AGENT, "stream": True, "stream_options": {"include_usage": True}}
+
+# Changes of what the request contains, and not of an optional field.
+_CHANGES_OF_CONTENT = frozenset(
+    {
+        *("limit_output", "raise_output", "request_stream", "request_whole"),
+        *("join_texts", "fill_content", "drop_schema_keywords", "simplify_schemas"),
+        *("define_items", "define_properties", "prune_required", "move_types_into_branches"),
+        *("use_single_types", "use_uniform_items", "drop_reference_siblings", "leave_out_tool"),
+    }
+)
+
+
+@pytest.mark.parametrize("request_body", [_AGENT, _STREAMED_AGENT], ids=["whole", "streamed"])
+@pytest.mark.parametrize("case", cases("failures"))
+def test_other_failures_do_not_change_the_content(case: Json, request_body: Json) -> None:
+    body = case["body"].encode()
+    failure = parse_failure(case["status"], {}, body, UpstreamIdentity("up:1"))
+    change = find_change(failure, request_body)
+    assert change is None or change.change not in _CHANGES_OF_CONTENT
+
+
+@pytest.mark.parametrize("request_body", [_AGENT, _STREAMED_AGENT], ids=["whole", "streamed"])
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        (400, "Unrecognized request argument supplied: stream_options"),
+        (400, "The stream was closed before the response was complete"),
+        (400, "Tool call id c was not found in the stream of messages"),
+        (400, "messages[2]: tool_call_id 'c' has no preceding call of tool Bash"),
+        (400, "tool_choice: function Bash is not supported with this schema"),
+        (400, "This model does not support tools"),
+        (400, "The content was blocked by the schema of our policy"),
+        (400, "Could not parse the tool call arguments of Bash: invalid JSON"),
+        (400, "Invalid 'user': string too long. Expected a string with maximum length 64"),
+        (400, "temperature must be less than or equal to 2"),
+        (400, "You have used all tokens of your plan: 64000 of at most 50000"),
+        (401, "Invalid schema for function 'Bash': schema must be an object"),
+        (429, "Request too large: max_tokens must be less than or equal to 8000 per minute"),
+        (500, "The schema service for tool Bash is not available"),
+        (503, "Streaming is not supported at the moment"),
+        (400, "Could not finish the message because max_tokens or model output limit was reached."),
+    ],
+)
+def test_texts_that_are_no_refusals_of_the_content(
+    status: int, text: str, request_body: Json
+) -> None:
+    change = find_change(refusal({"status": status, "answer": {"error": text}}), request_body)
+    assert change is None or change.change not in _CHANGES_OF_CONTENT
+
+
 @pytest.mark.parametrize("case", [case for case in cases("refusals") if case.values[0]["changed"]])
 def test_what_was_changed_can_be_sent_and_is_not_changed_again(case: Json) -> None:
     change = found(case)
@@ -76,8 +160,10 @@ def test_what_was_changed_can_be_sent_and_is_not_changed_again(case: Json) -> No
 @pytest.mark.parametrize("case", [case for case in cases("refusals") if case.values[0]["changed"]])
 def test_a_request_that_it_does_not_concern_stays(case: Json) -> None:
     change = found(case)
-    plain = {"model": "m", "messages": [{"role": "user", "content": "a"}], "stream": True}
+    plain: Json = {"model": "m", "messages": [{"role": "user", "content": "a"}]}
     assert change is not None
+    if change.change != "request_whole":
+        plain["stream"] = True
     assert change.apply(plain) == plain
 
 
@@ -111,10 +197,28 @@ def test_every_row_has_a_case(rule: RefusalRule) -> None:
         "max_tokens: ",
         "tool_choice ",
         "reasoning_content ",
+        "max_tokens ",
+        "max_tokens exceeds ",
+        "stream tool ",
+        "content null ",
+        'unknown name "type" ',
+        "unsupported field: 'a', ",
+        "properties a, ",
+        "tools[1].function.parameters ",
+        "schema of tool t invalid ",
+        "At path 'a",
+        "required property ",
     ],
 )
 def test_a_hostile_refusal_costs_no_more_than_its_length(piece: str) -> None:
-    body = {"model": "m", "messages": [], "reasoning_effort": "low", "max_tokens": 9}
+    tool = {"function": {"name": "t", "parameters": {"type": "object", "properties": {}}}}
+    body = {
+        "model": "m",
+        "messages": [{"role": "user", "content": "a"}],
+        "reasoning_effort": "low",
+        "max_tokens": 9,
+        "tools": [tool],
+    }
 
     def prepare(size: int) -> Callable[[], object]:
         failure = refusal({"status": 400, "answer": piece * (size // len(piece))})
