@@ -7,6 +7,7 @@ from typing import TypeVar
 from anthropic_proxy.gateway.adaptive_sender import AdaptiveSender
 from anthropic_proxy.gateway.prepared_request import PreparedRequest
 from anthropic_proxy.gateway.request_context import RequestContext
+from anthropic_proxy.gateway.streams.message_stream import EventListStream, MessageStream
 from anthropic_proxy.gateway.streams.translated import TranslatedStream
 from anthropic_proxy.gateway.token_counting import TokenCounter
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
@@ -14,15 +15,15 @@ from anthropic_proxy.gateway.upstream_response import read_body, to_rate_limit_h
 from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.translate import upstream_errors
 from anthropic_proxy.translate.adaptation.tool_limits import list_missing_tools
-from anthropic_proxy.translate.apis import Api
 from anthropic_proxy.translate.notes import UNAVAILABLE_HEADER, build_unavailable_header
 from anthropic_proxy.translate.response.stream import StreamTranslator
-from anthropic_proxy.translate.response.whole import collect_message, to_message
+from anthropic_proxy.translate.response.whole import collect_message, to_events, to_message
 from anthropic_proxy.translate.tool_names import to_caller_name
 from anthropic_proxy.upstream.http_client import UpstreamResponse
 from anthropic_proxy.wire.json_codec import JsonObject, loads_object
 
 _Result = TypeVar("_Result")
+_Translate = Callable[[JsonObject, StreamTranslator], _Result]
 
 
 class Exchange:
@@ -41,28 +42,41 @@ class Exchange:
 
     async def fetch_message(self, context: RequestContext, prepared: PreparedRequest) -> JsonObject:
         """Return the Message. Raises ApiError."""
-        if prepared.spec.stop_sequences:
-            # Only a stream can be closed when a stop sequence appears.
-            return await self._collect_stream(await self.open_stream(context, prepared))
-        read = partial(self._read_message, context, prepared)
-        message, translator = await self._send_and_read(context, prepared, {}, read)
-        self._update_memory(prepared, translator)
-        context.observation.record_response(
-            message["usage"],
-            message["stop_reason"],
-            len(translator.assembler.calls),
-            translator.assembler.repair_counts,
-        )
-        return message
+        # Only a stream can be closed when a stop sequence appears.
+        fields = _build_stream_fields(prepared) if prepared.spec.stop_sequences else {}
+        response = await self._request(context, prepared, fields, to_message)
+        if isinstance(response, TranslatedStream):
+            return await self._collect_stream(response)
+        return response
 
     async def open_stream(
         self, context: RequestContext, prepared: PreparedRequest
-    ) -> TranslatedStream:
+    ) -> MessageStream:
         """Return the stream of a Message when its first content has arrived. Raises ApiError."""
-        stream_fields: JsonObject = {"stream": True}
-        if prepared.client.upstream.profile.stream_options:
-            stream_fields["stream_options"] = {"include_usage": True}
-        read = partial(self._read_stream, context, prepared)
+        fields = _build_stream_fields(prepared)
+        return await self._request(context, prepared, fields, _to_event_stream)
+
+    async def _request(
+        self,
+        context: RequestContext,
+        prepared: PreparedRequest,
+        stream_fields: JsonObject,
+        translate: _Translate[_Result],
+    ) -> TranslatedStream | _Result:
+        """Send a request, and return its response in the form in which the upstream sends it.
+
+        A model may require the other form than `stream_fields` request (see `stream_rules`).
+
+        translate: translates a complete response.
+        """
+
+        async def read(
+            response: UpstreamResponse, sent_body: JsonObject
+        ) -> TranslatedStream | _Result:
+            if sent_body.get("stream"):
+                return await self._read_stream(context, prepared, response)
+            return await self._read_whole(context, prepared, translate, response)
+
         return await self._send_and_read(context, prepared, stream_fields, read)
 
     async def _collect_stream(self, stream: TranslatedStream) -> JsonObject:
@@ -82,7 +96,7 @@ class Exchange:
         context: RequestContext,
         prepared: PreparedRequest,
         stream_fields: JsonObject,
-        read: Callable[[UpstreamResponse], Awaitable[_Result]],
+        read: Callable[[UpstreamResponse, JsonObject], Awaitable[_Result]],
     ) -> _Result:
         """Send a request, and return the result of `read` for the successful response.
 
@@ -99,19 +113,34 @@ class Exchange:
             headers.update(build_unavailable_header(unavailable))
             headers.update(to_rate_limit_headers(response.headers))
             context.accepted.set()
-            return await read(response)
+            return await read(response, sent_body)
 
         return await self._sender.send(prepared, stream_fields, context.request_id, handle_response)
 
-    async def _read_message(
-        self, context: RequestContext, prepared: PreparedRequest, response: UpstreamResponse
-    ) -> tuple[JsonObject, StreamTranslator]:
+    async def _read_whole(
+        self,
+        context: RequestContext,
+        prepared: PreparedRequest,
+        translate: _Translate[_Result],
+        response: UpstreamResponse,
+    ) -> _Result:
+        """Read a response that is not streamed, and record it."""
         body = await read_body(response, self._log, context.request_id)
         translator = StreamTranslator(prepared.spec)
-        message = await self._threads.run_if_large(
-            body, lambda: _parse_message(body, prepared.api, translator)
+
+        result = await self._threads.run_if_large(
+            body, lambda: translate(_parse_completion(body, prepared), translator)
         )
-        return message, translator
+        self._update_memory(prepared, translator)
+        if context.is_stream:
+            context.observation.mark_first_token()
+        context.observation.record_response(
+            translator.usage or translator.current_usage,
+            translator.stop_reason,
+            len(translator.assembler.calls),
+            translator.assembler.repair_counts,
+        )
+        return result
 
     async def _read_stream(
         self, context: RequestContext, prepared: PreparedRequest, response: UpstreamResponse
@@ -176,8 +205,19 @@ class Exchange:
             memory.record_prompt(reported_tokens or 0)
 
 
-def _parse_message(body: bytes, api: Api, translator: StreamTranslator) -> JsonObject:
+def _build_stream_fields(prepared: PreparedRequest) -> JsonObject:
+    fields: JsonObject = {"stream": True}
+    if prepared.client.upstream.profile.stream_options:
+        fields["stream_options"] = {"include_usage": True}
+    return fields
+
+
+def _parse_completion(body: bytes, prepared: PreparedRequest) -> JsonObject:
     completion = loads_object(body)
     if completion is None:
-        raise upstream_errors.not_a_completion_error(translator.spec.upstream)
-    return to_message(api.to_completion(completion), translator)
+        raise upstream_errors.not_a_completion_error(prepared.spec.upstream)
+    return prepared.api.to_completion(completion)
+
+
+def _to_event_stream(completion: JsonObject, translator: StreamTranslator) -> MessageStream:
+    return EventListStream([*translator.start(), *to_events(completion, translator)])

@@ -17,6 +17,7 @@ from anthropic_proxy.gateway.token_counting import TokenCounter
 from anthropic_proxy.gateway.upstream_response import parse_caller_error, read_successful_body
 from anthropic_proxy.routing.router import Route
 from anthropic_proxy.translate import compaction
+from anthropic_proxy.translate.adaptation.output_rules import is_output_limit_reached
 from anthropic_proxy.translate.apis import APIS, Api
 from anthropic_proxy.translate.compaction_blocks import expand_compaction_blocks
 from anthropic_proxy.translate.context_edits import apply_edits
@@ -154,7 +155,12 @@ class TranslatingBackend:
             return await self._respond_compacted(
                 context, prepare, request, prepared=prepared, plan=plan, delivery=delivery
             )
-        return await delivery.fetch(context, prepared)
+        try:
+            return await delivery.fetch(context, prepared)
+        except UpstreamFailureError as error:
+            if not is_output_limit_reached(error.failure):
+                raise
+            return delivery.from_events(build_empty_events(prepared.spec))
 
     async def _respond_compacted(  # noqa: PLR0913 - the state of `_respond_by`
         self,

@@ -268,3 +268,123 @@ def test_a_template_that_opens_reasoning_does_not_where_it_is_forbidden(
         "thinking",
         "text",
     ]
+
+
+STREAM_ONLY = refusal(
+    "This model only support stream mode, please enable the stream parameter to access the model. "
+)
+STREAM_REFUSED = refusal("Your organization must be verified to stream this model.", param="stream")
+
+
+def test_a_model_that_only_streams(proxy: str, upstream: ScriptedUpstream) -> None:
+    chunks = [*text_chunks("Hello")[:-1], {"choices": [], "usage": USAGE}]
+    upstream.then(STREAM_ONLY, streams(chunks), streams(chunks))
+    for _ in range(2):
+        message = post(proxy, REQUEST).json()
+        assert message["content"] == [{"type": "text", "text": "Hello"}]
+        assert message["usage"]["output_tokens"] == 5
+    sent = [upstream.request().body for _ in range(3)]
+    assert ["stream" in body for body in sent] == [False, True, True]
+    assert sent[1]["stream_options"] == {"include_usage": True}
+
+
+USAGE = {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14}
+
+
+@pytest.mark.parametrize("fields", [{"stream": True}, {"stop_sequences": ["X"]}])
+def test_a_model_that_does_not_stream(
+    proxy: str, upstream: ScriptedUpstream, fields: dict[str, Any]
+) -> None:
+    whole = {**completion("Hello"), "usage": USAGE}
+    upstream.then(STREAM_REFUSED, answers(whole), answers(whole))
+    for _ in range(2):
+        response = post(proxy, {**REQUEST, **fields})
+        if "stream" in fields:
+            events = events_of(response.text)
+            assert [event["type"] for event in events if event["type"] != "ping"] == [
+                "message_start",
+                "content_block_start",
+                "content_block_delta",
+                "content_block_stop",
+                "message_delta",
+                "message_stop",
+            ]
+            assert events[-2]["usage"]["output_tokens"] == 5
+        else:
+            assert response.json()["content"] == [{"type": "text", "text": "Hello"}]
+    sent = [upstream.request().body for _ in range(3)]
+    assert ["stream" in body for body in sent] == [True, False, False]
+    assert "stream_options" not in sent[1]
+
+
+def test_a_stop_sequence_of_a_model_that_does_not_stream(
+    proxy: str, upstream: ScriptedUpstream
+) -> None:
+    upstream.then(STREAM_REFUSED, answers(completion("Hello X world")))
+    message = post(proxy, {**REQUEST, "stop_sequences": ["X"]}).json()
+    assert message["content"] == [{"type": "text", "text": "Hello "}]
+    assert (message["stop_reason"], message["stop_sequence"]) == ("stop_sequence", "X")
+
+
+def test_a_model_that_neither_streams_nor_does_not(proxy: str, upstream: ScriptedUpstream) -> None:
+    upstream.then(STREAM_ONLY, STREAM_REFUSED)
+    response = post(proxy, REQUEST)
+    assert response.status_code == 400
+    assert "verified to stream" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_reasoning_that_uses_all_tokens(
+    proxy: str, upstream: ScriptedUpstream, *, stream: bool
+) -> None:
+    upstream.then(
+        refusal(
+            "Could not finish the message because max_tokens or model output limit was reached. "
+            "Please try again with higher max_tokens."
+        )
+    )
+    response = post(proxy, {**REQUEST, "max_tokens": 1, "stream": stream})
+    assert response.status_code == 200
+    ended = events_of(response.text)[-2]["delta"] if stream else response.json()
+    assert ended["stop_reason"] == "max_tokens"
+
+
+def tool(name: str) -> dict[str, Any]:
+    return {"name": name, "input_schema": {"type": "object", "properties": {}}}
+
+
+def bad_tool(name: str) -> Any:
+    return refusal(
+        f"Invalid schema for function '{name}': schema is too complex",
+        code="invalid_function_parameters",
+    )
+
+
+def test_a_refused_tool_is_left_out(proxy: str, upstream: ScriptedUpstream) -> None:
+    bad = [f"bad{number}" for number in range(10)]
+    request = {**REQUEST, "tools": [tool(name) for name in ["good", *bad]]}
+    upstream.then(*[bad_tool(name) for name in bad], *[answers(completion())] * 3)
+    for _ in range(2):
+        response = post(proxy, request)
+        assert response.status_code == 200
+        assert response.headers["anthropic-proxy-unavailable-tools"] == ", ".join(bad)
+    # The next client may have another tool with this name.
+    other = {**tool("bad1"), "description": "Another tool"}
+    assert post(proxy, {**REQUEST, "tools": [other]}).status_code == 200
+    sent = [upstream.request().body for _ in range(13)]
+    names = [[each["function"]["name"] for each in body["tools"]] for body in sent[10:]]
+    assert names == [["good"], ["good"], ["bad1"]]
+    assert "bad9" in sent[11]["messages"][0]["content"]
+
+
+def test_names_that_begin_with_a_digit_come_back(proxy: str, upstream: ScriptedUpstream) -> None:
+    upstream.then(answers(completion()))
+    post(proxy, {**REQUEST, "tools": [tool("21st_builder")]})
+    name = upstream.request().body["tools"][0]["function"]["name"]
+    assert name.startswith("tool_21st_builder_")
+    call = {"id": "c", "type": "function", "function": {"name": name, "arguments": "{}"}}
+    called = completion(None, finish_reason="tool_calls")
+    called["choices"][0]["message"]["tool_calls"] = [call]
+    upstream.then(answers(called))
+    block = post(proxy, {**REQUEST, "tools": [tool("21st_builder")]}).json()["content"][0]
+    assert block["name"] == "21st_builder"

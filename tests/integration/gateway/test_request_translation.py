@@ -37,7 +37,7 @@ from tests.support.running_proxy import running_proxy
 from tests.support.scripted_upstream import DEADLINE, ScriptedUpstream, answers, completion
 
 Json = dict[str, Any]
-INSIDE = {"type": "text", "text": "[page 1 of 1]\nInside."}
+INSIDE = "[page 1 of 1]\nInside."
 
 
 def asking(source: Json, kind: str = "document") -> Json:
@@ -56,7 +56,7 @@ def post(proxy: str, body: Json, path: str = "") -> httpx.Response:
 def test_a_pdf_is_read(proxy: str, upstream: ScriptedUpstream) -> None:
     upstream.then(answers(completion()))
     assert post(proxy, asking(pdf_source())).status_code == 200
-    assert upstream.request().body["messages"][0]["content"][0] == INSIDE
+    assert upstream.request().body["messages"][0]["content"].startswith(INSIDE)
 
 
 @pytest.mark.parametrize(("kind", "data"), [("document", pdf("Inside.")), ("image", b"GIF89a")])
@@ -70,8 +70,12 @@ def test_an_address_is_fetched(upstream: ScriptedUpstream, kind: str, data: byte
     fetched, asked = upstream.request(), upstream.request()
     assert (fetched.method, fetched.path) == ("GET", "/f")
     assert "authorization" not in fetched.headers, "the upstream's key is for the upstream"
-    image = {"type": "image_url", "image_url": {"url": "data:image/gif;base64,R0lGODlh"}}
-    assert asked.body["messages"][0]["content"][0] == (image if kind == "image" else INSIDE)
+    content = asked.body["messages"][0]["content"]
+    if kind == "image":
+        image = {"type": "image_url", "image_url": {"url": "data:image/gif;base64,R0lGODlh"}}
+        assert content[0] == image
+    else:
+        assert content.startswith(INSIDE)
 
 
 def test_private_addresses_are_refused(proxy: str, upstream: ScriptedUpstream) -> None:

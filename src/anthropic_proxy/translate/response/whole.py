@@ -65,9 +65,10 @@ def to_message(response: JsonObject, translator: StreamTranslator) -> JsonObject
 
 
 def build_empty_events(spec: ResponseSpec) -> list[JsonObject]:
-    """Build the events for a request with `max_tokens: 0`, which upstreams refuse.
+    """Build the events of a response without content that ends at its token limit.
 
-    Clients send it to fill a prompt cache.
+    Upstreams refuse `max_tokens: 0`, which clients send to fill a prompt cache. OpenAI returns an
+    error if reasoning uses all tokens of a small limit.
     """
     translator = StreamTranslator(spec)
     events = translator.start()
