@@ -40,7 +40,11 @@ _LIMIT_NAMED = wordings(
     rf"|{_FIELD}.{{0,160}}?(?:[\[(]\d{{1,6}}, ?|between \d{{1,6}} and |\d{{1,6}} to )(\d{{3,}})"
     rf"|maximum (?:allowed )?(?:value|limit) (?:for|of) [`'\"]?{_FIELD}[`'\"]?"
     r"(?: is|:) ?(\d{3,})"
-    rf"|{_FIELD}.{{0,120}}?(?:less|lower|smaller) than (\d{{3,}})",
+    rf"|{_FIELD}.{{0,120}}?maximum (?:allowed |supported )?(?:value |limit )?(?:is|of|:)"
+    r" ?(\d{3,})"
+    rf"|{_FIELD}.{{0,120}}?(?:less|lower|smaller) than (\d{{3,}})"
+    rf"|{_FIELD}.{{0,80}}?(?<!be )(?:greater|larger|higher|more) than\D{{0,60}}(\d{{3,}})"
+    rf"|{_FIELD}[`'\"]? ?> ?(\d{{3,}})",
     "token",
 )
 _MINIMUM_NAMED = wordings(

@@ -116,7 +116,8 @@ _CONTENT_STRING_REQUIRED = wordings(
     "content",
     r"(?:must|should) be a (?:valid )?string|str type expected|not of type '?string"
     r"|expected (?:a )?string,? (?:but )?(?:got|received) (?:an? )?(?:array|list|object)"
-    r"|cannot unmarshal (?:array|object)|string_type",
+    r"|cannot unmarshal (?:array|object)|string_type|(?:is not|expected) (?:a |type )?string\b"
+    r"|should be str\b|mismatch type string with value array|string.{0,10} from array value",
 )
 # Null in messages with tool calls.
 _CONTENT_REQUIRED = wordings(

@@ -10,7 +10,8 @@ from anthropic_proxy.translate.adaptation.refusal_rule import (
     wordings,
 )
 
-# DashScope, Fireworks, OpenRouter, Anthropic's SDK.
+# DashScope, Fireworks, OpenRouter, Anthropic's SDK. Chinese providers: "only supports streaming",
+# "does not support non-streaming".
 _STREAM_REQUIRED = wordings(
     r"only supports? (?:the )?stream|stream(?:ing)?[ -](?:mode |output )?only\b"
     r"|(?:must|should|needs? to|has to) (?:have|set|use|enable) (?:the )?[`'\"]?stream"
@@ -19,22 +20,25 @@ _STREAM_REQUIRED = wordings(
     r"|non-?stream\w*(?: mode| requests?| calls?| responses?)? (?:is |are )?(?:not |un)"
     r"(?:supported|allowed|available)|(?:does not|doesn't|not) support non-?stream"
     r"|streaming is (?:strongly )?(?:required|recommended|mandatory)|requires? stream(?:ing\b|=)"
-    r"|'stream' does not support false"
+    r"|'stream' does not support false|only stream(?:ing)? (?:is|are) (?:supported|allowed)"
+    r"|\bstream ?= ?false (?:is )?not|(?:仅|只)支持流式|不支持非流式"
 )
-# OpenAI (unverified organizations, and o1), Bedrock ("unsupported for streaming").
+# OpenAI (unverified organizations, and o1), Bedrock ("unsupported for streaming"). Chinese
+# providers: "does not support streaming".
 _STREAM_REFUSED = wordings(
     r"verified to stream|unsupported for streaming|'stream' does not support true"
     r"|(?<!non-)\bstream(?:ing)?[`'\"]?(?: mode| responses?| output)? (?:is |are )?(?:not |un)"
     r"(?:supported|available|allowed|enabled)"
     r"|(?:does not|doesn't|do not|cannot|can't) (?:currently )?(?:support |use )?(?:the )?"
     r"[`'\"]?stream(?:ing)?\b|\bstream[`'\"]? ?(?:must|should) be (?:set to )?[`'\"]?false"
+    r"|\bstream ?= ?true (?:is )?not|不支持流式"
 )
 # Bedrock ("doesn't support tool use in streaming mode"), NVIDIA NIM ("Tool calling is not supported
 # in streaming mode!"), llama.cpp before May 2025 ("Cannot use tools with stream").
 _STREAM_WITH_TOOLS_REFUSED = wordings(
-    r"\btool[\w ]{0,60} (?:in|with|when|while) (?:using )?stream"
-    r"|\bstream(?:ing)?\b.{0,40}\btools?\b",
-    r"(?:not|n't) (?:yet )?(?:support|allow|use|available)|unsupported|cannot",
+    r"\b(?:tool|function)[\w ]{0,60} (?:in|with|when|while) (?:using )?stream"
+    r"|\bstream(?:ing)?\b.{0,40}\b(?:tools?|function calling)\b",
+    r"(?:not|n't) (?:yet )?(?:support|allow|use|available)|unsupported|cannot|must be false",
 )
 
 # In order of evaluation.

@@ -37,10 +37,11 @@ _KEYWORD_WORDINGS = wordings(
     # OpenAI ("'uniqueItems' is not permitted"), Groq ("minItems is not supported").
     r"(\$?\w{1,40})['\"`]? (?:is|are) (?:not|un) ?(?:permitted|supported|allowed)",
     # Cerebras ("Unsupported JSON schema fields: {'minItems', 'items'}").
-    r"(?:unsupported|unrecognized|unknown|unexpected|invalid|forbidden|additional)"
+    r"(?:unsupported|unimplemented|unrecognized|unknown|unexpected|invalid|forbidden|additional)"
     r"[\w ]{0,40}(?:keyword|field|attribute|key)s?\b[\w ]{0,40}[:=({\[ ]{1,4}"
     r"([\w$'\"`, ]{1,200})",
-    r"keyword ['\"`]?(\$?\w{1,40})",
+    r"keyword:? ['\"`]?(\$?\w{1,40})",
+    r"(?:unsupported|unimplemented|unknown) ['\"`]?(\$?\w{1,40})",
     # Anthropic ("For 'integer' type, properties maximum, minimum are not supported").
     r"propert(?:y|ies) ([\w$'\"`, ]{1,200}?) (?:is|are) not (?:permitted|supported|allowed)",
     # pydantic, in the location of an error.
@@ -52,7 +53,9 @@ _TOOL_INDEX = re.compile(
     r"function_declarations\[(\d{1,4})\]|tools(?:\[|\.|\",\s?)(\d{1,4})(?:\]|\.|,)", re.IGNORECASE
 )
 _TOOL_NAME = re.compile(
-    r"(?:function|tool)(?: name| named)?:? ?['\"`]?([A-Za-z0-9_-]{1,64})", re.IGNORECASE
+    r"(?:(?:function|tool)(?: name| named)?:?|(?:schema|definition|parameters) (?:of|for))"
+    r" ?['\"`]?(?=([A-Za-z0-9_-]{1,64}))",  # matches overlap: "tool schema of NAME"
+    re.IGNORECASE,
 )
 _SCHEMA_PATH = re.compile(r"at path '([^']{1,300})'", re.IGNORECASE)
 
@@ -169,9 +172,9 @@ TOOL_SCHEMA_RULES: tuple[RefusalRule, ...] = (
     ),
     RefusalRule(
         wordings(
-            r"unknown name|not (?:permitted|supported|allowed)|un(?:supported|recognized|known)"
+            r"not (?:permitted|supported|allowed)|un(?:supported|recognized|known|implemented)"
             r"|unexpected|invalid|extra (?:inputs|fields)|forbidden|: only ",
-            r"schema|parameters|function_declarations|keyword|in context=|\btools?\b",
+            r"schema|parameters|function_declarations|keyword|in context=|grammar|\btools?\b",
         ),
         "drop_schema_keywords",
         "parameters",
@@ -194,12 +197,12 @@ TOOL_SCHEMA_RULES: tuple[RefusalRule, ...] = (
 REFUSED_TOOL_RULES: tuple[RefusalRule, ...] = (
     RefusalRule(
         wordings(
-            r"schema|parameters|function_declarations|invalid_function"
+            r"schema|parameters|function_declarations|invalid_function|tool definition"
             r"|(?:function|tool)(?:s?\W{1,3}\d{1,4}\W{1,3}\w{0,20}\W{0,3})?.?name"
             r"|function.{1,4}description",
             r"invalid|not (?:a )?(?:valid|permitted|supported|allowed)|un(?:supported|recognized"
             r"|known|expected)|missing|must|should|too (?:long|many|large|deep)|does not|exceeds"
-            r"|fail|only",
+            r"|fail|only|could not",
         ),
         "leave_out_tool",
         "tools",

@@ -110,6 +110,55 @@ _CHANGES_OF_CONTENT = frozenset(
 )
 
 
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [
+        ("max_tokens=64000 is greater than the model maximum of 8192", 8192),
+        ("max_tokens: value 64000 is larger than 8,192", 8192),
+        ("The value of max_tokens is too high. Maximum allowed value is 4096", 4096),
+        ("max_tokens > 4096 is not allowed", 4096),
+        ("max_tokens must not be larger than 32768", 32768),
+        ("max_tokens should be in range (0, 40960]", 40960),
+        ("max_tokens \u53c2\u6570\u975e\u6cd5: [1,32768]", 32768),
+        ("parameter max_tokens out of range", 8192),
+        ("maxOutputTokens: supported range is from 1 (inclusive) to 8193 (exclusive)", 8192),
+    ],
+)
+def test_other_wordings_of_the_largest_response(text: str, limit: int) -> None:
+    change = find_change(refusal({"status": 400, "answer": {"error": text}}), _AGENT)
+    assert change == RequestChange("limit_output", "max_tokens", limit)
+
+
+@pytest.mark.parametrize(
+    ("text", "change_name"),
+    [
+        ("Only streaming is supported for this model", "request_stream"),
+        ("stream=false is not supported for this model", "request_stream"),
+        ("\u6b64\u6a21\u578b\u4ec5\u652f\u6301\u6d41\u5f0f\u8c03\u7528", "request_stream"),
+        ("stream=true is not supported for this model", "request_whole"),
+        ("streaming mode unsupported", "request_whole"),
+        ("'stream' must be false when tools are used", "request_whole"),
+        ("function calling is not supported when stream=true", "request_whole"),
+        ("Streaming with function calling is not supported", "request_whole"),
+        ("messages[1].content is not a string", "fill_content"),
+        ("Invalid JSON schema: unsupported pattern in tool", "drop_schema_keywords"),
+        ('Grammar error: Unimplemented keys: ["minLength"]', "drop_schema_keywords"),
+        ("Unknown JSON schema keyword: minLength in tool Bash", "drop_schema_keywords"),
+        ("Tool 'Bash' has invalid parameters: unresolvable reference", "leave_out_tool"),
+        ("Invalid function name: Bash. Function names must be in lower case", "leave_out_tool"),
+        ("Value error, Invalid tool schema for Bash", "leave_out_tool"),
+        ("The tool definition of Bash could not be parsed", "leave_out_tool"),
+    ],
+)
+def test_other_wordings(text: str, change_name: str) -> None:
+    body = _STREAMED_AGENT if change_name == "request_whole" else _AGENT
+    if change_name == "fill_content":
+        body = {**_AGENT, "messages": _AGENT["messages"][1:]}
+    change = find_change(refusal({"status": 400, "answer": {"error": text}}), body)
+    assert change is not None
+    assert change.change == change_name
+
+
 @pytest.mark.parametrize("request_body", [_AGENT, _STREAMED_AGENT], ids=["whole", "streamed"])
 @pytest.mark.parametrize("case", cases("failures"))
 def test_other_failures_do_not_change_the_content(case: Json, request_body: Json) -> None:
