@@ -136,7 +136,21 @@ def parse_chunk_error(chunk: JsonObject, upstream: UpstreamIdentity) -> Upstream
     """
     if not chunk.get("error"):
         return None
-    text, error = _parse_message(chunk)
+    return _to_stream_error(*_parse_message(chunk), upstream)
+
+
+def parse_error_event(data: bytes, upstream: UpstreamIdentity) -> UpstreamFailureError:
+    """Return the error in the data of a stream event that is named `error`."""
+    try:
+        text, error = _parse_message(loads_received(data))
+    except ValueError:
+        text, error = _parse_plain_text(data), {}
+    return _to_stream_error(text, error, upstream)
+
+
+def _to_stream_error(
+    text: str, error: JsonObject, upstream: UpstreamIdentity
+) -> UpstreamFailureError:
     if not text:
         text = f"The upstream {upstream.name} aborted the response without an error message"
     status = _parse_chunk_status(error)

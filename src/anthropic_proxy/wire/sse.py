@@ -18,6 +18,7 @@ _EVENT_END = b"\n\n"
 _BLANK_LINES = re.compile(rb"\n{3,}")
 _DATA_FIELD = b"\ndata:"
 _DATA_LINE = re.compile(rb"\ndata: ?([^\n]*)")
+_ERROR_LINE = re.compile(rb"^event: ?error$", re.MULTILINE)
 _BOM = b"\xef\xbb\xbf"
 
 # Incomplete events up to this size are joined with each read and searched again from their start.
@@ -86,14 +87,18 @@ class SSEDecoder:
         return events
 
     def close(self) -> list[bytes]:
-        """Return the data of the last event if no empty line ended it.
+        """Return the data of the last event if no empty line ended it."""
+        return _parse_events(self.split_rest())
+
+    def split_rest(self) -> list[bytes]:
+        """Return the lines, separated by LF, of the last event if no empty line ended it.
 
         Several servers end their streams with such an event.
         """
         rest = self._buffer + self._long_buffer
         self._buffer = b""
         self._long_buffer.clear()
-        return _parse_events([rest])
+        return [rest] if rest else []
 
     def _completes_event(self, data: bytes) -> bool:
         """Return whether the incomplete long event ends in `data`."""
@@ -141,6 +146,11 @@ def parse_data(event: bytes) -> bytes | None:
         data += line[1]
         data += b"\n"
     return bytes(data[:-1])
+
+
+def is_error_event(event: bytes) -> bool:
+    """Return whether the name of an event is `error`."""
+    return b"event:" in event and _ERROR_LINE.search(event) is not None
 
 
 def encode_event(event: JsonObject) -> bytes:

@@ -9,7 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anthropic_proxy.wire import sse
-from anthropic_proxy.wire.sse import EventTooLargeError, SSEDecoder, encode_event, parse_data
+from anthropic_proxy.wire.sse import (
+    EventTooLargeError,
+    SSEDecoder,
+    encode_event,
+    is_error_event,
+    parse_data,
+)
 
 # Everything that means something to the decoder, and a character of several bytes.
 _PIECES = st.sampled_from(
@@ -212,3 +218,23 @@ def test_blank_lines_are_no_events(blank: bytes, size: int) -> None:
         b"b\nc",
     ]
     assert size < 100 or len(events) < 10
+
+
+@pytest.mark.parametrize(
+    ("event", "is_error"),
+    [
+        (b"event: error\ndata: {}", True),
+        (b"event:error", True),
+        (b'data: {"message":"a"}\nevent: error', True),
+        (b"event: message\ndata: event: error", False),
+        (b"event: errors\ndata: {}", False),
+        (b"event: response.error\ndata: {}", False),
+        (b'data: {"content":"event: error"}', False),
+        (b'data: {"content":"\\nevent: error\\n"}', False),
+        (b"data: a\ndata: event: error", False),
+        (b": event: error", False),
+        (b"", False),
+    ],
+)
+def test_events_named_error(event: bytes, is_error: bool) -> None:
+    assert is_error_event(event) == is_error
