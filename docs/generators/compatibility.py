@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from anthropic_proxy.errors import TYPE_BY_STATUS
 from anthropic_proxy.translate.request.field_table import REQUEST_FIELDS
-from anthropic_proxy.translate.response.stop_reasons import STOP_REASONS
+from anthropic_proxy.translate.response.stop_reasons import FAILURES, STOP_REASONS
 
 # Content blocks of requests, by type.
 REQUEST_BLOCKS: Mapping[str, str] = {
@@ -108,8 +108,11 @@ RESPONSE_BLOCKS: Mapping[str, str] = {
 
 # Stop reasons, and their causes besides the finish reasons in STOP_REASONS.
 STOP_REASON_NOTES: Mapping[str, str] = {
-    "end_turn": "any other finish reason, without a tool call",
-    "tool_use": "a response with a tool call that is not truncated or refused",
+    "end_turn": "any other finish reason, or `[DONE]` alone, without a tool call",
+    "tool_use": (
+        "a response with a tool call that is not truncated or refused; after another finish "
+        "reason or `[DONE]` alone, a call with incomplete arguments is an error"
+    ),
     "stop_sequence": "found by the proxy, which stops the upstream there",
     "max_tokens": "",
     "model_context_window_exceeded": "`length` at the end of the context, once its size is known",
@@ -126,6 +129,7 @@ server, and back.
 
 Fields and blocks that are not listed are never rejected.
 The proxy omits such a field, and sends such a block of a user as JSON, which the model can read.
+Finish reasons are compared without regard to case and separators: `MAX_TOKENS` is `max_tokens`.
 
 `make docs` generates this page from the tables of the source, and a test compares it with the types
 of the official SDK.
@@ -166,6 +170,11 @@ def render_page() -> str:
             "Stop reasons", ("Stop reason", "Finish reasons", "Other causes"), _stop_reason_rows()
         ),
         _render_table(
+            "Finish reasons of failures",
+            ("Status", "Type", "Finish reasons"),
+            _failure_rows(),
+        ),
+        _render_table(
             "Errors",
             ("Status", "Type"),
             ((str(status), f"`{kind}`") for status, kind in TYPE_BY_STATUS.items()),
@@ -196,6 +205,12 @@ def _stop_reason_rows() -> Iterable[tuple[str, str, str]]:
     for stop_reason, also in STOP_REASON_NOTES.items():
         words = (f"`{word}`" for word, reason in STOP_REASONS.items() if reason == stop_reason)
         yield f"`{stop_reason}`", ", ".join(words), also
+
+
+def _failure_rows() -> Iterable[tuple[str, str, str]]:
+    for status in sorted(set(FAILURES.values())):
+        words = (f"`{word}`" for word, failure in FAILURES.items() if failure == status)
+        yield str(status), f"`{TYPE_BY_STATUS[status]}`", ", ".join(words)
 
 
 if __name__ == "__main__":

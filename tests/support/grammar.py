@@ -44,7 +44,7 @@ def check(events: Events) -> None:
         check_input([event for event in events if event.get("index") == index], cut=cut)
 
 
-_CUT = ("max_tokens", "model_context_window_exceeded")
+_CUT = ("max_tokens", "model_context_window_exceeded", "refusal")
 
 
 def check_input(block: Events, *, cut: bool) -> None:

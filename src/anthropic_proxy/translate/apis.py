@@ -22,6 +22,10 @@ from anthropic_proxy.wire.json_codec import JsonObject
 class ChunkReader(Protocol):
     """A converter from the events of one stream to Chat Completions chunks."""
 
+    @property
+    def is_complete(self) -> bool:
+        """True after the last event of the response, if the API has such an event."""
+
     def feed(self, event: JsonObject) -> Sequence[JsonObject]:
         """Return the chunks for one event of the stream."""
 
@@ -50,6 +54,8 @@ class Api:
 
 class _ChunkPassthrough:
     """The reader of Chat Completions streams. It has no state; all streams share one instance."""
+
+    is_complete = False
 
     def feed(self, event: JsonObject) -> Sequence[JsonObject]:
         return (event,)

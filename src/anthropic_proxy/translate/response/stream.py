@@ -8,8 +8,9 @@ the order
 
 with indices 0, 1, 2, ... and one open block at a time, or they end with one `error` event. Exactly
 one of `close` and `fail` ends the response, unless a stop sequence ends it in `feed`. An end of
-input without a finish reason is an error, never an invented `end_turn`; only [DONE] may end a Chat
-Completions response without a finish reason.
+input without a finish reason is an error, never an invented `end_turn`. In Chat Completions, [DONE]
+alone may end a response, but like an unknown finish reason it does not prove that the last tool
+call is complete.
 
 Fragments of tool calls may interleave, but blocks may not. The arguments of the open call are
 streamed. Later calls are deferred until these arguments are a complete document, or until the
@@ -27,8 +28,8 @@ from anthropic_proxy.translate.reasoning.tool_call_signatures import parse_call_
 from anthropic_proxy.translate.response.block_writer import BlockWriter
 from anthropic_proxy.translate.response.spec import ReasoningDisplay, ResponseSpec
 from anthropic_proxy.translate.response.stop_reasons import (
-    STOP_REASONS,
-    is_truncated,
+    FinishReason,
+    parse_finish_reason,
     to_stop_fields,
     to_stop_sequence_fields,
 )
@@ -69,6 +70,8 @@ class StreamTranslator:
     def __init__(self, spec: ResponseSpec) -> None:
         # True if the response has ended. After a stop sequence the upstream may send more chunks.
         self.is_finished = False
+        # True if the upstream has sent a finish reason and its usage: no content follows.
+        self.is_complete = False
         # The stop reason and the usage of a response that ended without a failure.
         self.stop_reason: str | None = None
         self.usage: JsonObject | None = None
@@ -87,7 +90,7 @@ class StreamTranslator:
         self._opened_call_count = 0
         # Content that is deferred until the open call is complete.
         self._deferred: list[ReasoningDelta | str] = []
-        self._finish_reason = ""
+        self._finish_reason: FinishReason | None = None
         self._refusals: list[str] = []
         self._counter = UsageCounter()
         # Handles chunks that only extend the open text block. `feed` opens it while all filters
@@ -106,14 +109,19 @@ class StreamTranslator:
     @property
     def unknown_finish_reason(self) -> str | None:
         """The upstream's finish reason if STOP_REASONS does not contain it."""
-        if not self._finish_reason or self._finish_reason in STOP_REASONS:
+        if self._finish_reason is None or not self._finish_reason.is_unknown:
             return None
-        return self._finish_reason
+        return self._finish_reason.word
 
     @property
     def has_finish_reason(self) -> bool:
-        """True if the upstream has sent a finish reason, so the response is complete."""
-        return bool(self._finish_reason)
+        """True if the upstream has sent a finish reason. Usage may follow."""
+        return self._finish_reason is not None
+
+    @property
+    def content_count(self) -> int:
+        """The number of deltas with content so far."""
+        return self._counter.delta_count
 
     @property
     def reported_input_tokens(self) -> int | None:
@@ -149,11 +157,16 @@ class StreamTranslator:
         error = upstream_errors.parse_chunk_error(chunk, self.spec.upstream)
         if error:
             raise error
-        if chunk.get("usage"):
+        content_count = self._counter.delta_count
+        has_usage = bool(chunk.get("usage"))
+        if has_usage:
             self._counter.reported = chunk["usage"]
         choice = get_first_choice(chunk)
         if choice is not None:
             self._feed_choice(choice)
+        # Gateways for Gemini send a finish reason and usage with each piece of content.
+        is_bare = self._counter.delta_count == content_count > 0
+        self.is_complete = has_usage and is_bare and self._finish_reason is not None
         if self._can_bypass_filters():
             self.fast_path.open(self._writer.index, self._text_parser.mark)
         return self._writer.take()
@@ -162,21 +175,23 @@ class StreamTranslator:
         """Return the events that end the response. Raises ApiError if it is incomplete.
 
         `done` is true if the upstream sent [DONE], which ends a response even without a finish
-        reason (Snowflake).
+        reason (Snowflake; vLLM-MLX at a natural stop, waybarrios/vllm-mlx#628).
         """
         if self.is_finished:
             return []
         self.fast_path.close()
-        if not self._finish_reason and not (done and self._counter.delta_count):
-            raise TruncatedError(
-                f"The upstream {self.spec.upstream.name} ended the response before it was complete"
-            )
-        # A call that the token limit truncated is not repaired.
-        self._writer.is_truncated = is_truncated(self._finish_reason)
+        if self._finish_reason is None and not (done and self._counter.delta_count):
+            raise self._create_truncated_error()
+        is_proven = self._finish_reason is not None and not self._finish_reason.is_unknown
+        if not is_proven and self._has_incomplete_call():
+            raise self._create_truncated_error()
+        # A call in a truncated response is not repaired.
+        is_cut = self._finish_reason is not None and self._finish_reason.is_cut
+        self._writer.is_truncated = is_cut
         # The splitter and the parser may hold incomplete tags and calls, which are text, or calls
         # in a format without an end marker.
         self._write_split(self._splitter.close())
-        self._write_parts(self._text_parser.close(truncated=self._writer.is_truncated))
+        self._write_parts(self._text_parser.close(truncated=is_cut or not is_proven))
         # The filters may hold text that precedes the deferred calls.
         self._flush_text()
         # No more fragments will extend the open call, or the names of later calls.
@@ -189,14 +204,21 @@ class StreamTranslator:
         self._flush_text()
         # A stop sequence in one of these texts has already finished the response.
         if not self.is_finished:
-            self._finish(
-                to_stop_fields(
-                    self._finish_reason,
-                    has_calls=bool(self.assembler.calls),
-                    refusal="".join(self._refusals),
-                )
-            )
+            self._finish_with_reason()
         return self._writer.take()
+
+    def _finish_with_reason(self) -> None:
+        """End the response with the stop fields for the upstream's finish reason."""
+        refusal = "".join(self._refusals)
+        has_calls = bool(self.assembler.calls)
+        if self._finish_reason is None and not (self._writer.has_text or has_calls or refusal):
+            # The response ended within its reasoning.
+            raise self._create_truncated_error()
+        stop_reason = self._finish_reason.stop_reason if self._finish_reason else None
+        stop_fields = to_stop_fields(
+            stop_reason or "end_turn", has_calls=has_calls, refusal=refusal
+        )
+        self._finish(stop_fields)
 
     def fail(self, error: ApiError, request_id: str) -> list[JsonObject]:
         """Return the last events of a failed response. The open block is not closed."""
@@ -206,6 +228,21 @@ class StreamTranslator:
 
     def _create_error(self, text: str) -> ApiError:
         return ApiError(500, f"The upstream {self.spec.upstream.name} {text}")
+
+    def _create_truncated_error(self) -> TruncatedError:
+        return TruncatedError(
+            f"The upstream {self.spec.upstream.name} ended the response before it was complete"
+        )
+
+    def _has_incomplete_call(self) -> bool:
+        """Return whether the arguments of an accepted call are incomplete."""
+        return any(map(self._needs_arguments, self.assembler.accepted_calls))
+
+    def _needs_arguments(self, call: ToolCall) -> bool:
+        if call.arguments.has_started:
+            return not call.arguments.is_complete
+        # Without arguments, a call is complete if its tool requires none.
+        return bool(self.spec.tools.get(call.name, {}).get("required"))
 
     def _can_bypass_filters(self) -> bool:
         """Return whether text that the parser's `mark` does not match can skip the filters."""
@@ -223,11 +260,28 @@ class StreamTranslator:
             self._feed_delta(delta)
         if self.is_finished:
             return
-        finish_reason = choice.get("finish_reason")
-        if finish_reason == "error":
-            raise self._create_error("aborted the response without an error message")
-        if finish_reason and not self._finish_reason:
-            self._finish_reason = str(finish_reason)
+        # OpenRouter's location of a provider's error.
+        error = upstream_errors.parse_chunk_error(choice, self.spec.upstream)
+        if error:
+            raise error
+        # Of several finish reasons, the most severe counts. OpenRouter reports `stop` for some
+        # responses that the provider cut or refused.
+        for field in ("finish_reason", "native_finish_reason"):
+            if choice.get("finish_reason"):
+                self._record_finish_reason(parse_finish_reason(choice.get(field)))
+
+    def _record_finish_reason(self, reason: FinishReason | None) -> None:
+        if reason is None:
+            return
+        if reason.failure_status is not None:
+            word = self.spec.upstream.redact(reason.word)
+            raise ApiError(
+                reason.failure_status,
+                f"The upstream {self.spec.upstream.name} aborted the response without an error "
+                f"message (finish reason: {word})",
+            )
+        if self._finish_reason is None or reason.severity > self._finish_reason.severity:
+            self._finish_reason = reason
 
     def _feed_delta(self, delta: JsonObject) -> None:
         reasoning = parse_reasoning(delta)
@@ -346,7 +400,7 @@ class StreamTranslator:
 
         Reasoning is kept if a token limit ended the response, or if there is other text or a call.
         """
-        if self._finish_reason == "length" or self.assembler.calls or self._writer.has_text:
+        if self._writer.is_truncated or self.assembler.calls or self._writer.has_text:
             return
         text = self._splitter.get_unclosed_text()
         if text:
@@ -370,8 +424,14 @@ class StreamTranslator:
     def _put_text(self, text: str) -> None:
         if text:
             self._writer.write_text(text)
-        if self._text_filter.matched_stop_sequence is not None:
-            self._finish(to_stop_sequence_fields(self._text_filter.matched_stop_sequence))
+        sequence = self._text_filter.matched_stop_sequence
+        if sequence is None:
+            return
+        if self._writer.is_truncated and self._has_incomplete_call():
+            # A client may run the call unless it learns that the response is truncated.
+            self._finish_with_reason()
+        else:
+            self._finish(to_stop_sequence_fields(sequence))
 
     def _finish(self, stop: JsonObject) -> None:
         """End the response with its stop fields."""

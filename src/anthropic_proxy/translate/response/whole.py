@@ -33,15 +33,14 @@ def _to_chunk(response: JsonObject) -> JsonObject:
     if isinstance(delta.get("tool_calls"), list):
         calls = [call for call in delta["tool_calls"] if isinstance(call, dict)]
         delta["tool_calls"] = [{**call, "index": index} for index, call in enumerate(calls)]
-    chunk_choice = {"delta": delta, "finish_reason": choice.get("finish_reason", "")}
-    return {**response, "choices": [chunk_choice]}
+    return {**response, "choices": [{"finish_reason": "", **choice, "delta": delta}]}
 
 
 def to_events(response: JsonObject, translator: StreamTranslator) -> list[JsonObject]:
     """Return the events of a response that is not streamed, without the events of `start`.
 
-    A response with an empty finish reason (Snowflake, recorded) is complete; a response with null
-    is truncated. Raises ApiError for a response that is not a completion.
+    A response with an empty finish reason (Snowflake, recorded) or without one is complete; a
+    response with null is truncated. Raises ApiError for a response that is not a completion.
     """
     error = upstream_errors.parse_chunk_error(response, translator.spec.upstream)
     if error:
@@ -53,7 +52,7 @@ def to_events(response: JsonObject, translator: StreamTranslator) -> list[JsonOb
     if has_lone_closing_tag(get_content_text(choice["delta"].get("content"))):
         translator.start_in_thinking()
     events = translator.feed(chunk)
-    return [*events, *translator.close(done=choice["finish_reason"] is not None)]
+    return [*events, *translator.close(done=choice["finish_reason"] == "")]
 
 
 def to_message(response: JsonObject, translator: StreamTranslator) -> JsonObject:

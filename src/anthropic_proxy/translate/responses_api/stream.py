@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from anthropic_proxy.translate.reasoning.fields import DETAILS
+from anthropic_proxy.translate.response.stop_reasons import parse_finish_reason
 from anthropic_proxy.translate.responses_api import reasoning
 from anthropic_proxy.translate.responses_api.open_items import OpenItems, OutputItem, get_item
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
@@ -95,6 +96,8 @@ class ResponsesReader:
     """Converts the events of one stream."""
 
     def __init__(self) -> None:
+        # True after the last event of the response.
+        self.is_complete = False
         self._items = OpenItems()
         self._call_count = 0
         # The message whose text was sent last.
@@ -178,7 +181,10 @@ class ResponsesReader:
         used only if no item of their kind was sent. Reasoning precedes all other output, so it is
         used only if nothing was sent.
         """
+        self.is_complete = True
         response = _get_object(event, "response")
+        if response.get("error"):
+            return self._fail_response(event)
         chunks: Chunks = []
         unsent_kinds = set()
         if self._last_message is None:
@@ -192,12 +198,13 @@ class ResponsesReader:
             item_event = {"output_index": index, "item": item}
             chunks += self._open_item(item_event)
             chunks += self._finish_item(item_event)
-        is_incomplete = (
-            event["type"] == "response.incomplete" or response.get("status") == "incomplete"
-        )
         finish_reason = "tool_calls" if self._call_count else "stop"
-        if is_incomplete:
-            finish_reason = _get_incomplete_reason(response)
+        event_status = string_or_empty(event["type"]).removeprefix("response.")
+        for status in (event_status, string_or_empty(response.get("status"))):
+            if status == "incomplete":
+                finish_reason = _get_incomplete_reason(response)
+            elif _is_failure(status):
+                finish_reason = status
         chunks.append(_build_finish_chunk(response, finish_reason))
         return chunks
 
@@ -307,6 +314,8 @@ class ResponsesReader:
         "response.completed": _finish_response,
         "response.incomplete": _finish_response,
         "response.failed": _fail_response,
+        # No server is known to send it; `to_completion` derives it from the status.
+        "response.cancelled": _finish_response,
         "error": _convert_error,
     }
 
@@ -314,8 +323,8 @@ class ResponsesReader:
 def to_completion(response: JsonObject) -> JsonObject:
     """Return the completion for the JSON of a response with status 200, or `{"error": ...}`.
 
-    Other JSON becomes a completion without choices. An unfinished response (`in_progress`,
-    `cancelled`) has no finish reason.
+    Other JSON becomes a completion without choices. An unfinished response (`in_progress`) has no
+    finish reason.
     """
     status = "failed" if response.get("error") else response.get("status")
     if status is None:
@@ -342,9 +351,6 @@ def _merge_delta(message: JsonObject, delta: JsonObject) -> None:
         if name in delta:
             message.setdefault(name, []).extend(delta[name])
 
-
-# By the reason in `incomplete_details`; other reasons become `length`.
-_FINISH_REASONS = {"content_filter": "content_filter"}
 
 # HTTP status by code or type of an error in a response; 500 for other errors.
 _STATUS_BY_CODE = {
@@ -413,9 +419,22 @@ def _build_finish_chunk(response: JsonObject, finish_reason: str) -> JsonObject:
     return chunk
 
 
+def _is_failure(status: str) -> bool:
+    """Return whether a response with this status broke off (`cancelled`, `failed`)."""
+    reason = parse_finish_reason(status)
+    return reason is not None and reason.failure_status is not None
+
+
 def _get_incomplete_reason(response: JsonObject) -> str:
-    details = _get_object(response, "incomplete_details")
-    return _FINISH_REASONS.get(string_or_empty(details.get("reason")), "length")
+    """Return the finish reason of an incomplete response.
+
+    A reason that does not describe an early end becomes `length`.
+    """
+    word = string_or_empty(_get_object(response, "incomplete_details").get("reason"))
+    reason = parse_finish_reason(word)
+    if reason is None or not (reason.is_cut or reason.failure_status):
+        return "length"
+    return word
 
 
 def _convert_usage(usage: JsonObject) -> JsonObject:

@@ -1,13 +1,18 @@
 """The stream translation: every case three ways, and the invariant for any chunks at all."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from anthropic_proxy.errors import ApiError
+from anthropic_proxy.errors.redaction import Redactor, Secret
+from anthropic_proxy.translate.response.stop_reasons import FAILURES, STOP_REASONS
 from anthropic_proxy.translate.response.stream import StreamTranslator
 from anthropic_proxy.translate.response.whole import collect_message
+from anthropic_proxy.translate.upstream_errors import UpstreamIdentity
 from anthropic_proxy.wire.json_codec import dumps
 from tests.support import grammar
 from tests.support.cases import cases
@@ -263,6 +268,183 @@ def test_unknown_finish_reasons_end_the_turn_and_are_told(
     translator.feed({"choices": [{"delta": {"content": "a"}, "finish_reason": finish_reason}]})
     translator.close(done=True)
     assert (translator.stop_reason, translator.unknown_finish_reason) == ("end_turn", unknown)
+
+
+_SHELL = {
+    "tools": [
+        {"name": "Bash", "input_schema": {"type": "object", "required": ["command"]}},
+        {"name": "look", "input_schema": {"type": "object"}},
+    ]
+}
+_TEXT: Json = {"content": "Done."}
+_HALF_CALL: Json = {
+    "tool_calls": [
+        {"index": 0, "id": "c", "function": {"name": "Bash", "arguments": '{"command":"rm -rf bu'}}
+    ]
+}
+_CALL: Json = {
+    "tool_calls": [
+        {"index": 0, "id": "c", "function": {"name": "Bash", "arguments": '{"command":"ls"}'}}
+    ]
+}
+_CALL_WITHOUT_ARGUMENTS: Json = {"tool_calls": [{"index": 0, "function": {"name": "Bash"}}]}
+_CALL_THAT_NEEDS_NONE: Json = {"tool_calls": [{"index": 0, "function": {"name": "look"}}]}
+_HALF_CALL_IN_TEXT: Json = {"content": '<tool_call>{"name": "Bash", "arguments": {"command": "rm'}
+
+
+def _end(
+    delta: Json, *finish_reasons: Any, split: Any = whole, done: bool = True, **fields: Any
+) -> Json:
+    """Return the message of a response with one delta, or its error."""
+    chunks: list[Json] = [{"choices": [{"index": 0, "delta": delta}]}]
+    for finish_reason in finish_reasons:
+        choice = {"index": 0, "delta": {}, "finish_reason": finish_reason, **fields}
+        chunks.append({"choices": [choice]})
+    events, error = translate_stream(split(wire(chunks, done=done)), _SHELL)
+    grammar.check(events)
+    if error is not None:
+        return {"status": error.status, "message": error.message}
+    return collect_message(events)
+
+
+@pytest.mark.parametrize("split", [whole, byte_by_byte, random_splits])
+@pytest.mark.parametrize("word", FAILURES)
+def test_a_response_that_broke_off_is_an_error(word: str, split: Any) -> None:
+    for delta in ({}, _TEXT, _CALL, _HALF_CALL):
+        for finish_reasons in ((word,), ("stop", word), (word.upper(), "stop")):
+            error = _end(delta, *finish_reasons, split=split)
+            assert error["status"] == FAILURES[word]
+            assert error["message"].startswith("The upstream up:1 aborted the response")
+            assert word in error["message"].lower()
+
+
+@pytest.mark.parametrize("split", [whole, byte_by_byte, random_splits])
+@pytest.mark.parametrize("word", STOP_REASONS)
+def test_each_stop_reason(word: str, split: Any) -> None:
+    stop_reason = STOP_REASONS[word]
+    if stop_reason in ("end_turn", "tool_use"):
+        assert _end(_TEXT, word, split=split)["stop_reason"] == "end_turn"
+        assert _end(_CALL, word, split=split)["stop_reason"] == "tool_use"
+        return
+    for delta in ({}, _TEXT, _CALL):
+        assert _end(delta, word.upper(), split=split)["stop_reason"] == stop_reason
+    message = _end(_HALF_CALL, word, split=split)
+    # The arguments are neither closed nor repaired.
+    assert message["stop_reason"] == stop_reason
+    assert "INVALID_JSON" not in message["content"][0]["input"]
+
+
+@pytest.mark.parametrize("split", [whole, byte_by_byte, random_splits])
+@pytest.mark.parametrize(
+    "finish_reasons", [("whim",), ("OTHER",), ("repetition",), (), ("null",), ("", None)], ids=str
+)
+def test_an_end_that_proves_nothing(finish_reasons: tuple[Any, ...], split: Any) -> None:
+    """An unknown word, or [DONE] alone, ends texts and complete calls."""
+    assert _end(_TEXT, *finish_reasons, split=split)["stop_reason"] == "end_turn"
+    for delta in (_CALL, _CALL_THAT_NEEDS_NONE):
+        assert _end(delta, *finish_reasons, split=split)["stop_reason"] == "tool_use"
+    for delta in (_HALF_CALL, _CALL_WITHOUT_ARGUMENTS):
+        assert _end(delta, *finish_reasons, split=split) == {
+            "status": 500,
+            "message": "The upstream up:1 ended the response before it was complete",
+        }
+    text_call = _end(_HALF_CALL_IN_TEXT, *finish_reasons, split=split)
+    assert text_call["stop_reason"] == "end_turn"
+    assert text_call["content"] == [{"type": "text", "text": _HALF_CALL_IN_TEXT["content"]}]
+
+
+def test_done_does_not_end_a_response_within_its_reasoning() -> None:
+    error = _end({"reasoning_content": "Hm"})
+    assert error["message"].endswith("ended the response before it was complete")
+    assert _end({"refusal": "No."})["stop_reason"] == "refusal"
+
+
+@pytest.mark.parametrize("done", [True, False])
+@pytest.mark.parametrize(
+    ("finish_reasons", "stop_reason"),
+    [
+        (("null", "length"), "max_tokens"),
+        (("", "null", None, "stop"), "end_turn"),
+        (("stop", "length"), "max_tokens"),
+        (("length", "stop"), "max_tokens"),
+        (("length", None), "max_tokens"),
+        (("length", "content_filter"), "refusal"),
+        (("content_filter", "length", "stop"), "refusal"),
+        (("max_tokens", "model_context_window_exceeded"), "model_context_window_exceeded"),
+        (("whim", "length"), "max_tokens"),
+        (("stop", "whim"), "end_turn"),
+    ],
+)
+def test_the_most_severe_finish_reason_counts(
+    finish_reasons: tuple[Any, ...], stop_reason: str, done: bool
+) -> None:
+    assert _end(_TEXT, *finish_reasons, done=done)["stop_reason"] == stop_reason
+
+
+@pytest.mark.parametrize(
+    ("native", "result"),
+    [
+        ("STOP", "end_turn"),
+        ("completed", "end_turn"),
+        ("whim", "end_turn"),
+        (None, "end_turn"),
+        ("MAX_TOKENS", "max_tokens"),
+        ("refusal", "refusal"),
+        ("MALFORMED_FUNCTION_CALL", 500),
+    ],
+)
+def test_the_native_finish_reason_of_openrouter(native: Any, result: str | int) -> None:
+    message = _end(_TEXT, "stop", native_finish_reason=native)
+    assert result in (message.get("stop_reason"), message.get("status"))
+    # Without a finish reason, the response has not ended.
+    assert _end(_TEXT, None, "stop", native_finish_reason=native) == message
+
+
+def test_the_error_of_a_provider_of_openrouter() -> None:
+    error = {"code": 502, "message": "Upstream died"}
+    assert _end(_TEXT, "error", error=error) == {"status": 500, "message": "Upstream died"}
+
+
+def test_a_finish_reason_contains_no_secret() -> None:
+    upstream = UpstreamIdentity("up:1", Redactor([Secret("sk-secret-123456")]))
+    translator = StreamTranslator(replace(answer_spec(), upstream=upstream))
+    with pytest.raises(ApiError) as caught:
+        translator.feed({"choices": [{"finish_reason": "error: sk-secret-123456"}]})
+    assert "sk-secret" not in caught.value.message
+
+
+def test_a_stop_sequence_does_not_hide_a_truncated_call() -> None:
+    """Text that arrives within a call follows it, and may contain a stop sequence."""
+    chunks: list[Json] = [
+        {"choices": [{"delta": delta}]} for delta in (_HALF_CALL, {"content": "a END"})
+    ]
+    chunks.append({"choices": [{"delta": {}, "finish_reason": "length"}]})
+    events, _ = translate_stream(whole(wire(chunks, done=True)), {"stop_sequences": ["END"]})
+    grammar.check(events)
+    assert events[-2]["delta"]["stop_reason"] == "max_tokens"
+
+
+@pytest.mark.parametrize(
+    ("chunks", "is_complete"),
+    [
+        ([{"delta": _TEXT}, {"finish_reason": "stop", "usage": {"prompt_tokens": 1}}], True),
+        ([{"delta": _TEXT}, {"finish_reason": "stop"}, {"usage": {"prompt_tokens": 1}}], True),
+        ([{"delta": _TEXT}, {"finish_reason": "stop"}], False),
+        ([{"delta": _TEXT}, {"usage": {"prompt_tokens": 1}}], False),
+        ([{"delta": _TEXT, "usage": {"prompt_tokens": 1}}, {"finish_reason": "stop"}], False),
+        # Each piece of content may have a finish reason and usage.
+        ([{"delta": _TEXT, "finish_reason": "stop", "usage": {"prompt_tokens": 1}}], False),
+        ([{"delta": _CALL, "finish_reason": "stop", "usage": {"prompt_tokens": 1}}], False),
+        # Content may follow this one.
+        ([{"finish_reason": "stop", "usage": {"prompt_tokens": 1}}], False),
+    ],
+)
+def test_finish_reason_and_usage_complete_a_response(chunks: list[Json], is_complete: bool) -> None:
+    translator = StreamTranslator(answer_spec(_SHELL))
+    for chunk in chunks:
+        usage = chunk.pop("usage", None)
+        translator.feed({"choices": [chunk], "usage": usage})
+    assert translator.is_complete == is_complete
 
 
 class _WithoutShortcut(StreamTranslator):

@@ -211,9 +211,17 @@ def test_any_whole_answer_is_one_or_an_error(response: Json) -> None:
     assert message["stop_reason"] is not None
 
 
-@pytest.mark.parametrize("status", ["in_progress", "cancelled"])
-def test_an_answer_that_has_not_ended_is_an_error(status: str) -> None:
-    with pytest.raises(ApiError, match="before it was complete"):
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        ("in_progress", "before it was complete"),
+        ("queued", "before it was complete"),
+        ("cancelled", "aborted the response .*cancelled"),
+        ("failed", "aborted the response"),
+    ],
+)
+def test_a_response_that_has_not_ended_is_an_error(status: str, text: str) -> None:
+    with pytest.raises(ApiError, match=text):
         to_message(to_completion({"status": status, "output": []}), StreamTranslator(answer_spec()))
 
 
