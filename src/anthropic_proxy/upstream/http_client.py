@@ -6,6 +6,7 @@ which it occurred. If this is not the body phase, the request may be sent to ano
 """
 
 import asyncio
+import contextlib
 import errno
 import math
 from collections.abc import Callable, Mapping
@@ -32,6 +33,10 @@ _JSON = {**_HEADERS, "content-type": "application/json"}
 # Bytes that are read before other tasks can run: a read of data that has already arrived does not
 # yield to the event loop.
 _TURN_BYTES = 64 * 1024
+
+# Seconds. After the last event of a stream, only a few bytes of the body are left. The connection
+# can be reused when they have been read.
+DRAIN_SECONDS = 0.25
 
 # Seconds after which a read is repeated. When aiohttp closes the connection because of a malformed
 # body, only the next read reports it.
@@ -72,7 +77,7 @@ class ResponseObserver(Protocol):
         """Handle a failure while the body is read."""
 
     def closed(self) -> None:
-        """Handle the end of the response. May be called several times."""
+        """Handle the end of the response."""
 
 
 class UpstreamResponse:
@@ -81,18 +86,21 @@ class UpstreamResponse:
     Read the body with `read` or `read_available`, and call `aclose` after use.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of a response, and its limits
         self,
         response: httpx.Response,
         name: str,
         timeouts: Timeouts,
         deadline: float,
         max_bytes: int,
+        *,
+        drains: "dict[UpstreamResponse, asyncio.Task[None]]",
     ) -> None:
         """Read the body of `response`.
 
         name: name of the upstream, for errors. deadline: time by which the body must be complete,
-        in seconds of the event loop's clock. max_bytes: maximum size after `limit_size`.
+        in seconds of the event loop's clock. max_bytes: maximum size after `limit_size`. drains:
+        receives the task that `release` starts.
         """
         self.status = response.status_code
         # Names are in lower case. A dict, because the mapping of httpx searches all headers at each
@@ -112,6 +120,7 @@ class UpstreamResponse:
         self._bytes_in_turn = 0
         self._has_started = False
         self._read_deadline = ReadDeadline()
+        self._drains = drains
         self._loop = asyncio.get_running_loop()
         body: _ReadableBody = response.extensions.get("body") or _IteratedBody(response)
         # The httpx response is not kept, because it contains another copy of the headers.
@@ -163,6 +172,42 @@ class UpstreamResponse:
             chunks.append(chunk)
         return b"".join(chunks)
 
+    async def release(self) -> None:
+        """End a response whose message is complete, and reuse the connection if possible.
+
+        The end of the body may follow late or never. A task waits for it, not the caller.
+        """
+        try:
+            has_ended = await self._has_ended()
+        except BaseException:
+            await self.aclose()
+            raise
+        if has_ended:
+            await self.aclose()
+            return
+        self._notify_closed()
+        drain = asyncio.create_task(self._drain(self._loop.time() + DRAIN_SECONDS))
+        self._drains[self] = drain
+        drain.add_done_callback(lambda _: self._drains.pop(self, None))
+
+    async def _has_ended(self) -> bool:
+        """Return whether the end of the body has arrived. Drop the bytes before it."""
+        now = self._loop.time()
+        with contextlib.suppress(UpstreamError):
+            # The first read returns all bytes that have arrived.
+            await self.read_available(now)
+            return await self.read_available(now) is None
+        return True
+
+    async def _drain(self, until: float) -> None:
+        """Read to the end of the body, but not after `until`, and close the response."""
+        try:
+            with contextlib.suppress(UpstreamError):
+                while await self.read_available(until) and self._loop.time() < until:
+                    continue
+        finally:
+            await self.aclose()
+
     async def aclose(self) -> None:
         """Release the connection, or close it if the body was not read to its end.
 
@@ -172,9 +217,14 @@ class UpstreamResponse:
         # would collect the frames, and so the responses, of all later reads.
         self._read = _read_after_close
         self._read_deadline.cancel()
-        for observer in self.observers:
-            observer.closed()
+        self._notify_closed()
         await self._close()
+
+    def _notify_closed(self) -> None:
+        """Notify the observers of the end of the response."""
+        observers, self.observers = self.observers, []
+        for observer in observers:
+            observer.closed()
 
     def _accept(self, data: bytes) -> bytes | None:
         """Return the bytes of a read; None at the end.
@@ -228,6 +278,13 @@ class UpstreamHTTPClient:
         self._on_shortage = on_shortage
         # Not `httpx.AsyncClient`, because all callers would share its cookies and credentials.
         self._transport = transport or AiohttpTransport()
+        # The tasks that wait for the end of released responses.
+        self._drains: dict[UpstreamResponse, asyncio.Task[None]] = {}
+
+    @property
+    def is_draining(self) -> bool:
+        """True while a task waits for the end of a released response."""
+        return bool(self._drains)
 
     async def post(  # noqa: PLR0913 - the parts of a request
         self,
@@ -260,6 +317,12 @@ class UpstreamHTTPClient:
         return await self._send_with_resend(request, timeouts, name, allow_resend=lambda: False)
 
     async def aclose(self) -> None:
+        drains = dict(self._drains)
+        for response, drain in drains.items():
+            drain.cancel()
+            # A task that has not started does not close its response.
+            await response.aclose()
+        await asyncio.gather(*drains.values(), return_exceptions=True)
         await self._transport.aclose()
 
     async def _send_with_resend(
@@ -281,7 +344,9 @@ class UpstreamHTTPClient:
                 raise
             attempt = _SendAttempt(timeouts, name, deadline, self._on_shortage)
             response = await attempt.send(self._transport, request)
-        return UpstreamResponse(response, name, timeouts, deadline, self.max_bytes)
+        return UpstreamResponse(
+            response, name, timeouts, deadline, self.max_bytes, drains=self._drains
+        )
 
 
 @lru_cache

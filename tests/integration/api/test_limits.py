@@ -72,7 +72,7 @@ def test_tokens_of_a_month(served: tuple[ScriptedUpstream, str]) -> None:
     """Tokens of a stream count, except those from the cache. Retries that can't succeed are off."""
     upstream, proxy = served
     with _client(proxy, "second") as client:
-        upstream.then(streams([*text_chunks("Hello"), {"choices": [], "usage": USAGE}]))
+        upstream.then(streams([*text_chunks("Hello")[:-1], {"choices": [], "usage": USAGE}]))
         with client.messages.stream(**ASK) as stream:
             assert stream.response.headers["anthropic-ratelimit-tokens-remaining"] == "50"
             stream.until_done()

@@ -10,8 +10,9 @@ import httpx
 import pytest
 
 from anthropic_proxy.gateway import model_list
-from anthropic_proxy.gateway.streams import deferred, translated
+from anthropic_proxy.gateway.streams import deferred
 from anthropic_proxy.upstream import client as endpoint_client
+from anthropic_proxy.upstream import http_client
 from anthropic_proxy.upstream.circuit_breaker import BreakerConfig
 from tests.support.messages_api import events_of, post, text_of
 from tests.support.running_proxy import running_proxy
@@ -379,7 +380,7 @@ def test_a_probe_that_answers_lets_the_others_in(monkeypatch: pytest.MonkeyPatch
 
 def test_an_upstream_that_does_not_hang_up_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
     """Failures between answers whose end is left to the client are not in a row."""
-    monkeypatch.setattr(translated, "_DRAIN_SECONDS", 0.001)
+    monkeypatch.setattr(http_client, "DRAIN_SECONDS", 0.001)
     with proxy_of(1) as (proxy, (only,)):
         for _ in range(6):
             only.then(failing(503), chunked(*text_chunks("Hello"), b"data: [DONE]\n\n", Pause()))

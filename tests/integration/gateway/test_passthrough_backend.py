@@ -14,6 +14,7 @@ from anthropic_proxy.gateway.streams import base, deferred, passthrough
 from anthropic_proxy.translate.reasoning.fields import ReasoningBlock
 from anthropic_proxy.translate.reasoning.signatures import UNSIGNED
 from anthropic_proxy.translate.tokens.estimate import estimate_untranslated
+from anthropic_proxy.upstream import http_client
 from tests.support.messages_api import events_of, post, text_of
 from tests.support.metrics import parse_samples
 from tests.support.running_command import until
@@ -153,15 +154,21 @@ def test_a_stream_comes_as_it_is(
 
 
 @pytest.mark.parametrize(
-    "end",
-    [b"", b": bye\n\n", b"data: [DONE]\n\n", b"event: half"],
-    ids=["none", "comment", "done", "half"],
+    "rest",
+    [b": bye\n\n", b"data: [DONE]\n\n", b"event: half", PING],
+    ids=["comment", "done", "half", "ping"],
 )
-def test_what_follows_the_end_comes_too(proxy: str, upstream: ScriptedUpstream, end: bytes) -> None:
-    upstream.then(events(*EVENTS, end) if end else events(*EVENTS[:-1], STOP.rstrip()))
-    assert post(proxy, STREAM).content == b"".join(EVENTS).rstrip() + (
-        b"\n\n" + end if end else b""
-    )
+def test_what_follows_the_end_is_dropped(
+    proxy: str, upstream: ScriptedUpstream, rest: bytes
+) -> None:
+    upstream.then(events(*EVENTS, rest), events(b"".join(EVENTS) + rest))
+    for _ in range(2):
+        assert post(proxy, STREAM).content == b"".join(EVENTS)
+
+
+def test_an_end_without_an_empty_line(proxy: str, upstream: ScriptedUpstream) -> None:
+    upstream.then(events(*EVENTS[:-1], STOP.rstrip()))
+    assert post(proxy, STREAM).content == b"".join(EVENTS).rstrip()
 
 
 def test_events_come_one_by_one(proxy: str, upstream: ScriptedUpstream) -> None:
@@ -487,7 +494,7 @@ def test_pings_stand_between_events(
 def test_an_upstream_that_does_not_hang_up(
     proxy: str, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(base, "SILENCE_SECONDS", 0.01)
+    monkeypatch.setattr(http_client, "DRAIN_SECONDS", 0.01)
     pause = Pause()
     upstream.then(chunked(*EVENTS, pause))
     assert post(proxy, STREAM).content == b"".join(EVENTS)

@@ -10,6 +10,7 @@ import pytest
 
 from anthropic_proxy.gateway.streams import base, deferred
 from anthropic_proxy.routing.upstream import Timeouts
+from anthropic_proxy.upstream import http_client
 from anthropic_proxy.upstream.http_client import UpstreamError, UpstreamHTTPClient, UpstreamResponse
 from tests.support.messages_api import REQUEST, STREAM, events_of, post
 from tests.support.raw_server import CHUNKED, HEAD, NEXT, READ, RESET, STALL, WHOLE, RawServer
@@ -253,6 +254,88 @@ def test_the_end_of_the_client_does_not_wait_for_an_upload() -> None:
         await asyncio.wait([upload])
 
     run(work, [STALL])
+
+
+class _Observer:
+    """Counts the events of a response."""
+
+    def __init__(self) -> None:
+        self.ends = 0
+        self.failures = 0
+
+    def body_started(self) -> None:
+        """Nothing is counted."""
+
+    def body_completed(self) -> None:
+        """Nothing is counted."""
+
+    def body_failed(self, _: UpstreamError) -> None:
+        self.failures += 1
+
+    def closed(self) -> None:
+        self.ends += 1
+
+
+async def _released(server: RawServer, upstream: UpstreamHTTPClient) -> None:
+    """Release a response after its first chunk. Its observers learn that it has ended."""
+    reply = await upstream.post(server.url, b"{}", {}, SLOW, NAME)
+    observer = _Observer()
+    reply.observers.append(observer)
+    assert await reply.read_available() == b"a"
+    await reply.release()
+    assert (observer.ends, observer.failures) == (1, 0)
+
+
+async def _until_drained(upstream: UpstreamHTTPClient) -> None:
+    while upstream.is_draining:  # noqa: ASYNC110 - a task of the same loop ends it
+        await asyncio.sleep(0)
+
+
+_CHUNK = CHUNKED + b"1\r\na\r\n"
+_LAST_CHUNK = b"0\r\n\r\n"
+
+
+def test_a_released_connection_is_reused_when_its_response_ends() -> None:
+    async def work(server: RawServer, upstream: UpstreamHTTPClient) -> None:
+        await _released(server, upstream)
+        assert upstream.is_draining
+        server.go()
+        await _until_drained(upstream)
+        assert b"".join(await exchange(server, upstream, SLOW)) == b"{}"
+        assert server.connections == 1
+
+    run(work, [READ, _CHUNK, NEXT, b"1\r\nb\r\n" + _LAST_CHUNK, READ, WHOLE])
+
+
+@pytest.mark.parametrize(
+    "rest", [[STALL], [RESET], [b"1\r\nb\r\n", STALL]], ids=["silent", "reset", "more"]
+)
+def test_other_released_connections_are_closed(
+    rest: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_client, "DRAIN_SECONDS", 0.01)
+
+    async def work(server: RawServer, upstream: UpstreamHTTPClient) -> None:
+        await _released(server, upstream)
+        server.go()
+        await _until_drained(upstream)
+        assert b"".join(await exchange(server, upstream, SLOW)) == b"{}"
+        assert server.connections == 2
+
+    run(work, [READ, _CHUNK, NEXT, *rest], [READ, WHOLE])
+
+
+def test_the_end_of_the_client_does_not_wait_for_released_responses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http_client, "DRAIN_SECONDS", 3600)
+
+    async def work(server: RawServer, upstream: UpstreamHTTPClient) -> None:
+        await _released(server, upstream)
+        await upstream.aclose()
+        assert not upstream.is_draining
+
+    run(work, [READ, _CHUNK, STALL])
 
 
 @pytest.mark.parametrize("end", [[], [RESET]], ids=["closed", "reset"])

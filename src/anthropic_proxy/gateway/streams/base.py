@@ -8,6 +8,7 @@ block. `aclose` always closes the upstream's response.
 """
 
 import asyncio
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Generic, Self, TypeVar
@@ -23,6 +24,10 @@ FIRST_CONTENT_SECONDS = 1
 # Seconds without an event after which the client receives a ping. Claude Code closes a stream that
 # sends nothing for some minutes.
 SILENCE_SECONDS = 10
+
+# Seconds. How long a stream waits for the usage after a finish reason. Some servers send none, and
+# keep the connection open, even with heartbeats (maximhq/bifrost#6784).
+USAGE_SECONDS = 1
 
 Batch = TypeVar("Batch", bound=list[JsonObject] | bytes)
 
@@ -65,8 +70,10 @@ class EventStream(ABC, Generic[Batch]):
         self._output = output
         # True if no events follow those of `_output`.
         self._is_finished = False
-        # True if the upstream has sent everything.
+        # True if the upstream has sent everything that belongs to the message.
         self._is_input_complete = False
+        # The time at which the message is complete without more input, on the event loop's clock.
+        self._complete_at = math.inf
 
     async def start(self) -> None:
         """Wait until the response begins.
@@ -91,7 +98,7 @@ class EventStream(ABC, Generic[Batch]):
         silent_until = self._loop.time() + SILENCE_SECONDS
         try:
             while not self._output and not self._is_finished:
-                if not await self._step(silent_until):
+                if not await self._step(min(silent_until, self._complete_at)):
                     self._handle_silence()
         except ApiError as error:
             self._finish_with_error(error)
@@ -105,9 +112,15 @@ class EventStream(ABC, Generic[Batch]):
 
     async def aclose(self) -> None:
         """Release the connection after a complete response; otherwise close it. Repeatable."""
-        await self._response.aclose()
         on_end, self._on_end = self._on_end, None
-        if on_end is not None:
+        if on_end is None:
+            return
+        try:
+            if self._is_input_complete:
+                await self._response.release()
+            else:
+                await self._response.aclose()
+        finally:
             on_end(self)
 
     async def _step(self, until: float) -> bool:

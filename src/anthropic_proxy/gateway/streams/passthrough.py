@@ -12,11 +12,17 @@ from collections.abc import Callable
 from anthropic_proxy.errors import ApiError, TruncatedError
 from anthropic_proxy.gateway.streams.base import FIRST_CONTENT_SECONDS, EventStream
 from anthropic_proxy.translate import passthrough
-from anthropic_proxy.translate.upstream_errors import UpstreamIdentity
+from anthropic_proxy.translate.upstream_errors import UpstreamIdentity, parse_error_event
 from anthropic_proxy.upstream.http_client import UpstreamResponse
 from anthropic_proxy.wire.anthropic import events
 from anthropic_proxy.wire.json_codec import loads_object
-from anthropic_proxy.wire.sse import MAX_EVENT_BYTES, SSEDecoder, encode_event
+from anthropic_proxy.wire.sse import (
+    MAX_EVENT_BYTES,
+    SSEDecoder,
+    encode_event,
+    is_error_event,
+    parse_data,
+)
 
 # An empty line ends an event. Lines end with LF, CRLF or CR.
 _EMPTY_LINES = (b"\n\n", b"\n\r\n", b"\r\r")
@@ -32,6 +38,7 @@ _DELTA = b"content_block_delta"
 _EVENT_BYTES = 115
 _BYTES_PER_TOKEN = 4
 _MESSAGE_END = re.compile(rb"(?:^|[\r\n])event: ?(?:message_stop|error)[\r\n]")
+_MESSAGE_END_NAMES = (b"message_stop", b"event: error", b"event:error")
 # Bytes. The last event of a stream is much shorter.
 _TAIL_BYTES = 4096
 
@@ -62,6 +69,7 @@ class PassthroughStream(EventStream[bytes]):
         # Input tokens, for an upstream that does not report them. The caller sets it.
         self.input_estimate = 0
         self._upstream_name = identity.name
+        self._identity = identity
         self._redact = identity.redact
         self._partial_event = bytearray()
         # The last bytes of the complete events.
@@ -122,10 +130,13 @@ class PassthroughStream(EventStream[bytes]):
 
     def _opening_error(self, opening: bytes) -> ApiError:
         """Return the error in the first events of the stream."""
-        for payload in SSEDecoder().feed(opening):
+        for raw_event in SSEDecoder().split_events(opening):
+            payload = parse_data(raw_event) or b""
             error = passthrough.parse_event_error(payload)
             if error is not None:
                 return error
+            if is_error_event(raw_event):
+                return parse_error_event(payload, self._identity)
         return self._create_error("ended its response with an error")
 
     def _create_error(self, text: str) -> ApiError:
@@ -155,6 +166,10 @@ class PassthroughStream(EventStream[bytes]):
         return end
 
     def _forward(self, complete_events: bytes) -> None:
+        message_end = _find_message_end(complete_events)
+        if message_end:
+            complete_events = complete_events[:message_end]
+            self._is_finished = self._is_input_complete = True
         complete_events = self._redact_events(complete_events)
         self._output += complete_events
         # Text of the model cannot match, because its quotes are escaped.
@@ -216,3 +231,20 @@ class PassthroughStream(EventStream[bytes]):
         if not _MESSAGE_END.search(self._tail):
             self.error = error
             self._output += encode_event(error.body(self._request_id))
+
+
+def _find_message_end(complete_events: bytes) -> int:
+    """Return the end of the event that ends the message; 0 if there is none."""
+    # Most events are recognized without the pattern.
+    if not any(map(complete_events.__contains__, _MESSAGE_END_NAMES)):
+        return 0
+    match = _MESSAGE_END.search(complete_events)
+    if match is None:
+        return 0
+    ends = []
+    for empty_line in _EMPTY_LINES:
+        # The match contains the first byte of the line end after the name.
+        at = complete_events.find(empty_line, match.end() - 1)
+        if at >= 0:
+            ends.append(at + len(empty_line))
+    return min(ends, default=len(complete_events))

@@ -1,12 +1,12 @@
 """Translate a streamed response: convert the upstream's bytes to Anthropic events."""
 
-import contextlib
-import math
 from collections.abc import Callable
+from typing import NoReturn
 
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.gateway.streams.base import EventStream
+from anthropic_proxy.gateway.streams.base import USAGE_SECONDS, EventStream
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
+from anthropic_proxy.translate import upstream_errors
 from anthropic_proxy.translate.apis import Api
 from anthropic_proxy.translate.response.stream import StreamTranslator
 from anthropic_proxy.translate.response.text_fast_path import ChunkTemplate
@@ -15,11 +15,13 @@ from anthropic_proxy.upstream.http_client import UpstreamResponse
 from anthropic_proxy.wire.anthropic import events
 from anthropic_proxy.wire.json_codec import JsonObject, loads_object
 from anthropic_proxy.wire.openai import get_plain_text
-from anthropic_proxy.wire.sse import DONE, EventTooLargeError, SSEDecoder, parse_data
-
-# Seconds. After [DONE], only a few bytes of the body are left. The connection can be reused when
-# they have been read.
-_DRAIN_SECONDS = 0.25
+from anthropic_proxy.wire.sse import (
+    DONE,
+    EventTooLargeError,
+    SSEDecoder,
+    is_error_event,
+    parse_data,
+)
 
 
 class TranslatedStream(EventStream[list[JsonObject]]):
@@ -52,6 +54,8 @@ class TranslatedStream(EventStream[list[JsonObject]]):
         self._fast_path = translator.fast_path
         self._api = api
         self._reader = api.new_reader()
+        # The content so far when `_complete_at` was set.
+        self._content_count = -1
 
     @property
     def usage(self) -> JsonObject | None:
@@ -62,20 +66,6 @@ class TranslatedStream(EventStream[list[JsonObject]]):
         """Limit the size of the remaining response, for callers that collect all events."""
         self._response.limit_size()
 
-    async def aclose(self) -> None:
-        try:
-            if self._is_input_complete:
-                await self._drain()
-        finally:
-            await super().aclose()
-
-    async def _drain(self) -> None:
-        """Read the end of the body, so that the connection can be reused."""
-        until = self._loop.time() + _DRAIN_SECONDS
-        with contextlib.suppress(ApiError):
-            while await self._response.read_available(until):
-                continue
-
     def _take_output(self) -> list[JsonObject]:
         batch, self._output = self._output, []
         return batch
@@ -85,7 +75,8 @@ class TranslatedStream(EventStream[list[JsonObject]]):
         if self._response.headers.get("content-type", "").startswith("application/json"):
             await self._translate_completion(await self._response.read())
         while not self._output and not self._is_finished:
-            await self._step(math.inf)
+            if not await self._step(self._complete_at):
+                self._handle_silence()
         self._output = [*self._translator.start(), *self._output]
 
     async def _translate_completion(self, body: bytes) -> None:
@@ -116,9 +107,20 @@ class TranslatedStream(EventStream[list[JsonObject]]):
                 self._translate_texts(texts, raw_events[at : at + len(texts)])
                 at += len(texts)
             else:
-                self._translate_payload(parse_data(raw_events[at]))
+                self._translate_event(raw_events[at])
                 at += 1
+        if self._translator.has_finish_reason and not self._translator.is_finished:
+            self._limit_wait_for_usage()
         self._is_finished = self._translator.is_finished
+
+    def _limit_wait_for_usage(self) -> None:
+        """Limit the time without content after the finish reason. Heartbeats do not extend it."""
+        now = self._loop.time()
+        if self._translator.content_count != self._content_count:
+            self._content_count = self._translator.content_count
+            self._complete_at = now + USAGE_SECONDS
+        elif now >= self._complete_at:
+            self._end_of_input()
 
     def _translate_texts(self, texts: list[str], raw_events: list[bytes]) -> None:
         """Translate the texts of events together.
@@ -134,22 +136,48 @@ class TranslatedStream(EventStream[list[JsonObject]]):
             if text_events:
                 self._output += text_events
             else:
-                self._translate_payload(parse_data(raw_event))
+                self._translate_event(raw_event)
 
-    def _translate_payload(self, payload: bytes | None) -> None:
+    def _translate_event(self, raw_event: bytes) -> None:
+        """Translate one event. After the end of the message, it is ignored."""
+        payload = parse_data(raw_event)
         if payload == DONE:
-            self._is_input_complete = True
-            self._output += self._translator.close(done=self._api.done_ends_stream)
-        elif payload and not self._translator.is_finished:
-            event = _parse_chunk(payload)
-            if self._template.is_learning:
-                self._template.learn(payload, get_plain_text(event))
-            for chunk in self._reader.feed(event):
-                self._output += self._translator.feed(chunk)
+            self._end_message(done=self._api.done_ends_stream)
+        if self._translator.is_finished:
+            return
+        if is_error_event(raw_event):
+            self._raise_error_event(payload or b"")
+        if payload:
+            self._translate_chunk(payload)
+
+    def _translate_chunk(self, payload: bytes) -> None:
+        event = _parse_chunk(payload)
+        if self._template.is_learning:
+            self._template.learn(payload, get_plain_text(event))
+        for chunk in self._reader.feed(event):
+            self._output += self._translator.feed(chunk)
+        if self._translator.is_complete or self._reader.is_complete:
+            self._end_message(done=False)
+
+    def _raise_error_event(self, payload: bytes) -> NoReturn:
+        """Raise the error of an event that is named `error`.
+
+        The API may have its own form of errors. In other forms, the data is not a chunk.
+        """
+        event = loads_object(payload)
+        for chunk in self._reader.feed(event or {}):
+            self._translator.feed(chunk)
+        raise upstream_errors.parse_error_event(payload, self._translator.spec.upstream)
+
+    def _end_message(self, *, done: bool) -> None:
+        """End the message. The rest of the body contains nothing that belongs to it."""
+        self._is_input_complete = True
+        self._output += self._translator.close(done=done)
 
     def _end_of_input(self) -> None:
-        for payload in self._decoder.close():
-            self._translate_payload(payload)
+        for raw_event in self._decoder.split_rest():
+            if not self._translator.has_finish_reason or _is_whole(raw_event):
+                self._translate_event(raw_event)
         self._output += self._translator.close(done=False)
         self._is_finished = True
 
@@ -164,6 +192,12 @@ class TranslatedStream(EventStream[list[JsonObject]]):
         self.error = error
         self._output += self._translator.fail(error, self._request_id)
         self._is_finished = True
+
+
+def _is_whole(raw_event: bytes) -> bool:
+    """Return whether the data of an event that no empty line ended is complete."""
+    payload = parse_data(raw_event) or b""
+    return payload == DONE or loads_object(payload) is not None
 
 
 def _parse_chunk(payload: bytes) -> JsonObject:

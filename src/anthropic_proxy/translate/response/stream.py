@@ -165,8 +165,9 @@ class StreamTranslator:
         if choice is not None:
             self._feed_choice(choice)
         # Gateways for Gemini send a finish reason and usage with each piece of content.
-        is_bare = self._counter.delta_count == content_count > 0
-        self.is_complete = has_usage and is_bare and self._finish_reason is not None
+        has_content = self._counter.delta_count != content_count
+        if has_usage and content_count and not has_content:
+            self.is_complete = self._finish_reason is not None
         if self._can_bypass_filters():
             self.fast_path.open(self._writer.index, self._text_parser.mark)
         return self._writer.take()

@@ -29,6 +29,9 @@ class Response:
             raise read
         return read
 
+    async def release(self) -> None:
+        self.is_closed = True
+
     async def aclose(self) -> None:
         self.is_closed = True
 

@@ -37,6 +37,9 @@ class _Reply:
     async def read_available(self, _: float) -> bytes | None:
         return next(self._reads, None)
 
+    async def release(self) -> None:
+        """There is nothing to give back."""
+
     async def aclose(self) -> None:
         """There is nothing to give back."""
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from anthropic_proxy.errors import ApiError
 from anthropic_proxy.gateway.streams.translated import TranslatedStream
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.translate.apis import APIS
@@ -35,6 +36,9 @@ class Reply:
 
     async def read_available(self, _: float) -> bytes | None:
         return next(self._reads, None)
+
+    async def release(self) -> None:
+        """There is nothing to give back."""
 
     async def aclose(self) -> None:
         """There is nothing to give back."""
@@ -142,19 +146,39 @@ def test_a_chunk_that_is_none_ends_what_it_follows() -> None:
     assert told[-1]["type"] == "error"
 
 
-class _SilentReply(Reply):
-    """Sends nothing after its reads, and leaves the connection open."""
+class _OpenReply(Reply):
+    """Keeps the connection open after its reads, with heartbeats or in silence."""
+
+    def __init__(self, reads: Iterable[bytes], heartbeat: bytes) -> None:
+        super().__init__(reads)
+        self._heartbeat = heartbeat
+        # The number of reads after the given reads.
+        self.late_reads = 0
 
     async def read_available(self, _: float) -> bytes | None:
-        return next(self._reads, b"")
+        read = next(self._reads, None)
+        if read is None:
+            self.late_reads += 1
+            assert self.late_reads < 100, "waits for the end of the connection"
+            return self._heartbeat
+        return read
 
 
-def test_a_complete_message_ends_although_the_connection_stays_open() -> None:
-    async def events() -> list[Json]:
+def open_streamed(
+    reads: Iterable[bytes],
+    *,
+    api: str = "chat_completions",
+    heartbeat: bytes = b": hb\n\n",
+    request: Json | None = None,
+) -> tuple[list[Json], int]:
+    """The events of an open connection, and the number of late reads."""
+    reply = _OpenReply(reads, heartbeat)
+
+    async def read_all() -> list[Json]:
         stream = TranslatedStream(
-            cast("UpstreamResponse", _SilentReply([wire([saying("a"), END], done=False)])),
-            StreamTranslator(answer_spec(None)),
-            APIS["chat_completions"],
+            cast("UpstreamResponse", reply),
+            StreamTranslator(answer_spec(request)),
+            APIS[api],
             "req_1",
             threads=TranslationThreads(),
             on_read=None,
@@ -163,6 +187,172 @@ def test_a_complete_message_ends_although_the_connection_stays_open() -> None:
         await stream.start()
         return [event async for batch in stream for event in batch]
 
-    received = asyncio.run(events())
+    received = asyncio.run(read_all())
     grammar.check(received)
+    return received, reply.late_reads
+
+
+_USAGE: Json = {"prompt_tokens": 5, "completion_tokens": 7}
+_FINISH: Json = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+_HEARTBEATS = [b"", b": hb\n\n", b'data: {"choices":[]}\n\n', b"event: ping\ndata:\n\n"]
+
+
+@pytest.mark.parametrize("split", [whole, byte_by_byte, random_splits])
+@pytest.mark.parametrize("heartbeat", _HEARTBEATS)
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [saying("a"), {**_FINISH, "usage": _USAGE}],
+        [saying("a"), _FINISH, {"choices": [], "usage": _USAGE}],
+        [saying("a"), _FINISH, {**_FINISH, "usage": _USAGE}],
+        [saying("a", usage={"prompt_tokens": 5}), {**_FINISH, "usage": _USAGE}],
+    ],
+    ids=["together", "separate", "repeated", "in each chunk"],
+)
+def test_finish_reason_and_usage_end_a_response_at_once(
+    chunks: list[Json], heartbeat: bytes, split: Any
+) -> None:
+    received, late_reads = open_streamed(split(wire(chunks, done=False)), heartbeat=heartbeat)
+    assert late_reads == 0
+    assert received[-2]["usage"]["output_tokens"] == 7
+
+
+@pytest.mark.parametrize("heartbeat", _HEARTBEATS)
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [saying("a"), _FINISH],
+        # The usage may be that of a part of the response.
+        [saying("a", usage=_USAGE), _FINISH],
+        # Content may follow.
+        [{**_FINISH, "usage": _USAGE}],
+        [{"choices": [{"delta": {"content": "a"}, "finish_reason": "stop"}], "usage": _USAGE}],
+    ],
+    ids=["no usage", "usage before", "no content", "content beside it"],
+)
+def test_other_responses_wait_for_usage(
+    chunks: list[Json], heartbeat: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anthropic_proxy.gateway.streams.translated.USAGE_SECONDS", 0)
+    received, late_reads = open_streamed([wire(chunks, done=False)], heartbeat=heartbeat)
+    assert late_reads == 1
+    assert received[-2]["delta"]["stop_reason"] == "end_turn"
+
+
+@pytest.mark.parametrize("split", [whole, byte_by_byte, random_splits])
+def test_content_after_a_finish_reason_is_not_lost(split: Any) -> None:
+    """Gateways for Gemini send a finish reason and usage with each piece."""
+    pieces = [
+        {"choices": [{"delta": {"content": text}, "finish_reason": "stop"}], "usage": _USAGE}
+        for text in "abc"
+    ]
+    received, _ = open_streamed(split(wire([*pieces, _FINISH], done=True)))
+    texts = [event["delta"]["text"] for event in received if _is_text(event)]
+    assert "".join(texts) == "abc"
+
+
+@pytest.mark.parametrize("split", [whole, byte_by_byte, random_splits])
+@pytest.mark.parametrize("last", [saying("b"), {"choices": [], "usage": {}}, {"error": "a"}])
+def test_what_follows_the_end_is_ignored(last: Json, split: Any) -> None:
+    chunks = [saying("a"), {**_FINISH, "usage": _USAGE}]
+    events, _ = open_streamed(split(wire(chunks, done=False)))
+    received, late_reads = open_streamed(split(wire([*chunks, last], done=True)))
+    assert (received, late_reads) == (events, 0)
+
+
+@pytest.mark.parametrize("end", [None, b""], ids=["closed", "open"])
+def test_an_incomplete_event_after_the_finish_reason_is_dropped(
+    end: bytes | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anthropic_proxy.gateway.streams.translated.USAGE_SECONDS", 0)
+    raw = wire([saying("a"), _FINISH], done=False)
+    usage = b'data: {"choices":[],"usage":{"completion_tokens":7}}'
+    for rest, output_tokens in ((b'data: {"choices":[],"usa', 1), (usage, 7)):
+        if end is None:
+            received = [event for batch in streamed([raw + rest]) for event in batch]
+        else:
+            received, _ = open_streamed([raw + rest], heartbeat=end)
+        assert received[-1]["type"] == "message_stop"
+        assert received[-2]["usage"]["output_tokens"] == output_tokens
+
+
+@pytest.mark.parametrize("split", [whole, byte_by_byte, random_splits])
+@pytest.mark.parametrize("heartbeat", _HEARTBEATS)
+@pytest.mark.parametrize("end", ["completed", "incomplete"])
+@pytest.mark.parametrize("usage", [None, {"input_tokens": 5, "output_tokens": 7}])
+@pytest.mark.parametrize("text", ["a", ""])
+def test_the_last_event_ends_a_response_at_once(
+    text: str, usage: Json | None, end: str, heartbeat: bytes, split: Any
+) -> None:
+    events: list[Json] = [
+        {"type": "response.output_text.delta", "output_index": 0, "delta": text},
+        {"type": f"response.{end}", "response": {"status": end, "output": [], "usage": usage}},
+    ]
+    received, late_reads = open_streamed(
+        split(wire(events, done=False)), api="responses", heartbeat=heartbeat
+    )
+    assert late_reads == 0
+    expected = {"completed": "end_turn", "incomplete": "max_tokens"}[end]
+    assert received[-2]["delta"]["stop_reason"] == expected
+
+
+@pytest.mark.parametrize("split", [whole, byte_by_byte, random_splits])
+@pytest.mark.parametrize("api", APIS)
+@pytest.mark.parametrize(
+    ("event", "message"),
+    [
+        (b'event: error\ndata: {"message":"died","code":502}\n\n', "died"),
+        (b'event:error\r\ndata:{"message":"died","code":502}\r\n\r\n', "died"),
+        (b'data: {"message":"died","code":502}\nid: 1\nevent: error\n\n', "died"),
+        (b'event: error\ndata: {"detail":"died"}\n\n', "died"),
+        (b'event: error\ndata: {"error":"died"}\n\n', "died"),
+        (b'event: error\ndata: {"error":{"message":"died"}}\n\n', "died"),
+        (b'event: error\ndata: {"type":"error","message":"died"}\n\n', "died"),
+        (b'event: error\ndata: "died"\n\n', "died"),
+        (b"event: error\ndata: died\n\n", "died"),
+        (b'event: error\ndata: {"message":"died"}', "died"),
+        (b"event: error\ndata: {}\n\n", "without an error message"),
+        (b"event: error\ndata:\n\n", "without an error message"),
+        (b"event: error\n\n", "without an error message"),
+    ],
+)
+def test_an_event_that_is_named_error(event: bytes, message: str, api: str, split: Any) -> None:
+    text = {
+        "chat_completions": saying("a"),
+        "responses": {"type": "response.output_text.delta", "output_index": 0, "delta": "a"},
+    }[api]
+    raw = wire([text], done=False) + event
+
+    async def read_all() -> ApiError | None:
+        stream = TranslatedStream(
+            cast("UpstreamResponse", Reply(split(raw))),
+            StreamTranslator(answer_spec(None)),
+            APIS[api],
+            "req_1",
+            threads=TranslationThreads(),
+            on_read=None,
+            on_end=lambda _: None,
+        )
+        try:
+            await stream.start()
+        except ApiError as error:
+            # The error arrived together with the first content.
+            return error
+        received = [event async for batch in stream for event in batch]
+        grammar.check(received)
+        assert received[-1]["type"] == "error"
+        return stream.error
+
+    error = asyncio.run(read_all())
+    assert error is not None
+    assert message in error.message
+
+
+def test_text_about_errors_is_no_error() -> None:
+    texts = ["event: error", "\nevent: error\n", '{"message":"died"}']
+    raw = wire([*map(saying, texts), END], done=True)
+    received = [event for batch in streamed([raw]) for event in batch]
+    assert received[-1]["type"] == "message_stop"
+    named = b"event: message\n" + wire([saying("a")], done=False)
+    received = [event for batch in streamed([named + wire([END], done=True)]) for event in batch]
     assert received[-1]["type"] == "message_stop"
