@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from anthropic_proxy.errors import ApiError
+from anthropic_proxy.translate.response.stop_reasons import FAILURES, STOP_REASONS
 from anthropic_proxy.translate.response.stream import StreamTranslator
 from anthropic_proxy.translate.response.whole import build_empty_events, to_message
 from tests.support.cases import cases
@@ -41,3 +42,49 @@ def test_no_output_at_all() -> None:
         "message_stop",
     ]
     assert events[2]["delta"]["stop_reason"] == "max_tokens"
+
+
+def _respond(finish_reason: Any, **fields: Any) -> Json:
+    """Return the message of a whole response with a text, or the status of its error."""
+    choice = {"message": {"content": "Hello"}, "finish_reason": finish_reason, **fields}
+    try:
+        return to_message({"choices": [choice]}, StreamTranslator(answer_spec()))
+    except ApiError as error:
+        return {"status": error.status}
+
+
+def _call(arguments: str) -> Json:
+    call = {"id": "c", "function": {"name": "look", "arguments": arguments}}
+    return {"message": {"content": None, "tool_calls": [call]}}
+
+
+@pytest.mark.parametrize("word", FAILURES)
+def test_a_response_that_broke_off_is_an_error(word: str) -> None:
+    for spelling in (word, word.upper()):
+        assert _respond(spelling) == {"status": FAILURES[word]}
+        assert _respond(spelling, **_call("{}")) == {"status": FAILURES[word]}
+
+
+@pytest.mark.parametrize("word", STOP_REASONS)
+def test_each_stop_reason(word: str) -> None:
+    expected = STOP_REASONS[word]
+    if expected == "tool_use":
+        expected = "end_turn"
+    assert _respond(word)["stop_reason"] == expected
+
+
+@pytest.mark.parametrize("finish_reason", ["", "whim", "OTHER"])
+def test_an_end_that_proves_nothing(finish_reason: str) -> None:
+    assert _respond(finish_reason)["stop_reason"] == "end_turn"
+    assert _respond(finish_reason, **_call('{"a":1}'))["stop_reason"] == "tool_use"
+    assert _respond(finish_reason, **_call('{"a":'))["status"] == 500
+
+
+@pytest.mark.parametrize("finish_reason", [None, "null", "not_finished"])
+def test_a_response_without_an_end_is_an_error(finish_reason: str | None) -> None:
+    assert _respond(finish_reason) == {"status": 500}
+
+
+def test_fields_of_openrouter() -> None:
+    assert _respond("stop", native_finish_reason="MAX_TOKENS")["stop_reason"] == "max_tokens"
+    assert _respond("error", error={"message": "a", "code": 429}) == {"status": 429}

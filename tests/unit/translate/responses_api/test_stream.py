@@ -211,6 +211,72 @@ def test_any_whole_answer_is_one_or_an_error(response: Json) -> None:
     assert message["stop_reason"] is not None
 
 
+_CALL_BEGUN: Json = {
+    "type": "response.output_item.added",
+    "output_index": 0,
+    "item": {"type": "function_call", "call_id": "c", "name": "look", "arguments": '{"a":"b'},
+}
+
+
+@pytest.mark.parametrize("split", [whole, byte_by_byte, random_splits])
+@pytest.mark.parametrize("event_type", ["completed", "incomplete"])
+@pytest.mark.parametrize(
+    ("response", "result"),
+    [
+        ({"status": "cancelled"}, 500),
+        ({"status": "canceled"}, 500),
+        ({"status": "failed"}, 500),
+        ({"status": "completed", "error": {"code": "rate_limit_exceeded", "message": "a"}}, 429),
+        ({"status": "incomplete", "incomplete_details": {"reason": "network_error"}}, 500),
+        ({"status": "incomplete", "incomplete_details": {"reason": "cancelled"}}, 500),
+        ({"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}, "cut"),
+        ({"status": "incomplete", "incomplete_details": {"reason": "max_tokens"}}, "cut"),
+        ({"status": "incomplete", "incomplete_details": {"reason": "whim"}}, "cut"),
+        ({"status": "incomplete", "incomplete_details": {"reason": "stop"}}, "cut"),
+        ({"status": "incomplete", "incomplete_details": None}, "cut"),
+        ({"status": "incomplete"}, "cut"),
+        ({"status": "incomplete", "incomplete_details": {"reason": "content_filter"}}, "refusal"),
+        ({"status": "incomplete", "incomplete_details": {"reason": "SAFETY"}}, "refusal"),
+    ],
+)
+def test_the_status_of_a_response(
+    response: Json, result: int | str, event_type: str, split: Any
+) -> None:
+    last_event = {"type": f"response.{event_type}", "response": response}
+    message, error = told({"events": [_CALL_BEGUN, last_event], "done": False}, split)
+    if error is not None:
+        assert error.status == result
+    else:
+        assert message["stop_reason"] == {"cut": "max_tokens"}.get(str(result), result)
+        assert "INVALID_JSON" not in message["content"][0]["input"]
+
+
+@pytest.mark.parametrize(
+    ("response", "stop_reason"),
+    [
+        ({"status": "incomplete", "incomplete_details": {"reason": "max_tokens"}}, "max_tokens"),
+        ({"status": "incomplete", "incomplete_details": {"reason": "safety"}}, "refusal"),
+        (
+            {"status": "incomplete", "incomplete_details": {"reason": "context_length_exceeded"}},
+            "model_context_window_exceeded",
+        ),
+    ],
+)
+def test_the_reason_of_a_whole_incomplete_response(response: Json, stop_reason: str) -> None:
+    completion = to_completion({**response, "output": []})
+    message = to_message(completion, StreamTranslator(answer_spec()))
+    assert message["stop_reason"] == stop_reason
+
+
+@pytest.mark.parametrize("status", [None, "completed", "in_progress", "whim"])
+def test_a_last_event_whose_status_is_no_failure(status: str | None) -> None:
+    last_event = {"type": "response.completed", "response": {"status": status}}
+    text = {"type": "response.output_text.delta", "output_index": 0, "delta": "a"}
+    message, error = told({"events": [text, last_event], "done": False})
+    assert error is None
+    assert message["stop_reason"] == "end_turn"
+
+
 @pytest.mark.parametrize(
     ("status", "text"),
     [
