@@ -321,6 +321,7 @@ class StreamTranslator:
             self._flush_text()
             if self.is_finished:
                 return
+            self.assembler.remove_leftovers(call)
             self._writer.write_tool_use(call)
             self._opened_call_count += 1
 
@@ -339,6 +340,7 @@ class StreamTranslator:
         for call in calls[self._opened_call_count :]:
             if not call.name:
                 raise self._create_error("sent a tool call without a name")
+            self.assembler.remove_leftovers(call)
             self._writer.write_tool_use(call)
 
     def _write_unclosed_thinking(self) -> None:

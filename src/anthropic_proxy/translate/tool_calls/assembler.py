@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from anthropic_proxy.translate.tool_calls.arguments import ToolArguments
-from anthropic_proxy.translate.tool_names import NamePrefixes
+from anthropic_proxy.translate.tool_names import NamePrefixes, find_offered_name
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
 from anthropic_proxy.wire.openai import string_or_empty
 
@@ -106,6 +106,10 @@ class ToolCallAssembler:
             return False
         return call.arguments.has_started or not self._prefixes.any_extends(call.name)
 
+    def remove_leftovers(self, call: ToolCall) -> None:
+        """Reduce the complete name of a call to the offered name in it, if any."""
+        call.name = find_offered_name(call.name, self._tool_names) or call.name
+
     def _find_call(self, fragment: JsonObject, name: str, piece: str) -> ToolCall | None:
         """Return the call that the fragment continues, or None if it starts a new call."""
         upstream_id = string_or_empty(fragment.get("id"))
@@ -139,7 +143,7 @@ class ToolCallAssembler:
 
     def _starts_another(self, call: ToolCall, upstream_id: str, name: str, piece: str) -> bool:
         """Return whether a fragment with a name and the index or id of `call` starts a new call."""
-        if name != call.name:
+        if not self._is_same_name(name, call.name):
             if not call.arguments.has_started:
                 # The name may arrive in pieces.
                 return self._extend_name(call.name, name) is None
@@ -156,6 +160,14 @@ class ToolCallAssembler:
         # Several calls without ids have the same index.
         return True
 
+    def _is_same_name(self, first: str, second: str) -> bool:
+        if first == second:
+            return True
+        offered_name = find_offered_name(first, self._tool_names)
+        return offered_name is not None and offered_name == find_offered_name(
+            second, self._tool_names
+        )
+
     def _extend_name(self, current: str, name: str) -> str | None:
         """Return `current` extended by the next piece `name`.
 
@@ -163,13 +175,16 @@ class ToolCallAssembler:
         """
         if not name or name == current:
             return None
-        if current in self._tool_names and name in self._tool_names:
+        if all(find_offered_name(each, self._tool_names) for each in (current, name)):
             # These are two calls.
             return None
         if name.startswith(current) and self._prefixes.any_starts_with(name):
             # Each piece repeats the name so far.
             return name
         if self._prefixes.any_starts_with(current + name):
+            return current + name
+        if find_offered_name(current + name, self._tool_names):
+            # The piece is a leftover of the upstream's format.
             return current + name
         return None
 
