@@ -239,6 +239,12 @@ def fragments(*arguments: str, **fields: Any) -> list[dict[str, Any]]:
     ]
 
 
+def continued(first: str, *rest: str) -> list[dict[str, Any]]:
+    """A call whose later fragments have no name."""
+    later = [{"tool_calls": [{"index": 0, "function": {"arguments": each}}]} for each in rest]
+    return [*fragments(first, index=0), *later]
+
+
 def calls(number: int) -> list[dict[str, Any]]:
     """Many calls, none of which can be sent before the first is whole."""
     ids = (f"call_{each}" for each in range(number))
@@ -330,6 +336,19 @@ WORKS: dict[str, Prepare] = {
     "arguments, a long tag behind them": of_deltas(
         lambda n: fragments(f'{{"a":1}}</{"a" * BLOB * n}', *" " * n, index=0),
     ),
+    "arguments, repeated": of_deltas(lambda n: continued('{"a":1}' * n)),
+    "arguments, repeated in pieces": of_deltas(lambda n: continued(*['{"a":1}{"a":1}'] * n)),
+    "arguments, repeated byte by byte": of_deltas(lambda n: continued('{"a":1}', *'{"a":1}' * n)),
+    "arguments, a long object repeated shortly": of_deltas(
+        lambda n: continued('{"a":1' + " " * BLOB * n + "}", *['{"a":1}'] * n)
+    ),
+    "arguments, special tokens": of_deltas(lambda n: continued('{"a":1}' + "<|a|>" * n)),
+    "arguments, special tokens byte by byte": of_deltas(
+        lambda n: continued('{"a":1}', *"<|a|>" * n)
+    ),
+    "arguments, broken, special tokens": of_deltas(lambda n: continued("{'a':1}" + "<|a|>" * n)),
+    "arguments, a half document behind": of_deltas(lambda n: continued('{"a":1}{"a":"', *"a" * n)),
+    "arguments, a broken document behind": of_deltas(lambda n: continued('{"a":1}{a', *"a" * n)),
     "arguments, lists": of_deltas(lambda n: fragments('{"a":[' + "[]," * n, index=0)),
     "calls that wait": of_deltas(calls),
     "calls by id": of_deltas(lambda n: [*calls(n), *calls(n)]),

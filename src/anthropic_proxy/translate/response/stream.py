@@ -180,6 +180,7 @@ class StreamTranslator:
         # The filters may hold text that precedes the deferred calls.
         self._flush_text()
         # No more fragments will extend the open call, or the names of later calls.
+        self.assembler.close(self.spec.new_tool_id)
         self._write_waiting_calls()
         # All calls are written, so the deferred content can follow.
         self._write_deferred()
@@ -253,12 +254,13 @@ class StreamTranslator:
         self._write_split(self._splitter.close())
         self._write_parts(self._text_parser.stop())
         self._flush_text()
+        call_count = len(self.assembler.calls)
         call = self.assembler.feed(fragment, self.spec.new_tool_id)
         self._counter.add("")
         self._write_signature(call, fragment)
         if call is self._writer.open_call:
             self._writer.write_tool_use(call)
-        elif not call.has_block:
+        if not call.has_block or len(self.assembler.calls) > call_count:
             self._open_waiting_calls()
 
     def _write_signature(self, call: ToolCall, fragment: JsonObject) -> None:

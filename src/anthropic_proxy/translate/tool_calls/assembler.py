@@ -48,6 +48,8 @@ class ToolCallAssembler:
         self._tool_names = tool_names
         self._by_index: dict[int, ToolCall] = {}
         self._by_upstream_id: dict[str, ToolCall] = {}
+        # The call of the last fragment.
+        self._last_call: ToolCall | None = None
         self._text_call_count = 0
 
     @property
@@ -82,13 +84,30 @@ class ToolCallAssembler:
         name = string_or_empty(function.get("name"))
         piece = _to_argument_text(function.get("arguments"))
         call = self._find_call(fragment, name, piece) or self._start_call(fragment, new_id())
+        self._last_call = call
         if not call.name:
             call.name = name
         elif not call.arguments.has_started:
             call.name = self._extend_name(call.name, name) or call.name
         if piece:
             call.arguments.add(piece)
+        if call.name:
+            self._start_further_calls(call, call.arguments.take_documents(), new_id)
         return call
+
+    def close(self, new_id: Callable[[], str]) -> None:
+        """Add the calls whose arguments are incomplete at the end of the response."""
+        for call in self.calls.copy():
+            self._start_further_calls(call, call.arguments.close(), new_id)
+
+    def _start_further_calls(
+        self, call: ToolCall, documents: list[str], new_id: Callable[[], str]
+    ) -> None:
+        """Add a call to the same tool for each further document in the arguments of `call`."""
+        for document in documents:
+            further_call = ToolCall(new_id(), "", call.name)
+            further_call.arguments.add(document)
+            self.calls.append(further_call)
 
     def add_text_call(self, name: str, arguments: JsonObject, new_id: str) -> None:
         """Add a call that was written as text."""
@@ -121,7 +140,7 @@ class ToolCallAssembler:
             # Mistral and Gemini send no index. Fragments of several calls may interleave.
             call = self._by_upstream_id.get(upstream_id)
         else:
-            call = self.calls[-1] if self.calls else None
+            call = self._last_call
         if call is None:
             return None
         if upstream_id and call.upstream_id not in ("", upstream_id):

@@ -110,13 +110,12 @@ class JsonScanner:
         quote = '"' if self._is_safe_in_string else ""
         return quote + "".join(reversed(self._closers))
 
-    def feed(self, piece: str) -> int:
-        """Read the next piece and return the length of its valid part.
+    def feed(self, piece: str, pos: int = 0) -> int:
+        """Read piece[pos:] and return the end of its valid part.
 
         If a part is invalid, no more pieces may follow.
         """
-        pos = 0
-        self._offset = self.length
+        self._offset = self.length - pos
         while self.is_valid and pos < len(piece):
             pos = self._state(piece, pos)
         self.length = self._offset + pos

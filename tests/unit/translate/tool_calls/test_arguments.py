@@ -68,7 +68,8 @@ def send(pieces: list[str], *, truncated: bool = False) -> list[str]:
         (['"{\\"a\\"', ': 1}"'], ["", "", '{"a":1}']),
         (['{"a": 1}', "}", " ", "]"], ['{"a": 1}', "", "", "", ""]),
         (['{"a": 1}\n```'], ['{"a": 1}', ""]),
-        (['{"a": 1}{"b": 2}'], ["", '{"INVALID_JSON":"{\\"a\\": 1}{\\"b\\": 2}"}']),
+        (['{"a": 1} nonsense'], ["", '{"INVALID_JSON":"{\\"a\\": 1} nonsense"}']),
+        (['{"a": 1}{"b": 2} x'], ["", '{"INVALID_JSON":"{\\"a\\": 1}{\\"b\\": 2} x"}']),
         (['{"a": 1, "a": "x', '\n"'], ['{"a": 1, "a": "x', "", '\\n"}']),
         (
             ["{", '{"a', '{"a": "x', '{"a": "xy", "b": 1', '{"a": "xy", "b": 1}'],
@@ -120,6 +121,37 @@ def test_repeated_keys_are_not_repaired(text: str) -> None:
 )
 def test_a_truncated_object_stays_open(raw: str, sent: str) -> None:
     assert "".join(send([raw], truncated=True)) == sent
+
+
+MARKERS = [
+    "<|tool_call_end|>",
+    "<|im_end|>",
+    "<|eot_id|>",
+    "<｜tool▁call▁end｜>",
+    "</tool_call>",
+    "```",
+    "\n```\n</tool_call><|im_end|>",
+    "} ]<|call|> }",
+    "<|tool_call_end|><|tool_calls_section_end|>",
+]
+
+
+@pytest.mark.parametrize("marker", MARKERS)
+@pytest.mark.parametrize("document", ['{"a": 1}', "{'a': 1}", '"{\\"a\\": 1}"'])
+def test_markers_after_the_end(document: str, marker: str) -> None:
+    if document.startswith("{'") and not marker.startswith("<"):
+        document = '{"a": 1}'
+    text = document + marker
+    for pieces in ([text], [document, marker], list(text), *(random_pieces(text, 7),)):
+        assert json.loads("".join(send(pieces))) == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    "text", ["x", "<b>", "<|a b", "<|im_end|> x", "[1]", '"a"', "1", "<|" * 60]
+)
+def test_other_text_after_the_end(text: str) -> None:
+    raw = '{"a": 1}' + text
+    assert json.loads("".join(send([raw])))["INVALID_JSON"] == raw
 
 
 def test_more_after_the_end() -> None:
