@@ -48,7 +48,11 @@ from anthropic_proxy.translate.tool_calls.assembler import (
     ToolCallAssembler,
     get_fragments,
 )
-from anthropic_proxy.translate.tool_calls.text_parser import TextCallParser, TextParts
+from anthropic_proxy.translate.tool_calls.text_parser import (
+    TextCallParser,
+    TextParts,
+    find_final_calls,
+)
 from anthropic_proxy.wire.anthropic import events
 from anthropic_proxy.wire.json_codec import JsonObject
 from anthropic_proxy.wire.openai import (
@@ -81,7 +85,10 @@ class StreamTranslator:
         self._leading_events = self._writer.take()
         self._splitter = ThinkTagSplitter(starts_in_thinking=spec.starts_in_thinking)
         self._text_filter = ResponseTextFilter(spec)
-        self._text_parser = TextCallParser(spec.tools if spec.calls_in_text else {})
+        self._text_tools = spec.tools if spec.calls_in_text else {}
+        self._text_parser = TextCallParser(self._text_tools)
+        # The reasoning, which may end with calls.
+        self._reasoning_texts: list[str] = []
         self.assembler = ToolCallAssembler(spec.tools, single=spec.single_call)
         # The number of accepted calls with a block. Later calls are deferred.
         self._opened_call_count = 0
@@ -177,6 +184,7 @@ class StreamTranslator:
         # in a format without an end marker.
         self._write_split(self._splitter.close())
         self._write_parts(self._text_parser.close(truncated=self._writer.is_truncated))
+        self._write_calls_in_reasoning()
         # The filters may hold text that precedes the deferred calls.
         self._flush_text()
         # No more fragments will extend the open call, or the names of later calls.
@@ -287,6 +295,18 @@ class StreamTranslator:
                 self.assembler.add_text_call(part.name, part.arguments, self.spec.new_tool_id())
                 self._open_waiting_calls()
 
+    def _write_calls_in_reasoning(self) -> None:
+        """Write the calls at the end of the reasoning if it is the complete response.
+
+        Some models do not end their reasoning before a call (Qwen3.6, MiniMax M2). Other calls in
+        reasoning are considerations. github.com/lmstudio-ai/lmstudio-bug-tracker/issues/2045
+        """
+        if self._writer.is_truncated or self.assembler.calls or self._writer.has_text:
+            return
+        if self._text_tools and self._reasoning_texts:
+            text = "".join(self._reasoning_texts)
+            self._write_parts([*find_final_calls(text, self._text_tools)])
+
     # Blocks. Only one block is open at a time, so content and calls may be deferred.
 
     def _is_call_incomplete(self) -> bool:
@@ -296,6 +316,8 @@ class StreamTranslator:
 
     def _write(self, content: ReasoningDelta | str) -> None:
         """Write reasoning or text, or defer it until the open call is complete."""
+        if isinstance(content, ReasoningDelta) and self._text_tools:
+            self._reasoning_texts.append(content.text)
         if self._is_call_incomplete():
             self._deferred.append(content)
             return

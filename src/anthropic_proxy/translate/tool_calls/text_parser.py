@@ -358,6 +358,18 @@ class TextCallParser:
         return joined
 
 
+def find_final_calls(text: str, tools: ToolSchemas) -> TextCalls:
+    """Return the calls at the end of a complete text."""
+    parser = TextCallParser(tools)
+    calls: TextCalls = []
+    for part in [*parser.feed(text), *parser.close(truncated=False)]:
+        if isinstance(part, TextCall):
+            calls.append(part)
+        else:
+            calls = []
+    return calls
+
+
 class _CandidateState(Enum):
     OPENING = auto()
     BODY = auto()
