@@ -317,6 +317,8 @@ def of_deltas(
     return lambda size: partial(translate, deltas(size), request)
 
 
+WATCHED = {"tools": [{"name": "f", "input_schema": {"properties": {"n": {"type": "integer"}}}}]}
+
 WORKS: dict[str, Prepare] = {
     "stop sequences": scan_for_stops,
     "one long stop sequence": lambda size: partial(
@@ -349,6 +351,15 @@ WORKS: dict[str, Prepare] = {
     "arguments, broken, special tokens": of_deltas(lambda n: continued("{'a':1}" + "<|a|>" * n)),
     "arguments, a half document behind": of_deltas(lambda n: continued('{"a":1}{"a":"', *"a" * n)),
     "arguments, a broken document behind": of_deltas(lambda n: continued('{"a":1}{a', *"a" * n)),
+    "arguments, strings that wait": of_deltas(
+        lambda n: continued('{"n":"', *"1" * n, '"', *',"n":"1"' * n), WATCHED
+    ),
+    "arguments, a long key that may wait": of_deltas(
+        lambda n: continued('{"' + "n" * BLOB * n, *"n" * n), WATCHED
+    ),
+    "reasoning with half of a call": of_deltas(
+        lambda n: [{"reasoning_content": "<tool_call>{"}] * n, WATCHED
+    ),
     "arguments, lists": of_deltas(lambda n: fragments('{"a":[' + "[]," * n, index=0)),
     "calls that wait": of_deltas(calls),
     "calls by id": of_deltas(lambda n: [*calls(n), *calls(n)]),

@@ -19,6 +19,7 @@ from anthropic_proxy.translate.tool_calls.arguments_trailer import (
 )
 from anthropic_proxy.translate.tool_calls.json_repair import repair_json
 from anthropic_proxy.translate.tool_calls.json_scanner import JsonScanner
+from anthropic_proxy.translate.tool_calls.offered_tools import MemberTypes, parse_strings
 from anthropic_proxy.wire.json_codec import (
     JsonObject,
     dumps,
@@ -66,6 +67,8 @@ class ToolArguments:
 
     def __init__(self) -> None:
         self._scanner = JsonScanner()
+        # The types of the members that cannot be strings.
+        self._types: MemberTypes = {}
         # The complete text without leading white space.
         self._pieces: list[str] = []
         self._length = 0
@@ -78,6 +81,11 @@ class ToolArguments:
         self.character_count = 0
         # The kind of repair, or None if the sent object is the upstream's text.
         self.repair: Literal["arguments", "invalid_arguments"] | None = None
+
+    def expect(self, types: MemberTypes) -> None:
+        """Expect values of these types, and parse strings in their place. Call it before `add`."""
+        self._types = types
+        self._scanner = JsonScanner(types)
 
     @property
     def has_started(self) -> bool:
@@ -153,7 +161,14 @@ class ToolArguments:
             return ""
         if self._trailer is not None and self._trailer.may_be_harmful:
             return ""
-        ready = self._scanner.safe_length - self._sent_length
+        # A string that may be parsed waits for the end, with everything after it.
+        held_length = self._scanner.length_before_string
+        safe_length = self._scanner.safe_length if held_length is None else held_length
+        return self._take_until(safe_length)
+
+    def _take_until(self, length: int) -> str:
+        """Return the text that was not sent, up to a length."""
+        ready = length - self._sent_length
         if not ready:
             return ""
         unsent = "".join(self._unsent)
@@ -169,21 +184,40 @@ class ToolArguments:
         text = self.take()
         if not self._pieces or self.is_placeholder or self.is_overrun:
             return text
-        if self._is_object and (self.is_complete or (truncated and self._scanner.is_valid)):
-            return text
+        if self._is_object and self.is_complete:
+            return text + self._finish_strings()
+        if self._is_object and truncated and self._scanner.is_valid:
+            return text + self._take_until(self._scanner.safe_length)
         raw = repair_surrogates("".join(self._pieces).rstrip())
         sent = raw[: self._sent_length]
         document = raw[: self._scanner.safe_length] if self.is_complete else strip_markers(raw)
-        rest = None if truncated else _repair_rest(sent, document)
+        rest = None if truncated else _repair_rest(sent, document, self._types)
         if rest is None:
             self.repair = "invalid_arguments"
             return text + _close_with_raw_text(sent, raw)
         self.repair = "arguments"
         return text + rest
 
+    def _finish_strings(self) -> str:
+        """Return the rest of a complete object, with strings parsed where they cannot be strings.
+
+        The rest is empty unless `take` held back such a string.
+        """
+        if self._scanner.length_before_string is None:
+            return ""
+        text = "".join(self._pieces)[: self._scanner.safe_length]
+        value = loads(text, allow_nan=False)
+        parsed = parse_strings(value, self._types)
+        if parsed != value:
+            rest_with_values = _complete_object(text[: self._sent_length], parsed)
+            if rest_with_values is not None:
+                self.repair = "arguments"
+                return rest_with_values
+        return text[self._sent_length :]
+
     def _restart(self) -> None:
         """Discard the text so far, but keep the length of the sent text."""
-        self._scanner = JsonScanner()
+        self._scanner = JsonScanner(self._types)
         self._pieces, self._unsent = [], []
         self._length = 0
         self._trailer = None
@@ -220,11 +254,17 @@ class ToolArguments:
         return is_complete and not self._sent_length and self._scanner.safe_length == 2
 
 
-def _repair_rest(sent: str, raw: str) -> str | None:
+def _repair_rest(sent: str, raw: str, types: MemberTypes) -> str | None:
     """Return the text that completes `sent` to the object in `raw`, or None."""
     value = parse_arguments(raw)
     if value is None:
         return None
+    rest = _complete_object(sent, parse_strings(value, types))
+    return _complete_object(sent, value) if rest is None else rest
+
+
+def _complete_object(sent: str, value: JsonObject) -> str | None:
+    """Return the text that completes `sent` to the object `value`, or None."""
     document = dumps(value).decode()
     if not sent:
         return document

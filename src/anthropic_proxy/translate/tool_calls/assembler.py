@@ -6,13 +6,14 @@ names; comments name the recorded behavior that each branch handles.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 from anthropic_proxy.translate.tool_calls.arguments import ToolArguments
-from anthropic_proxy.translate.tool_names import NamePrefixes, find_offered_name
+from anthropic_proxy.translate.tool_calls.offered_tools import OfferedTools, ToolSchemas
+from anthropic_proxy.translate.tool_names import find_offered_name
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
 from anthropic_proxy.wire.openai import string_or_empty
 
@@ -36,16 +37,17 @@ class ToolCall:
 class ToolCallAssembler:
     """Assembles the tool calls of one response."""
 
-    def __init__(self, tool_names: Collection[str] = (), *, single: bool = False) -> None:
+    def __init__(self, tools: ToolSchemas = MappingProxyType({}), *, single: bool = False) -> None:
         """Create an assembler for one response.
 
-        `tool_names` are the upstream's names of the request's tools. With `single`, the client
-        receives only the first call.
+        `tools` are the schemas of the request's tools. With `single`, the client receives only the
+        first call.
         """
         # All calls, in the order of their first fragments.
         self.calls: list[ToolCall] = []
         self._single = single
-        self._tool_names = tool_names
+        self._tools = OfferedTools(tools)
+        self._tool_names = tools
         self._by_index: dict[int, ToolCall] = {}
         self._by_upstream_id: dict[str, ToolCall] = {}
         # The call of the last fragment.
@@ -68,10 +70,6 @@ class ToolCallAssembler:
             return self.calls[:1]
         return self.calls
 
-    @cached_property
-    def _prefixes(self) -> NamePrefixes:
-        return NamePrefixes(self._tool_names)
-
     def accepts(self, call: ToolCall) -> bool:
         """Return whether the client receives the call."""
         return not self._single or call is self.calls[0]
@@ -90,10 +88,16 @@ class ToolCallAssembler:
         elif not call.arguments.has_started:
             call.name = self._extend_name(call.name, name) or call.name
         if piece:
+            if not call.arguments.has_started:
+                self._expect_types(call)
             call.arguments.add(piece)
         if call.name:
             self._start_further_calls(call, call.arguments.take_documents(), new_id)
         return call
+
+    def _expect_types(self, call: ToolCall) -> None:
+        if call.name:
+            call.arguments.expect(self._tools.get_members_without_strings(call.name))
 
     def close(self, new_id: Callable[[], str]) -> None:
         """Add the calls whose arguments are incomplete at the end of the response."""
@@ -106,6 +110,7 @@ class ToolCallAssembler:
         """Add a call to the same tool for each further document in the arguments of `call`."""
         for document in documents:
             further_call = ToolCall(new_id(), "", call.name)
+            self._expect_types(further_call)
             further_call.arguments.add(document)
             self.calls.append(further_call)
 
@@ -123,7 +128,7 @@ class ToolCallAssembler:
         """
         if not call.name:
             return False
-        return call.arguments.has_started or not self._prefixes.any_extends(call.name)
+        return call.arguments.has_started or not self._tools.prefixes.any_extends(call.name)
 
     def remove_leftovers(self, call: ToolCall) -> None:
         """Reduce the complete name of a call to the offered name in it, if any."""
@@ -197,10 +202,10 @@ class ToolCallAssembler:
         if all(find_offered_name(each, self._tool_names) for each in (current, name)):
             # These are two calls.
             return None
-        if name.startswith(current) and self._prefixes.any_starts_with(name):
+        if name.startswith(current) and self._tools.prefixes.any_starts_with(name):
             # Each piece repeats the name so far.
             return name
-        if self._prefixes.any_starts_with(current + name):
+        if self._tools.prefixes.any_starts_with(current + name):
             return current + name
         if find_offered_name(current + name, self._tool_names):
             # The piece is a leftover of the upstream's format.

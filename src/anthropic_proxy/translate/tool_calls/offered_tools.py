@@ -1,15 +1,19 @@
 """The tools that a request offers: their names, and the types in their schemas."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
 from anthropic_proxy.translate.tool_calls.json_repair import repair_json
+from anthropic_proxy.translate.tool_calls.json_scanner import JsonScanner
 from anthropic_proxy.translate.tool_names import NamePrefixes, find_offered_name
 from anthropic_proxy.wire.json_codec import JsonObject, loads
 
 # The schemas of the parameters of the offered tools, by the upstream's names.
 ToolSchemas = Mapping[str, JsonObject]
+
+# The JSON types of members of an object.
+MemberTypes = Mapping[str, frozenset[str]]
 
 _PYTHON_LITERALS = {"True": True, "False": False, "None": None}
 _TYPE_CHECKS: dict[str, Callable[[Any], bool]] = {
@@ -29,6 +33,7 @@ class OfferedTools:
         self._tools = tools
         # By the identity of the schema, which lives as long as the tools.
         self._types: dict[int, frozenset[str]] = {}
+        self._members_without_strings: dict[str, MemberTypes] = {}
 
     def find(self, name: str) -> str | None:
         """Return the offered name in a name that was written as text, without leftovers."""
@@ -41,6 +46,22 @@ class OfferedTools:
     def get_schema(self, name: str) -> Any:
         """Return the schema of a tool's arguments."""
         return self._tools.get(name)
+
+    def get_members_without_strings(self, name: str) -> MemberTypes:
+        """Return the arguments of a tool that cannot be strings, with their types."""
+        if name not in self._members_without_strings:
+            self._members_without_strings[name] = dict(self._iter_members_without_strings(name))
+        return self._members_without_strings[name]
+
+    def _iter_members_without_strings(self, name: str) -> Iterator[tuple[str, frozenset[str]]]:
+        properties = self._tools.get(find_offered_name(name, self._tools) or "", {}).get(
+            "properties"
+        )
+        if isinstance(properties, dict):
+            for key, schema in properties.items():
+                types = self.get_types(schema)
+                if types and not _accepts_string(schema):
+                    yield key, types
 
     def get_types(self, schema: Any) -> frozenset[str]:
         """Return the JSON types that a schema names."""
@@ -74,6 +95,39 @@ def _collect_types(schema: Any) -> set[str]:
             for alternative in alternatives:
                 types |= _collect_types(alternative)
     return types
+
+
+def _accepts_string(schema: Any) -> bool:
+    """Return whether a schema may accept a string."""
+    if not isinstance(schema, dict):
+        return True
+    declared = schema.get("type")
+    if declared is not None:
+        types = declared if isinstance(declared, list) else [declared]
+        return not all(each in _TYPE_CHECKS for each in types)
+    alternatives = schema.get("anyOf") or schema.get("oneOf")
+    return not isinstance(alternatives, list) or any(map(_accepts_string, alternatives))
+
+
+def parse_strings(arguments: JsonObject, types: MemberTypes) -> JsonObject:
+    """Return the arguments with strings parsed where the schema accepts only other types.
+
+    Models encode such values twice (github.com/earendil-works/pi/pull/9569). A string that is not
+    JSON of such a type stays unchanged.
+    """
+    return {
+        key: _parse_string(value, types[key]) if isinstance(value, str) and key in types else value
+        for key, value in arguments.items()
+    }
+
+
+def _parse_string(text: str, types: frozenset[str]) -> Any:
+    scanner = JsonScanner()
+    scanner.feed(text)
+    if not scanner.is_valid or not scanner.is_complete:
+        return text
+    value = loads(text, allow_nan=False)
+    return value if has_type(value, types) else text
 
 
 def convert_text(text: str, types: frozenset[str]) -> Any:

@@ -10,6 +10,7 @@ from anthropic_proxy.translate.tool_calls.offered_tools import (
     OfferedTools,
     convert_text,
     get_member_schema,
+    parse_strings,
 )
 from anthropic_proxy.wire.json_codec import JsonObject
 
@@ -42,7 +43,8 @@ def build_call(name: Any, arguments: Any, tools: OfferedTools) -> TextCall:
         arguments = parse_arguments(arguments or "")
     if not isinstance(arguments, dict):
         raise NotACallError
-    return TextCall(offered_name, arguments)
+    types = tools.get_members_without_strings(offered_name)
+    return TextCall(offered_name, parse_strings(arguments, types))
 
 
 def build_call_of_texts(name: str, pairs: list[tuple[str, str]], tools: OfferedTools) -> TextCall:

@@ -90,7 +90,7 @@ def assemble_names(
 
     A question mark follows a name that may still grow.
     """
-    assembler = ToolCallAssembler(offered)
+    assembler = ToolCallAssembler({name: {} for name in offered})
     for piece in pieces:
         assembler.feed(fragment(index=0, name=piece), lambda: "")
     if last:

@@ -98,8 +98,8 @@ CALLS: dict[str, tuple[str, list[Any]]] = {
     "DSML, wrapper not closed": (f"<{D}tool_calls>{DSML_PARIS}", [PARIS]),
     "DSML, nothing closed": (dsml(DSML_PARIS).partition(f"</{D}invoke>")[0], [PARIS]),
     "DSML, strings stay": (
-        dsml(invoke(tag=D, attribute=TRUE, city="\n12 <b>\n", days="3")),
-        [("get_weather", {"city": "\n12 <b>\n", "days": "3"})],
+        dsml(invoke(tag=D, attribute=TRUE, city="\n12 <b>\n", other="3")),
+        [("get_weather", {"city": "\n12 <b>\n", "other": "3"})],
     ),
     "DSML, values": (
         dsml(invoke(tag=D, attribute=FALSE, city='"Paris"', days="3", more='[{"a": null}]')),
