@@ -278,11 +278,7 @@ FENCE_FORMAT = TextCallFormat("```json", "```", _JSON_OPENINGS, _read_bare, must
 STRIPPED_HARMONY_FORMAT = TextCallFormat(
     "",
     None,
-    tuple(
-        f"{channel}to=functions.{_NAME}{content_type}{{"
-        for channel in ("commentary", "assistantcommentary", "analysis", "assistantanalysis")
-        for content_type in ("", "json", "code")
-    ),
+    tuple(f"commentaryto=functions.{_NAME}{word}{{" for word in ("", "json", "code")),
     read_stripped_harmony,
 )
 

@@ -61,7 +61,20 @@ TextParts = list[str | TextCall]
 _BACKTICKS = "```"
 _BY_OPENER = {form.opener: form for form in FORMATS}
 _FENCE_MARK = re.compile(f"{_BACKTICKS}`*+")
-_OPENER = re.compile("|".join((*map(re.escape, _BY_OPENER), _FENCE_MARK.pattern)))
+
+
+def _build_pattern(markers: Iterable[str]) -> str:
+    """Return a pattern of the markers that reads their common beginnings once."""
+    rests: dict[str, list[str]] = {}
+    for marker in markers:
+        rests.setdefault(marker[:1], []).append(marker[1:])
+    # An empty rest ends a marker, and the longer markers come first.
+    is_end = rests.pop("", None) is not None
+    options = [f"{re.escape(first)}(?:{_build_pattern(group)})" for first, group in rests.items()]
+    return "|".join([*options, *[""] * is_end])
+
+
+_OPENER = re.compile(f"{_build_pattern(_BY_OPENER)}|{_FENCE_MARK.pattern}")
 
 
 def _list_beginnings(markers: Iterable[str]) -> frozenset[str]:
@@ -76,7 +89,7 @@ _SUSPECT = re.compile(r"[<\[`]|[\s\]]\Z")
 # Formats without an opener, by the first character of the response.
 _BY_FIRST_CHARACTER = {
     **dict.fromkeys("{[", BARE_FORMAT),
-    **dict.fromkeys("ac", STRIPPED_HARMONY_FORMAT),
+    "c": STRIPPED_HARMONY_FORMAT,
 }
 
 MAX_CALLS = 1_000
@@ -85,7 +98,7 @@ MAX_CALLS = 1_000
 # together. Longer runs are text.
 _MAX_RUN = 100
 
-_STRAY_MARKER = re.compile("|".join(map(re.escape, STRAY_MARKERS)))
+_STRAY_MARKER = re.compile(_build_pattern(STRAY_MARKERS))
 _STRAY_BEGINNINGS = _list_beginnings(STRAY_MARKERS)
 # The maximum number of stray markers that are dropped after a call.
 _MAX_STRAY_MARKERS = 2

@@ -54,7 +54,7 @@ def _parse_harmony_header(header: str) -> str:
 
 
 _STRIPPED_HEADER = re.compile(
-    r"\s*+(?:assistant)?+(?:commentary|analysis)\s++to=([^\s{]++)\s*+(?:json|code)?+\s*+(?={)"
+    r"\s*+(?:assistant)?+commentary\s++to=([^\s{]++)\s*+(?:json|code)?+\s*+(?={)"
 )
 
 

@@ -61,9 +61,12 @@ CALLS: dict[str, tuple[str, list[Any]]] = {
         [("get_weather", {"city": "<|call|>"})],
     ),
     "harmony, stripped": (f"commentary to=functions.get_weather json{CITY}", [PARIS]),
-    "harmony, stripped, role": (f"assistantcommentary to=functions.get_weather {CITY}\n", [PARIS]),
+    "harmony, stripped, no content type": (
+        f"commentary to=functions.get_weather {CITY}\n",
+        [PARIS],
+    ),
     "harmony, stripped, several": (
-        f"\nanalysis to=functions.get_weather code{CITY}\ncommentary to=functions.now json{{}}",
+        f"\ncommentary to=functions.get_weather code{CITY}\nassistantcommentary to=now {{}}",
         [PARIS, NOW],
     ),
     "gemma": (GEMMA_PARIS, [PARIS]),
