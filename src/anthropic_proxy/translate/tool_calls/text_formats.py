@@ -60,6 +60,9 @@ class TextCallFormat:
     read: Callable[[str, OfferedTools], TextCalls]
     # whether such calls are accepted only at the end of the response
     must_be_last: bool = False
+    # whether only blanks may precede the opener on its line, because it is no special token and may
+    # be part of prose
+    must_start_line: bool = False
     # marker before the JSON document of the arguments; without it, at most a name precedes it
     document_marker: str | None = None
 
@@ -375,9 +378,15 @@ FORMATS = (
         "<minimax:tool_call>", "</invoke>", _WRAPPED_INVOKE_OPENINGS, read_tagged_invoke("")
     ),
     TextCallFormat(
-        "<function_calls>", "</invoke>", _WRAPPED_INVOKE_OPENINGS, read_tagged_invoke("")
+        "<function_calls>",
+        "</invoke>",
+        _WRAPPED_INVOKE_OPENINGS,
+        read_tagged_invoke(""),
+        must_start_line=True,
     ),
-    TextCallFormat("<invoke", "</invoke>", _INVOKE_OPENINGS, read_tagged_invoke("")),
+    TextCallFormat(
+        "<invoke", "</invoke>", _INVOKE_OPENINGS, read_tagged_invoke(""), must_start_line=True
+    ),
     # MiniMax M3: a marker precedes each tag, and the tags of parameters have their names.
     # MiniMaxAI/MiniMax-M3, github.com/ikawrakow/ik_llama.cpp/pull/2008
     TextCallFormat(

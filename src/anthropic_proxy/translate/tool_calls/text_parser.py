@@ -330,7 +330,8 @@ class TextCallParser:
         in_code_block = self._in_code_block
         for match in _OPENER.finditer(self._text, self._pos):
             is_fence = match[0].startswith(_BACKTICKS)
-            if is_fence and not self._starts_line(self._text, self._pos, match.start()):
+            must_start_line = is_fence or _BY_OPENER[match[0]].must_start_line
+            if must_start_line and not self._starts_line(self._text, self._pos, match.start()):
                 continue
             if not in_code_block and match[0] in _BY_OPENER:
                 return match
