@@ -101,7 +101,7 @@ RESPONSE_BLOCKS: Mapping[str, str] = {
     "tool_use": (
         "`tool_calls`, the deprecated `function_call`, and calls that the model wrote as text; "
         "invalid arguments are repaired if that is unambiguous, else the block contains them as "
-        "`INVALID_JSON`"
+        "`INVALID_JSON`; each document in the arguments of a call becomes a call"
     ),
     "compaction": "a summary by the upstream",
 }

@@ -7,12 +7,15 @@ truncates an invalid name and appends a part of its hash. The result is the same
 
 Members of a toolset may have the names of other tools. Upstream, the name of the toolset is their
 prefix. Other tools whose names look like that get a hash too.
+
+Models and servers leave parts of their own format around the names of calls. `find_offered_name`
+removes known leftovers.
 """
 
 import hashlib
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 
 _LEGAL = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]{0,63}")
@@ -21,6 +24,18 @@ _TOOLSET_MEMBER = re.compile(r"(computer|browser)__[a-z_]+")
 _MAX_READABLE = 55
 # The beginning of names that do not start with a letter.
 _LETTER_PREFIX = "tool_"
+
+# Namespaces of the chat templates: gpt-oss and Kimi K2 (`functions.`), Gemini (`default_api`). No
+# offered name contains a dot or a colon.
+_NAMESPACES = ("functions.", "functions:", "default_api.", "default_api:")
+# Leftovers around a name: quotation marks, a namespace, the number of the call (Kimi K2), and
+# special tokens or tags with everything after them, such as `<|channel|>commentary` (gpt-oss).
+_LEFTOVERS = re.compile(
+    rf"""\s*+["'`]?+(?:{"|".join(map(re.escape, _NAMESPACES))})?+
+    ([a-zA-Z0-9_-]++)
+    (?::[0-9]++)?+["'`]?+\s*+(?:<.*)?""",
+    re.DOTALL | re.VERBOSE,
+)
 
 
 @dataclass(frozen=True)
@@ -51,6 +66,16 @@ def to_caller_name(names: Mapping[str, ToolName], name: str) -> ToolName:
     return names.get(name) or ToolName(name)
 
 
+def find_offered_name(name: str, offered: Container[str]) -> str | None:
+    """Return the offered name in the name of a call, without leftovers; None for other names."""
+    if name in offered:
+        return name
+    match = _LEFTOVERS.fullmatch(name)
+    if match is not None and match[1] in offered:
+        return match[1]
+    return None
+
+
 def _append_hash(name: str) -> str:
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]
     readable = _ILLEGAL_CHARACTER.sub("_", name)
@@ -60,18 +85,25 @@ def _append_hash(name: str) -> str:
 
 
 class NamePrefixes:
-    """A set of names with prefix search in logarithmic time."""
+    """A set of names with prefix search in logarithmic time. Prefixes may have a namespace."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = sorted(names)
 
     def any_starts_with(self, prefix: str) -> bool:
         """Return whether a name starts with `prefix` or equals it."""
-        return self._starts_at(bisect_left(self._names, prefix), prefix)
+        return self._any_starts_at(bisect_left, prefix.lstrip())
 
     def any_extends(self, prefix: str) -> bool:
         """Return whether a name starts with `prefix` and is longer."""
-        return self._starts_at(bisect_right(self._names, prefix), prefix)
+        return self._any_starts_at(bisect_right, prefix.lstrip())
 
-    def _starts_at(self, index: int, prefix: str) -> bool:
+    def _any_starts_at(self, bisect: Callable[[list[str], str], int], prefix: str) -> bool:
+        for namespace in _NAMESPACES:
+            if namespace.startswith(prefix):
+                return bool(self._names)
+            if prefix.startswith(namespace):
+                prefix = prefix.removeprefix(namespace)
+                break
+        index = bisect(self._names, prefix)
         return index < len(self._names) and self._names[index].startswith(prefix)

@@ -43,6 +43,10 @@ class Hostile(NamedTuple):
 
 
 DEEPSEEK = "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>f<｜tool▁sep｜>"
+DSML_CALL = '<｜DSML｜tool_calls><｜DSML｜invoke name="f">'
+M3 = "]<]minimax[>["
+M3_CALL = f'{M3}<tool_call>{M3}<invoke name="f">'
+HARMONY = "<|channel|>commentary to=functions.f<|message|>"
 KIMI = "<|tool_calls_section_begin|><|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>"
 CALL = '{"name":"f","arguments":{"a":'
 
@@ -128,6 +132,43 @@ TEXTS = {
         "f", "<|tool_calls_section_begin|><|tool_call_begin|>f:0 ", "<|tool_calls_section_end|>"
     ),
     "kimi, ends": Hostile("<|tool_call_end|>", KIMI, "<|tool_calls_section_end|>"),
+    "DSML, calls": Hostile('<｜DSML｜invoke name="f"></｜DSML｜invoke>'),
+    "DSML, values": Hostile(
+        '<｜DSML｜parameter name="a">1</｜DSML｜parameter>', DSML_CALL, "</｜DSML｜invoke>"
+    ),
+    "DSML, beginnings of values": Hostile(
+        '<｜DSML｜parameter name="a">', DSML_CALL, "</｜DSML｜invoke>"
+    ),
+    "DSML, space": Hostile(" ", f"{DSML_CALL}<｜DSML｜parameter", "></｜DSML｜invoke>"),
+    "invoke, ends": Hostile("</invoke>", '<invoke name="f">'),
+    "invoke, ends in a string": Hostile("</invoke>", '<invoke name="f">{"a":"'),
+    "invoke, names": Hostile("f ", "<invoke name=", "></invoke>"),
+    "invoke, in a tag": Hostile('<invoke name="f"></invoke>', "<tool_call>", "</tool_call>"),
+    "M3, markers": Hostile(M3, M3_CALL, "</invoke>"),
+    "M3, values": Hostile(f"{M3}<a>1{M3}</a>", M3_CALL, "</invoke>"),
+    "M3, items": Hostile(f"{M3}<item>{M3}</item>", f"{M3_CALL}{M3}<a>", f"{M3}</a></invoke>"),
+    "M3, depth": Hostile(f"{M3}<a>", M3_CALL, "</invoke>"),
+    "M3, names of tags": Hostile("a", f"{M3_CALL}{M3}<", "</invoke>"),
+    "M3, space": Hostile(" ", f"{M3_CALL}{M3}<a", "</invoke>"),
+    "M3, calls": Hostile(f'{M3}<invoke name="f">{M3}</invoke>'),
+    "M3, stray ends": Hostile(f'<invoke name="f"></invoke>{M3}</tool_call>{M3}</tool_call>'),
+    "harmony, messages": Hostile(f"{HARMONY}{{}}"),
+    "harmony, calls": Hostile(f"{HARMONY}{{}}<|call|>"),
+    "harmony, words": Hostile("json ", f"{HARMONY}{{}}"),
+    "harmony, ends": Hostile("<|end|>", f"{HARMONY}{{}}"),
+    "harmony, ends in a string": Hostile("<|call|>", f'{HARMONY}{{"a":"'),
+    "harmony, space": Hostile(" ", HARMONY, "{}"),
+    "stripped harmony": Hostile("commentary to=functions.f json{}"),
+    "stripped harmony, space": Hostile(" ", "commentary to=functions.f json{}", "x"),
+    "stripped harmony, names": Hostile("f", "commentary to=functions.f json{}commentary to="),
+    "gemma, strings": Hostile('<|"|>a', "<|tool_call>call:f{", "<tool_call|>"),
+    "gemma, values": Hostile('<|"|>a<|"|>,', "<|tool_call>call:f{a:[", "]}<tool_call|>"),
+    "gemma, brackets": Hostile("}", "<|tool_call>call:f{", "x<tool_call|>"),
+    "gemma, names": Hostile("f:", "<|tool_call>call:f:", "{}<tool_call|>"),
+    "gemma, calls": Hostile("<|tool_call>call:f{}<tool_call|>"),
+    "inline code": Hostile("`<tool_call>"),
+    "inline code, lines": Hostile("a\n", "`<tool_call>"),
+    "brackets that close": Hostile("]"),
     "think tags": Hostile("<think>"),
     "think": Hostile("</think", "<think>"),
     "think, lone ends": Hostile("\n</think>\n"),
@@ -196,6 +237,12 @@ def fragments(*arguments: str, **fields: Any) -> list[dict[str, Any]]:
         {"tool_calls": [{**fields, "function": {"name": "f", "arguments": each}}]}
         for each in arguments
     ]
+
+
+def continued(first: str, *rest: str) -> list[dict[str, Any]]:
+    """A call whose later fragments have no name."""
+    later = [{"tool_calls": [{"index": 0, "function": {"arguments": each}}]} for each in rest]
+    return [*fragments(first, index=0), *later]
 
 
 def calls(number: int) -> list[dict[str, Any]]:
@@ -270,6 +317,8 @@ def of_deltas(
     return lambda size: partial(translate, deltas(size), request)
 
 
+WATCHED = {"tools": [{"name": "f", "input_schema": {"properties": {"n": {"type": "integer"}}}}]}
+
 WORKS: dict[str, Prepare] = {
     "stop sequences": scan_for_stops,
     "one long stop sequence": lambda size: partial(
@@ -288,6 +337,28 @@ WORKS: dict[str, Prepare] = {
     ),
     "arguments, a long tag behind them": of_deltas(
         lambda n: fragments(f'{{"a":1}}</{"a" * BLOB * n}', *" " * n, index=0),
+    ),
+    "arguments, repeated": of_deltas(lambda n: continued('{"a":1}' * n)),
+    "arguments, repeated in pieces": of_deltas(lambda n: continued(*['{"a":1}{"a":1}'] * n)),
+    "arguments, repeated byte by byte": of_deltas(lambda n: continued('{"a":1}', *'{"a":1}' * n)),
+    "arguments, a long object repeated shortly": of_deltas(
+        lambda n: continued('{"a":1' + " " * BLOB * n + "}", *['{"a":1}'] * n)
+    ),
+    "arguments, special tokens": of_deltas(lambda n: continued('{"a":1}' + "<|a|>" * n)),
+    "arguments, special tokens byte by byte": of_deltas(
+        lambda n: continued('{"a":1}', *"<|a|>" * n)
+    ),
+    "arguments, broken, special tokens": of_deltas(lambda n: continued("{'a':1}" + "<|a|>" * n)),
+    "arguments, a half document behind": of_deltas(lambda n: continued('{"a":1}{"a":"', *"a" * n)),
+    "arguments, a broken document behind": of_deltas(lambda n: continued('{"a":1}{a', *"a" * n)),
+    "arguments, strings that wait": of_deltas(
+        lambda n: continued('{"n":"', *"1" * n, '"', *',"n":"1"' * n), WATCHED
+    ),
+    "arguments, a long key that may wait": of_deltas(
+        lambda n: continued('{"' + "n" * BLOB * n, *"n" * n), WATCHED
+    ),
+    "reasoning with half of a call": of_deltas(
+        lambda n: [{"reasoning_content": "<tool_call>{"}] * n, WATCHED
     ),
     "arguments, lists": of_deltas(lambda n: fragments('{"a":[' + "[]," * n, index=0)),
     "calls that wait": of_deltas(calls),

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from anthropic_proxy.translate.tool_names import (
     NamePrefixes,
     ToolName,
+    find_offered_name,
     to_caller_name,
     to_upstream_name,
 )
@@ -85,6 +86,71 @@ def test_every_name_becomes_legal_and_comes_back(name: str, toolset_name: str | 
     assert re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", legal)
     assert back(tool) == [tool]
     assert toolset_name or to_upstream_name(legal) == legal
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Bash",
+        " Bash ",
+        "Bash\n",
+        '"Bash"',
+        "`Bash`",
+        "functions.Bash",
+        "functions.Bash:0",
+        "functions:Bash",
+        "Bash:12",
+        "default_api:Bash",
+        "default_api.Bash",
+        "Bash<|channel|>commentary",
+        "functions.Bash<|channel|>commentary",
+        "Bash<|constrain|>json",
+        " Bash <|channel|>json\n",
+        "Bash<arg_key>command",
+        "Bash<｜tool▁sep｜>",
+    ],
+)
+def test_leftovers_are_removed(name: str) -> None:
+    assert find_offered_name(name, {"Bash", "BashOutput", "functions", "commentary"}) == "Bash"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        " ",
+        "bash",
+        "Bas",
+        "BashX",
+        "Bash Edit",
+        "Bash.Edit",
+        "github.Bash",
+        "mcp__shell__Bash",
+        "my_functions.Bash",
+        "functions.functions.Bash",
+        "<|channel|>Bash",
+        "Bash:a",
+        "functions.",
+    ],
+)
+def test_other_names_contain_no_offered_name(name: str) -> None:
+    assert find_offered_name(name, {"Bash", "Edit"}) is None
+
+
+def test_an_offered_name_has_no_leftovers() -> None:
+    offered = {"functions.Bash", "Bash", "Bash:0"}
+    assert [find_offered_name(name, offered) for name in sorted(offered)] == sorted(offered)
+
+
+def test_beginnings_may_have_a_namespace() -> None:
+    prefixes = NamePrefixes(["read", "read_file", "write"])
+    for beginning in ("func", "functions.", "functions.rea", "default_api:write", " read"):
+        assert prefixes.any_starts_with(beginning)
+    for beginning in ("functions.", "functions.read", " read"):
+        assert prefixes.any_extends(beginning)
+    for beginning in ("functions.x", "functions.write", "functionsx"):
+        assert not prefixes.any_extends(beginning)
+    assert not NamePrefixes([]).any_starts_with("functions.")
 
 
 def test_names_are_found_by_their_beginnings() -> None:

@@ -49,7 +49,11 @@ from anthropic_proxy.translate.tool_calls.assembler import (
     ToolCallAssembler,
     get_fragments,
 )
-from anthropic_proxy.translate.tool_calls.text_parser import TextCallParser, TextParts
+from anthropic_proxy.translate.tool_calls.text_parser import (
+    TextCallParser,
+    TextParts,
+    find_final_calls,
+)
 from anthropic_proxy.wire.anthropic import events
 from anthropic_proxy.wire.json_codec import JsonObject
 from anthropic_proxy.wire.openai import (
@@ -84,7 +88,10 @@ class StreamTranslator:
         self._leading_events = self._writer.take()
         self._splitter = ThinkTagSplitter(starts_in_thinking=spec.starts_in_thinking)
         self._text_filter = ResponseTextFilter(spec)
-        self._text_parser = TextCallParser(spec.tools if spec.calls_in_text else {})
+        self._text_tools = spec.tools if spec.calls_in_text else {}
+        self._text_parser = TextCallParser(self._text_tools)
+        # The reasoning, which may end with calls.
+        self._reasoning_texts: list[str] = []
         self.assembler = ToolCallAssembler(spec.tools, single=spec.single_call)
         # The number of accepted calls with a block. Later calls are deferred.
         self._opened_call_count = 0
@@ -193,9 +200,11 @@ class StreamTranslator:
         # in a format without an end marker.
         self._write_split(self._splitter.close())
         self._write_parts(self._text_parser.close(truncated=is_cut or not is_proven))
+        self._write_calls_in_reasoning()
         # The filters may hold text that precedes the deferred calls.
         self._flush_text()
         # No more fragments will extend the open call, or the names of later calls.
+        self.assembler.close(self.spec.new_tool_id)
         self._write_waiting_calls()
         # All calls are written, so the deferred content can follow.
         self._write_deferred()
@@ -308,12 +317,13 @@ class StreamTranslator:
         self._write_split(self._splitter.close())
         self._write_parts(self._text_parser.stop())
         self._flush_text()
+        call_count = len(self.assembler.calls)
         call = self.assembler.feed(fragment, self.spec.new_tool_id)
         self._counter.add("")
         self._write_signature(call, fragment)
         if call is self._writer.open_call:
             self._writer.write_tool_use(call)
-        elif not call.has_block:
+        if not call.has_block or len(self.assembler.calls) > call_count:
             self._open_waiting_calls()
 
     def _write_signature(self, call: ToolCall, fragment: JsonObject) -> None:
@@ -340,6 +350,18 @@ class StreamTranslator:
                 self.assembler.add_text_call(part.name, part.arguments, self.spec.new_tool_id())
                 self._open_waiting_calls()
 
+    def _write_calls_in_reasoning(self) -> None:
+        """Write the calls at the end of the reasoning if it is the complete response.
+
+        Some models do not end their reasoning before a call (Qwen3.6, MiniMax M2). Other calls in
+        reasoning are considerations. github.com/lmstudio-ai/lmstudio-bug-tracker/issues/2045
+        """
+        if self._writer.is_truncated or self.assembler.calls or self._writer.has_text:
+            return
+        if self._text_tools and self._reasoning_texts:
+            text = "".join(self._reasoning_texts)
+            self._write_parts([*find_final_calls(text, self._text_tools)])
+
     # Blocks. Only one block is open at a time, so content and calls may be deferred.
 
     def _is_call_incomplete(self) -> bool:
@@ -349,6 +371,8 @@ class StreamTranslator:
 
     def _write(self, content: ReasoningDelta | str) -> None:
         """Write reasoning or text, or defer it until the open call is complete."""
+        if isinstance(content, ReasoningDelta) and self._text_tools:
+            self._reasoning_texts.append(content.text)
         if self._is_call_incomplete():
             self._deferred.append(content)
             return
@@ -376,6 +400,7 @@ class StreamTranslator:
             self._flush_text()
             if self.is_finished:
                 return
+            self.assembler.remove_leftovers(call)
             self._writer.write_tool_use(call)
             self._opened_call_count += 1
 
@@ -394,6 +419,7 @@ class StreamTranslator:
         for call in calls[self._opened_call_count :]:
             if not call.name:
                 raise self._create_error("sent a tool call without a name")
+            self.assembler.remove_leftovers(call)
             self._writer.write_tool_use(call)
 
     def _write_unclosed_thinking(self) -> None:

@@ -6,13 +6,14 @@ names; comments name the recorded behavior that each branch handles.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 from anthropic_proxy.translate.tool_calls.arguments import ToolArguments
-from anthropic_proxy.translate.tool_names import NamePrefixes
+from anthropic_proxy.translate.tool_calls.offered_tools import OfferedTools, ToolSchemas
+from anthropic_proxy.translate.tool_names import find_offered_name
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
 from anthropic_proxy.wire.openai import string_or_empty
 
@@ -36,18 +37,21 @@ class ToolCall:
 class ToolCallAssembler:
     """Assembles the tool calls of one response."""
 
-    def __init__(self, tool_names: Collection[str] = (), *, single: bool = False) -> None:
+    def __init__(self, tools: ToolSchemas = MappingProxyType({}), *, single: bool = False) -> None:
         """Create an assembler for one response.
 
-        `tool_names` are the upstream's names of the request's tools. With `single`, the client
-        receives only the first call.
+        `tools` are the schemas of the request's tools. With `single`, the client receives only the
+        first call.
         """
         # All calls, in the order of their first fragments.
         self.calls: list[ToolCall] = []
         self._single = single
-        self._tool_names = tool_names
+        self._tools = OfferedTools(tools)
+        self._tool_names = tools
         self._by_index: dict[int, ToolCall] = {}
         self._by_upstream_id: dict[str, ToolCall] = {}
+        # The call of the last fragment.
+        self._last_call: ToolCall | None = None
         self._text_call_count = 0
 
     @property
@@ -66,10 +70,6 @@ class ToolCallAssembler:
             return self.calls[:1]
         return self.calls
 
-    @cached_property
-    def _prefixes(self) -> NamePrefixes:
-        return NamePrefixes(self._tool_names)
-
     def accepts(self, call: ToolCall) -> bool:
         """Return whether the client receives the call."""
         return not self._single or call is self.calls[0]
@@ -82,13 +82,37 @@ class ToolCallAssembler:
         name = string_or_empty(function.get("name"))
         piece = _to_argument_text(function.get("arguments"))
         call = self._find_call(fragment, name, piece) or self._start_call(fragment, new_id())
+        self._last_call = call
         if not call.name:
             call.name = name
         elif not call.arguments.has_started:
             call.name = self._extend_name(call.name, name) or call.name
         if piece:
+            if not call.arguments.has_started:
+                self._expect_types(call)
             call.arguments.add(piece)
+        if call.name:
+            self._start_further_calls(call, call.arguments.take_documents(), new_id)
         return call
+
+    def _expect_types(self, call: ToolCall) -> None:
+        if call.name:
+            call.arguments.expect(self._tools.get_members_without_strings(call.name))
+
+    def close(self, new_id: Callable[[], str]) -> None:
+        """Add the calls whose arguments are incomplete at the end of the response."""
+        for call in self.calls.copy():
+            self._start_further_calls(call, call.arguments.close(), new_id)
+
+    def _start_further_calls(
+        self, call: ToolCall, documents: list[str], new_id: Callable[[], str]
+    ) -> None:
+        """Add a call to the same tool for each further document in the arguments of `call`."""
+        for document in documents:
+            further_call = ToolCall(new_id(), "", call.name)
+            self._expect_types(further_call)
+            further_call.arguments.add(document)
+            self.calls.append(further_call)
 
     def add_text_call(self, name: str, arguments: JsonObject, new_id: str) -> None:
         """Add a call that was written as text."""
@@ -104,7 +128,11 @@ class ToolCallAssembler:
         """
         if not call.name:
             return False
-        return call.arguments.has_started or not self._prefixes.any_extends(call.name)
+        return call.arguments.has_started or not self._tools.prefixes.any_extends(call.name)
+
+    def remove_leftovers(self, call: ToolCall) -> None:
+        """Reduce the complete name of a call to the offered name in it, if any."""
+        call.name = find_offered_name(call.name, self._tool_names) or call.name
 
     def _find_call(self, fragment: JsonObject, name: str, piece: str) -> ToolCall | None:
         """Return the call that the fragment continues, or None if it starts a new call."""
@@ -117,7 +145,7 @@ class ToolCallAssembler:
             # Mistral and Gemini send no index. Fragments of several calls may interleave.
             call = self._by_upstream_id.get(upstream_id)
         else:
-            call = self.calls[-1] if self.calls else None
+            call = self._last_call
         if call is None:
             return None
         if upstream_id and call.upstream_id not in ("", upstream_id):
@@ -139,7 +167,7 @@ class ToolCallAssembler:
 
     def _starts_another(self, call: ToolCall, upstream_id: str, name: str, piece: str) -> bool:
         """Return whether a fragment with a name and the index or id of `call` starts a new call."""
-        if name != call.name:
+        if not self._is_same_name(name, call.name):
             if not call.arguments.has_started:
                 # The name may arrive in pieces.
                 return self._extend_name(call.name, name) is None
@@ -156,6 +184,14 @@ class ToolCallAssembler:
         # Several calls without ids have the same index.
         return True
 
+    def _is_same_name(self, first: str, second: str) -> bool:
+        if first == second:
+            return True
+        offered_name = find_offered_name(first, self._tool_names)
+        return offered_name is not None and offered_name == find_offered_name(
+            second, self._tool_names
+        )
+
     def _extend_name(self, current: str, name: str) -> str | None:
         """Return `current` extended by the next piece `name`.
 
@@ -163,13 +199,16 @@ class ToolCallAssembler:
         """
         if not name or name == current:
             return None
-        if current in self._tool_names and name in self._tool_names:
+        if all(find_offered_name(each, self._tool_names) for each in (current, name)):
             # These are two calls.
             return None
-        if name.startswith(current) and self._prefixes.any_starts_with(name):
+        if name.startswith(current) and self._tools.prefixes.any_starts_with(name):
             # Each piece repeats the name so far.
             return name
-        if self._prefixes.any_starts_with(current + name):
+        if self._tools.prefixes.any_starts_with(current + name):
+            return current + name
+        if find_offered_name(current + name, self._tool_names):
+            # The piece is a leftover of the upstream's format.
             return current + name
         return None
 

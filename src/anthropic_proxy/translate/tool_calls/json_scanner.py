@@ -20,7 +20,7 @@ SDK's parser rejects them.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 # Characters of a string and escape sequences, except surrogates.
@@ -68,7 +68,8 @@ _DIGIT_RUNS = frozenset({"integer", "fraction", "power"})
 class JsonScanner:
     """Scans one document, piece by piece."""
 
-    def __init__(self) -> None:
+    def __init__(self, watched_members: Container[str] = ()) -> None:
+        """Create a scanner that finds strings as values of `watched_members` of the document."""
         # False if the text is not the beginning of a document.
         self.is_valid = True
         # The number of valid characters.
@@ -77,6 +78,11 @@ class JsonScanner:
         # content. They may end within a string value. They exclude a key without its value, a
         # number that may continue, an incomplete literal and an incomplete escape sequence.
         self.safe_length = 0
+        # The safe length before the first string in a watched member.
+        self.length_before_string: int | None = None
+        self._watched_members = watched_members
+        # The text of a key of the document, if there are watched members.
+        self._key: list[str] = []
         # True if `safe_length` ends within a string.
         self._is_safe_in_string = False
         # The length of all earlier pieces.
@@ -110,13 +116,12 @@ class JsonScanner:
         quote = '"' if self._is_safe_in_string else ""
         return quote + "".join(reversed(self._closers))
 
-    def feed(self, piece: str) -> int:
-        """Read the next piece and return the length of its valid part.
+    def feed(self, piece: str, pos: int = 0) -> int:
+        """Read piece[pos:] and return the end of its valid part.
 
         If a part is invalid, no more pieces may follow.
         """
-        pos = 0
-        self._offset = self.length
+        self._offset = self.length - pos
         while self.is_valid and pos < len(piece):
             pos = self._state(piece, pos)
         self.length = self._offset + pos
@@ -143,6 +148,8 @@ class JsonScanner:
             return self._open_container(character, pos)
         if character == '"':
             self._state, self._is_key = self._read_string, False
+            if self._watched_members and len(self._closers) == 1:
+                self._check_member()
         elif character in _LITERALS:
             self._state, self._token = self._read_literal, _LITERALS[character]
         elif character in _CHARACTER_CLASSES:
@@ -181,7 +188,13 @@ class JsonScanner:
         if piece[pos] != '"':
             return self._fail(pos)
         self._state, self._is_key = self._read_string, True
+        self._key = []
         return pos + 1
+
+    def _check_member(self) -> None:
+        """Note the start of a string in a watched member."""
+        if self.length_before_string is None and "".join(self._key) in self._watched_members:
+            self.length_before_string = self.safe_length
 
     def _close_container(self, pos: int) -> int:
         self._closers.pop()
@@ -210,6 +223,8 @@ class JsonScanner:
         end = _skip(_PLAIN, piece, pos)
         if end > pos:
             self._mark_in_string(end)
+            if self._is_key and self._watched_members:
+                self._key.append(piece[pos:end])
         if end == len(piece):
             return end
         if piece[end] == "\\":

@@ -10,69 +10,38 @@ All patterns match or fail in linear time: adjacent repetitions have no characte
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from anthropic_proxy.translate.tool_calls.arguments import parse_arguments
 from anthropic_proxy.translate.tool_calls.json_repair import repair_json
-from anthropic_proxy.translate.tool_names import NamePrefixes
-from anthropic_proxy.wire.json_codec import JsonObject, loads, loads_first, repair_surrogates
+from anthropic_proxy.translate.tool_calls.offered_tools import OfferedTools
+from anthropic_proxy.translate.tool_calls.tag_formats import (
+    M3_MARKER,
+    read_invokes,
+    read_m3_invoke,
+    read_tagged_invoke,
+)
+from anthropic_proxy.translate.tool_calls.text_calls import (
+    NotACallError,
+    TextCall,
+    TextCalls,
+    build_call,
+    build_call_of_texts,
+    iter_matches,
+    skip,
+)
+from anthropic_proxy.translate.tool_calls.token_formats import (
+    HARMONY_MESSAGE,
+    read_gemma,
+    read_harmony,
+    read_stripped_harmony,
+)
+from anthropic_proxy.wire.json_codec import loads_first, repair_surrogates
 
-# The schemas of the parameters of the offered tools, by the upstream's names.
-ToolSchemas = Mapping[str, JsonObject]
-
-# A placeholder for the name of an offered tool. The next character is never part of a name.
+# A placeholder for the name of an offered tool, which may have a namespace.
 _NAME = "NAME"
-
-
-@dataclass(frozen=True)
-class TextCall:
-    name: str
-    arguments: JsonObject
-
-
-TextCalls = list[TextCall]
-
-
-class OfferedTools:
-    """The offered tools, with caches for all calls in the text of a response."""
-
-    def __init__(self, tools: ToolSchemas) -> None:
-        self._tools = tools
-        self._types: dict[tuple[str, str], frozenset[str]] = {}
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._tools
-
-    @cached_property
-    def prefixes(self) -> NamePrefixes:
-        return NamePrefixes(self._tools)
-
-    def get_types(self, name: str, parameter: str) -> frozenset[str]:
-        """Return the JSON types of a parameter in the tool's schema."""
-        key = name, parameter
-        if key not in self._types:
-            properties = self._tools.get(name, {}).get("properties")
-            schema = properties.get(parameter) if isinstance(properties, dict) else None
-            self._types[key] = frozenset(_collect_types(schema))
-        return self._types[key]
-
-
-def _collect_types(schema: Any) -> set[str]:
-    if not isinstance(schema, dict):
-        return set()
-    declared = schema.get("type")
-    if not isinstance(declared, list):
-        declared = [declared]
-    types = {each for each in declared if isinstance(each, str)}
-    for keyword in ("anyOf", "oneOf"):
-        alternatives = schema.get(keyword)
-        if isinstance(alternatives, list):
-            for alternative in alternatives:
-                types |= _collect_types(alternative)
-    return types
 
 
 @dataclass(frozen=True)
@@ -91,6 +60,11 @@ class TextCallFormat:
     read: Callable[[str, OfferedTools], TextCalls]
     # whether such calls are accepted only at the end of the response
     must_be_last: bool = False
+    # whether only blanks may precede the opener on its line, because it is no special token and may
+    # be part of prose
+    must_start_line: bool = False
+    # marker before the JSON document of the arguments; without it, at most a name precedes it
+    document_marker: str | None = None
 
     @cached_property
     def split_openings(self) -> tuple[tuple[str, str], ...]:
@@ -119,52 +93,37 @@ def starts_call(call_format: TextCallFormat, text: str, tools: OfferedTools) -> 
 
 def _starts_with_tool(text: str, after: str, tools: OfferedTools) -> bool | None:
     """Return whether `text` starts with a tool's name and `after`; None if it is too short."""
-    name, separator, _ = text.partition(after[0])
-    if not separator:
-        return None if tools.prefixes.any_starts_with(name) else False
-    if name not in tools:
-        return False
-    rest = text[len(name) :]
-    if len(rest) < len(after) and after.startswith(rest):
+    name, separator, _ = text.partition(after)
+    if separator:
+        return tools.find(name) is not None
+    if tools.prefixes.any_starts_with(text):
         return None
-    return rest.startswith(after)
-
-
-class _NotACallError(ValueError):
-    """The text is not a call to an offered tool."""
+    for size in range(1, len(after)):
+        if text.endswith(after[:size]) and tools.find(text[:-size]) is not None:
+            return None
+    return False
 
 
 _ARGUMENT_KEYS = ("arguments", "parameters")
-_BLANK = re.compile(r"\s*\Z")
 # Text between JSON documents and around them: separators and Llama's end markers.
 _DOCUMENT_GAP = re.compile(r"(?:[\s;,]|<\|eom_id\|>|<\|eot_id\|>)*")
-
-
-def _build_call(name: Any, arguments: Any, tools: OfferedTools) -> TextCall:
-    if not isinstance(name, str) or name not in tools:
-        raise _NotACallError
-    if arguments is None or isinstance(arguments, str):
-        arguments = parse_arguments(arguments or "")
-    if not isinstance(arguments, dict):
-        raise _NotACallError
-    return TextCall(name, arguments)
 
 
 def _parse_object_call(value: Any, tools: OfferedTools, *, strict: bool) -> TextCall:
     """Return the call in an object with a name and arguments.
 
-    With `strict`, other members are not allowed. Raises _NotACallError.
+    With `strict`, other members are not allowed. Raises NotACallError.
     """
     if not isinstance(value, dict):
-        raise _NotACallError
+        raise NotACallError
     if not strict and isinstance(value.get("function"), dict):
         # The form of Chat Completions: {"type": "function", "function": {...}}.
         value = value["function"]
     key = next((key for key in _ARGUMENT_KEYS if key in value), None)
     if strict and (key is None or len(value) != 2):
-        raise _NotACallError
+        raise NotACallError
     arguments = value[key] if key else {}
-    return _build_call(value.get("name"), arguments, tools)
+    return build_call(value.get("name"), arguments, tools)
 
 
 def _parse_object_calls(value: Any, tools: OfferedTools, *, strict: bool) -> TextCalls:
@@ -176,31 +135,12 @@ def _parse_object_calls(value: Any, tools: OfferedTools, *, strict: bool) -> Tex
 def _parse_documents(text: str, tools: OfferedTools, *, strict: bool) -> TextCalls:
     """Return the calls in a text that is a sequence of JSON documents."""
     calls: TextCalls = []
-    pos = _skip(_DOCUMENT_GAP, text, 0)
+    pos = skip(_DOCUMENT_GAP, text, 0)
     while pos < len(text):
         value, pos = loads_first(text, pos)
         calls += _parse_object_calls(value, tools, strict=strict)
-        pos = _skip(_DOCUMENT_GAP, text, pos)
+        pos = skip(_DOCUMENT_GAP, text, pos)
     return calls
-
-
-def _skip(gap: re.Pattern[str], text: str, pos: int) -> int:
-    match = gap.match(text, pos)
-    return match.end() if match else pos
-
-
-def _iter_matches(pattern: re.Pattern[str], text: str, start: int = 0) -> Iterator[re.Match[str]]:
-    """Yield consecutive matches of `pattern`.
-
-    Raises _NotACallError if there is other text between or after the matches.
-    """
-    pos = start
-    while not _BLANK.match(text, pos):
-        match = pattern.match(text, pos)
-        if match is None:
-            raise _NotACallError
-        yield match
-        pos = match.end()
 
 
 _FUNCTION = re.compile(r"\s*<function=([^>\n]+)>(.*?)</function>", re.DOTALL)
@@ -214,8 +154,11 @@ def _read_tagged(body: str, tools: OfferedTools) -> TextCalls:
         return _read_json(inner, tools)
     if inner.startswith("<function="):
         # Qwen3-Coder
-        matches = _iter_matches(_FUNCTION, inner)
+        matches = iter_matches(_FUNCTION, inner)
         return [_parse_function(match[1], match[2], tools) for match in matches]
+    if inner.startswith(("<invoke", M3_MARKER)):
+        # MiniMax, with the wrapper of M3 but without its markers
+        return read_invokes(inner, tools)
     return _read_glm(inner, tools)
 
 
@@ -229,9 +172,9 @@ def _read_json(text: str, tools: OfferedTools) -> TextCalls:
 def _parse_function(name: str, inner: str, tools: OfferedTools) -> TextCall:
     name = name.strip()
     if inner.lstrip().startswith("{"):
-        return _build_call(name, inner, tools)
-    pairs = [(match[1].strip(), match[2]) for match in _iter_matches(_PARAMETER, inner)]
-    return _build_call(name, _convert_arguments(name, pairs, tools), tools)
+        return build_call(name, inner, tools)
+    pairs = [(match[1].strip(), match[2]) for match in iter_matches(_PARAMETER, inner)]
+    return build_call_of_texts(name, pairs, tools)
 
 
 def _read_function(body: str, tools: OfferedTools) -> TextCalls:
@@ -248,47 +191,11 @@ _GLM_NAME = re.compile(r"\s*([^\s<]+)")
 def _read_glm(body: str, tools: OfferedTools) -> TextCalls:
     name_match = _GLM_NAME.match(body)
     if name_match is None:
-        raise _NotACallError
+        raise NotACallError
     name = name_match[1]
-    matches = _iter_matches(_GLM_ARGUMENT, body, name_match.end())
+    matches = iter_matches(_GLM_ARGUMENT, body, name_match.end())
     pairs = [(match[1].strip(), match[2]) for match in matches]
-    return [_build_call(name, _convert_arguments(name, pairs, tools), tools)]
-
-
-_PYTHON_LITERALS = {"True": True, "False": False, "None": None}
-_TYPE_CHECKS: dict[str, Callable[[Any], bool]] = {
-    "integer": lambda value: isinstance(value, int) and not isinstance(value, bool),
-    "number": lambda value: isinstance(value, (int, float)) and not isinstance(value, bool),
-    "boolean": lambda value: isinstance(value, bool),
-    "null": lambda value: value is None,
-    "array": lambda value: isinstance(value, list),
-    "object": lambda value: isinstance(value, dict),
-}
-
-
-def _convert_arguments(name: str, pairs: list[tuple[str, str]], tools: OfferedTools) -> JsonObject:
-    """Convert plain text to the types of the tool's schema, or to strings without types."""
-    return {key: _convert_value(text, tools.get_types(name, key)) for key, text in pairs}
-
-
-def _convert_value(text: str, types: frozenset[str]) -> Any:
-    if not types or "string" in types:
-        return text
-    value = _parse_value(text)
-    for each in types:
-        if each in _TYPE_CHECKS and _TYPE_CHECKS[each](value):
-            return value
-    return text
-
-
-def _parse_value(text: str) -> Any:
-    literal = text.strip()
-    if literal in _PYTHON_LITERALS:
-        return _PYTHON_LITERALS[literal]
-    try:
-        return loads(text, allow_nan=False)
-    except ValueError:
-        return repair_json(text)
+    return [build_call_of_texts(name, pairs, tools)]
 
 
 def _read_llama(body: str, tools: OfferedTools) -> TextCalls:
@@ -301,7 +208,7 @@ _MISTRAL_GAP = re.compile(r"(?:[\s,]|\[TOOL_CALLS\]|</s>)*")
 
 def _read_mistral(body: str, tools: OfferedTools) -> TextCalls:
     calls: TextCalls = []
-    pos = _skip(_MISTRAL_GAP, body, 0)
+    pos = skip(_MISTRAL_GAP, body, 0)
     while pos < len(body):
         name_match = _MISTRAL_NAME.match(body, pos)
         if name_match is None:
@@ -309,8 +216,8 @@ def _read_mistral(body: str, tools: OfferedTools) -> TextCalls:
             calls += _parse_object_calls(value, tools, strict=False)
         else:
             value, pos = loads_first(body, name_match.end())
-            calls.append(_build_call(name_match[1], value, tools))
-        pos = _skip(_MISTRAL_GAP, body, pos)
+            calls.append(build_call(name_match[1], value, tools))
+        pos = skip(_MISTRAL_GAP, body, pos)
     return calls
 
 
@@ -323,9 +230,9 @@ _DEEPSEEK = re.compile(
 
 def _read_deepseek(body: str, tools: OfferedTools) -> TextCalls:
     calls: TextCalls = []
-    for match in _iter_matches(_DEEPSEEK, body):
+    for match in iter_matches(_DEEPSEEK, body):
         arguments = match[2].rstrip().removesuffix("```")
-        calls.append(_build_call(match[1], arguments, tools))
+        calls.append(build_call(match[1], arguments, tools))
     return calls
 
 
@@ -337,7 +244,7 @@ _KIMI = re.compile(
 
 
 def _read_kimi(body: str, tools: OfferedTools) -> TextCalls:
-    return [_build_call(match[1], match[2], tools) for match in _iter_matches(_KIMI, body)]
+    return [build_call(match[1], match[2], tools) for match in iter_matches(_KIMI, body)]
 
 
 def _read_bare(body: str, tools: OfferedTools) -> TextCalls:
@@ -369,6 +276,45 @@ BARE_FORMAT = TextCallFormat("", None, _JSON_OPENINGS, _read_bare)
 # Models without a specific format that write calls as code blocks.
 FENCE_FORMAT = TextCallFormat("```json", "```", _JSON_OPENINGS, _read_bare, must_be_last=True)
 
+# gpt-oss on servers that remove special tokens. Accepted as the complete response.
+# github.com/raullenchai/Rapid-MLX/issues/480
+STRIPPED_HARMONY_FORMAT = TextCallFormat(
+    "",
+    None,
+    tuple(f"commentaryto=functions.{_NAME}{word}{{" for word in ("", "json", "code")),
+    read_stripped_harmony,
+)
+
+_INVOKE_OPENINGS = (f'name="{_NAME}">', f"name='{_NAME}'>", f"name={_NAME}>")
+_WRAPPED_INVOKE_OPENINGS = tuple(f"<invoke{opening}" for opening in _INVOKE_OPENINGS)
+_M3_INVOKE_OPENINGS = tuple(f"{M3_MARKER}{opening}" for opening in _WRAPPED_INVOKE_OPENINGS)
+
+# The bars around DSML. DeepSeek's encoding has full-width bars; the other forms are seen in
+# responses. deepseek-ai/DeepSeek-V3.2, github.com/lsdefine/GenericAgent/issues/804,
+# github.com/AgentFlocks/flocks/pull/687, github.com/cline/cline/issues/13348
+_DSML_TAGS = tuple(f"{bar}DSML{bar}" for bar in ("｜", "｜｜", "|", "||", "‖", " | "))
+# The tags around the calls: V3.2, V4, and names that models write in their place.
+_DSML_WRAPPERS = ("function_calls", "tool_calls", "calls", "tool_use")
+
+
+def _build_dsml_format(tag: str) -> TextCallFormat:
+    dense_tag = tag.replace(" ", "")
+    wrappers = ("", *(f"{wrapper}><{dense_tag}" for wrapper in _DSML_WRAPPERS))
+    openings = tuple(
+        f"{wrapper}invoke{opening}" for wrapper in wrappers for opening in _INVOKE_OPENINGS
+    )
+    return TextCallFormat(f"<{tag}", f"</{tag}invoke>", openings, read_tagged_invoke(tag))
+
+
+_HARMONY_CALLS = tuple(
+    f"to=functions.{_NAME}{channel}{content_type}{HARMONY_MESSAGE}{{"
+    for channel in ("", "<|channel|>commentary", "<|channel|>analysis")
+    for content_type in ("", "<|constrain|>json", "json", "code")
+)
+_HARMONY_OPENINGS = tuple(
+    f"{channel}{call}" for channel in ("commentary", "analysis") for call in _HARMONY_CALLS
+)
+
 FORMATS = (
     # Hermes 2 Pro and Qwen 2.5 (JSON), Qwen3-Coder (tags of functions and parameters), GLM 4.5
     # (name, then keys and values in tags).
@@ -377,7 +323,11 @@ FORMATS = (
     TextCallFormat(
         "<tool_call>",
         "</tool_call>",
-        ("{", "[{", "<function=NAME>", "NAME<arg_key>", "NAME</tool_call>"),
+        (
+            *("{", "[{", "<function=NAME>", "NAME<arg_key>", "NAME</tool_call>"),
+            *_WRAPPED_INVOKE_OPENINGS,
+            *_M3_INVOKE_OPENINGS,
+        ),
         _read_tagged,
     ),
     # Qwen3-Coder without the outer tag, and custom tools of Llama 3.1 with JSON in the tag.
@@ -419,7 +369,75 @@ FORMATS = (
         ),
         _read_kimi,
     ),
+    # DeepSeek V3.2 and V4. Each call in the tags ends separately.
+    # deepseek-ai/DeepSeek-V3.2, deepseek-ai/DeepSeek-V4
+    *map(_build_dsml_format, _DSML_TAGS),
+    # MiniMax M2 to M2.7, and models that imitate Claude. Each call in the tags ends separately.
+    # MiniMaxAI/MiniMax-M2.1, github.com/MiniMax-AI/MiniMax-M2.5/issues/10
+    TextCallFormat(
+        "<minimax:tool_call>", "</invoke>", _WRAPPED_INVOKE_OPENINGS, read_tagged_invoke("")
+    ),
+    TextCallFormat(
+        "<function_calls>",
+        "</invoke>",
+        _WRAPPED_INVOKE_OPENINGS,
+        read_tagged_invoke(""),
+        must_start_line=True,
+    ),
+    TextCallFormat(
+        "<invoke", "</invoke>", _INVOKE_OPENINGS, read_tagged_invoke(""), must_start_line=True
+    ),
+    # MiniMax M3: a marker precedes each tag, and the tags of parameters have their names.
+    # MiniMaxAI/MiniMax-M3, github.com/ikawrakow/ik_llama.cpp/pull/2008
+    TextCallFormat(
+        M3_MARKER,
+        "</invoke>",
+        (
+            *_WRAPPED_INVOKE_OPENINGS,
+            *(f"<tool_call>{opening}" for opening in _WRAPPED_INVOKE_OPENINGS),
+            *(f"<tool_call>{opening}" for opening in _M3_INVOKE_OPENINGS),
+        ),
+        read_m3_invoke,
+    ),
+    # gpt-oss. The recipient is in the role or in the channel; servers remove the last token.
+    # OpenAI's page "OpenAI harmony response format", github.com/waybarrios/vllm-mlx/pull/562
+    TextCallFormat(
+        "<|channel|>",
+        "<|call|>",
+        _HARMONY_OPENINGS,
+        read_harmony,
+        document_marker=HARMONY_MESSAGE,
+    ),
+    TextCallFormat(
+        "<|start|>assistant",
+        "<|call|>",
+        (*(f"<|channel|>{opening}" for opening in _HARMONY_OPENINGS), *_HARMONY_CALLS),
+        read_harmony,
+        document_marker=HARMONY_MESSAGE,
+    ),
+    # Gemma 4, which sometimes repeats the name, and FunctionGemma.
+    # google/gemma-4-31b-it, github.com/DenisovAV/flutter_gemma/issues/228,
+    # google/functiongemma-270m-it
+    TextCallFormat(
+        "<|tool_call>", "<tool_call|>", (f"call:{_NAME}{{", f"call:{_NAME}:"), read_gemma('<|"|>')
+    ),
+    TextCallFormat(
+        "<start_function_call>", "<end_function_call>", (f"call:{_NAME}{{",), read_gemma("<escape>")
+    ),
     FENCE_FORMAT,
+)
+
+# Markers after a call without the markers to which they belong: closing tags of several calls, and
+# special tokens that the server does not remove.
+STRAY_MARKERS = (
+    # Qwen3-Coder omits the opening tag.
+    "</tool_call>",
+    *("</minimax:tool_call>", "</function_calls>", f"{M3_MARKER}</tool_call>"),
+    *(f"</{tag}{wrapper}>" for tag in _DSML_TAGS for wrapper in _DSML_WRAPPERS),
+    *(f"</{tag} {wrapper}>" for tag in _DSML_TAGS for wrapper in _DSML_WRAPPERS),
+    # Gemma 4 requests the result.
+    "<|tool_response>",
+    *("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<|return|>", "<｜end▁of▁sentence｜>"),
 )
 
 

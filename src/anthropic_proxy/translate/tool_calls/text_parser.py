@@ -8,10 +8,12 @@ States of `TextCallParser`:
 
     START  Waits for the first character that is not white space: a bracket may start a bare call.
     TEXT   Searches for an opener outside code blocks. Holds a possible beginning of an opener.
+    INLINE Reads inline code that starts with an opener, up to the next backtick or empty line.
     CALL   Reads a candidate, the text after an opener, until it is either calls or text.
-    GAP    Drops the white space after a call, and one closing tag without an opening tag.
+    GAP    Drops the white space after a call, and markers that belong to no other text.
 
-    START -> TEXT | CALL    TEXT -> CALL    CALL -> GAP (calls) | TEXT (text)    GAP -> TEXT
+    START -> TEXT | CALL    TEXT -> CALL | INLINE    INLINE -> TEXT
+    CALL -> GAP (calls) | TEXT (text)    GAP -> TEXT
 
 States of `_Candidate`:
 
@@ -37,17 +39,19 @@ response, a code block must be at its end, and markers in other code blocks are 
 """
 
 import re
+from collections.abc import Iterable
 from enum import Enum, auto
 
-from anthropic_proxy.translate.tool_calls.json_scanner import JsonScanner
+from anthropic_proxy.translate.tool_calls.marked_body import MarkedBody
+from anthropic_proxy.translate.tool_calls.offered_tools import OfferedTools, ToolSchemas
+from anthropic_proxy.translate.tool_calls.text_calls import TextCall, TextCalls
 from anthropic_proxy.translate.tool_calls.text_formats import (
     BARE_FORMAT,
+    FENCE_FORMAT,
     FORMATS,
-    OfferedTools,
-    TextCall,
+    STRAY_MARKERS,
+    STRIPPED_HARMONY_FORMAT,
     TextCallFormat,
-    TextCalls,
-    ToolSchemas,
     read_calls,
     starts_call,
 )
@@ -57,13 +61,36 @@ TextParts = list[str | TextCall]
 _BACKTICKS = "```"
 _BY_OPENER = {form.opener: form for form in FORMATS}
 _FENCE_MARK = re.compile(f"{_BACKTICKS}`*+")
-_OPENER = re.compile("|".join((*map(re.escape, _BY_OPENER), _FENCE_MARK.pattern)))
-_OPENER_BEGINNINGS = frozenset(
-    opener[:size] for opener in _BY_OPENER for size in range(1, len(opener))
-)
+
+
+def _build_pattern(markers: Iterable[str]) -> str:
+    """Return a pattern of the markers that reads their common beginnings once."""
+    rests: dict[str, list[str]] = {}
+    for marker in markers:
+        rests.setdefault(marker[:1], []).append(marker[1:])
+    # An empty rest ends a marker, and the longer markers come first.
+    is_end = rests.pop("", None) is not None
+    options = [f"{re.escape(first)}(?:{_build_pattern(group)})" for first, group in rests.items()]
+    return "|".join([*options, *[""] * is_end])
+
+
+_OPENER = re.compile(f"{_build_pattern(_BY_OPENER)}|{_FENCE_MARK.pattern}")
+
+
+def _list_beginnings(markers: Iterable[str]) -> frozenset[str]:
+    """Return all proper prefixes of the markers."""
+    return frozenset(marker[:size] for marker in markers for size in range(1, len(marker)))
+
+
+_OPENER_BEGINNINGS = _list_beginnings(_BY_OPENER)
 _MAX_OPENER_LENGTH = max(map(len, _BY_OPENER))
 # Text without a match contains no beginning of an opener, and no white space before one.
-_SUSPECT = re.compile(r"[<\[`]|\s\Z")
+_SUSPECT = re.compile(r"[<\[`]|[\s\]]\Z")
+# Formats without an opener, by the first character of the response.
+_BY_FIRST_CHARACTER = {
+    **dict.fromkeys("{[", BARE_FORMAT),
+    "c": STRIPPED_HARMONY_FORMAT,
+}
 
 MAX_CALLS = 1_000
 
@@ -71,12 +98,13 @@ MAX_CALLS = 1_000
 # together. Longer runs are text.
 _MAX_RUN = 100
 
-# A closing tag after a call for which the model omitted the opening tag (Qwen3-Coder).
-_STRAY_CLOSER = "</tool_call>"
+_STRAY_MARKER = re.compile(_build_pattern(STRAY_MARKERS))
+_STRAY_BEGINNINGS = _list_beginnings(STRAY_MARKERS)
+# The maximum number of stray markers that are dropped after a call.
+_MAX_STRAY_MARKERS = 2
 
 _SPACE = re.compile(r"\s*")
-# The function name before its arguments, or a part of it: `<function=name>{...}`.
-_BEFORE_DOCUMENT = re.compile(r"\s*+(?:[^\s>{\[]++(?:>\s*+|\Z))?+")
+_INLINE_END = re.compile("`|\n\n")
 # The number of characters of an opening that are examined at once. Most candidates need one window.
 _OPENING_WINDOW = 32
 
@@ -84,6 +112,7 @@ _OPENING_WINDOW = 32
 class _State(Enum):
     START = auto()
     TEXT = auto()
+    INLINE = auto()
     CALL = auto()
     GAP = auto()
 
@@ -105,8 +134,8 @@ class TextCallParser:
         self._parts: TextParts = []
         # Set in the state CALL.
         self._candidate: _Candidate | None = None
-        # True if a stray closing tag was dropped in the state GAP.
-        self._has_dropped_stray = False
+        # The number of stray markers that may still be dropped in the state GAP.
+        self._strays_left = 0
         self._calls_left = MAX_CALLS
         # True if the last line of the returned text contains only blanks so far.
         self._at_line_start = True
@@ -175,14 +204,17 @@ class TextCallParser:
             return self._read_call(self._candidate)
         if self._state is _State.TEXT:
             return self._read_text()
+        if self._state is _State.INLINE:
+            return self._read_inline_code()
         if self._state is _State.GAP:
             return self._read_gap()
         return self._read_start()
 
     def _read_start(self) -> bool:
         first = _skip_space(self._text, self._pos)
-        if first < len(self._text) and self._text[first] in "{[":
-            self._start_candidate(BARE_FORMAT, self._pos, first)
+        call_format = _BY_FIRST_CHARACTER.get(self._text[first : first + 1])
+        if call_format is not None:
+            self._start_candidate(call_format, self._pos, first)
         else:
             self._state = _State.TEXT
         return True
@@ -194,10 +226,26 @@ class TextCallParser:
             self._emit(self._text[self._pos : end])
             self._pos = end
             return False
+        if opener[0] != FENCE_FORMAT.opener and self._starts_inline_code(opener.start()):
+            self._emit(self._text[self._pos : opener.end()])
+            self._state, self._pos = _State.INLINE, opener.end()
+            return True
         lead = opener.start() - _measure_run(self._text, self._pos, opener.start(), None)
         self._emit(self._text[self._pos : lead])
         self._start_candidate(_BY_OPENER[opener[0]], lead, opener.end())
         return True
+
+    def _read_inline_code(self) -> bool:
+        end = _INLINE_END.search(self._text, self._pos)
+        if end is not None:
+            self._emit(self._text[self._pos : end.start()])
+            self._state, self._pos = _State.TEXT, end.start()
+            return True
+        # The next line may be empty.
+        size = len(self._text) - self._text.endswith("\n")
+        self._emit(self._text[self._pos : size])
+        self._pos = size
+        return False
 
     def _read_call(self, candidate: "_Candidate") -> bool:
         self._pos = candidate.read(self._text, self._pos)
@@ -211,15 +259,15 @@ class TextCallParser:
 
     def _read_gap(self) -> bool:
         self._pos = _skip_space(self._text, self._pos)
-        remaining = len(self._text) - self._pos
-        if not remaining:
+        if self._pos == len(self._text):
             return False
-        if not self._has_dropped_stray:
-            if self._text.startswith(_STRAY_CLOSER, self._pos):
-                self._pos += len(_STRAY_CLOSER)
-                self._has_dropped_stray = True
+        if self._strays_left:
+            marker = _STRAY_MARKER.match(self._text, self._pos)
+            if marker is not None:
+                self._pos = marker.end()
+                self._strays_left -= 1
                 return True
-            if remaining < len(_STRAY_CLOSER) and _STRAY_CLOSER.startswith(self._text[self._pos :]):
+            if self._text[self._pos :] in _STRAY_BEGINNINGS:
                 return False
         self._state = _State.TEXT
         return True
@@ -239,7 +287,7 @@ class TextCallParser:
         self._parts += calls
         self._calls_left -= len(calls)
         self._state = _State.GAP
-        self._has_dropped_stray = False
+        self._strays_left = _MAX_STRAY_MARKERS
         self._at_line_start = True
 
     def _reject(self, candidate: "_Candidate") -> None:
@@ -282,13 +330,19 @@ class TextCallParser:
         in_code_block = self._in_code_block
         for match in _OPENER.finditer(self._text, self._pos):
             is_fence = match[0].startswith(_BACKTICKS)
-            if is_fence and not self._starts_line(self._text, self._pos, match.start()):
+            must_start_line = is_fence or _BY_OPENER[match[0]].must_start_line
+            if must_start_line and not self._starts_line(self._text, self._pos, match.start()):
                 continue
             if not in_code_block and match[0] in _BY_OPENER:
                 return match
             if is_fence:
                 in_code_block = not in_code_block
         return None
+
+    def _starts_inline_code(self, pos: int) -> bool:
+        """Return whether the text before text[pos] ends with the start of inline code."""
+        size = _measure_run(self._text, self._pos, pos, "`")
+        return 0 < size < len(_BACKTICKS)
 
     def _measure_held_text(self) -> int:
         """Return the length of a possible incomplete opener at the end of the text."""
@@ -314,6 +368,18 @@ class TextCallParser:
             joined.append("".join(texts))
         self._parts = []
         return joined
+
+
+def find_final_calls(text: str, tools: ToolSchemas) -> TextCalls:
+    """Return the calls at the end of a complete text."""
+    parser = TextCallParser(tools)
+    calls: TextCalls = []
+    for part in [*parser.feed(text), *parser.close(truncated=False)]:
+        if isinstance(part, TextCall):
+            calls.append(part)
+        else:
+            calls = []
+    return calls
 
 
 class _CandidateState(Enum):
@@ -342,7 +408,7 @@ class _Candidate:
         # The same text in the state OPENING, without white space.
         self._opening_text = ""
         # Set in the state BODY, for formats with an end marker.
-        self._body: _MarkedBody | None = None
+        self._body: MarkedBody | None = None
 
     @property
     def text(self) -> str:
@@ -402,7 +468,8 @@ class _Candidate:
         self._state = _CandidateState.BODY
         if self._call_format.end is not None:
             # The beginning is part of an opening, so it cannot contain an end marker.
-            self._body = _MarkedBody(beginning, self._call_format.end)
+            marker = self._call_format.document_marker
+            self._body = MarkedBody(beginning, self._call_format.end, marker)
 
     def _read_body(self, text: str, pos: int) -> int:
         if self._body is None:
@@ -429,105 +496,6 @@ class _Candidate:
             return end
         self.is_decided, self.calls = True, []
         return pos
-
-
-class _MarkedBody:
-    """A body with an end marker. Markers in strings of a JSON document do not end the body."""
-
-    def __init__(self, beginning: str, end_marker: str) -> None:
-        self._end_marker = end_marker
-        self._document = _BodyDocument()
-        # The end of the text so far, which may be the beginning of the end marker. It is not yet
-        # part of `_document`.
-        self._held = beginning
-
-    @property
-    def is_partial_document(self) -> bool:
-        """True if the body is an incomplete JSON document."""
-        return self._document.is_partial
-
-    def read(self, text: str, pos: int) -> tuple[int, bool]:
-        """Read text[pos:] up to an end marker.
-
-        Return the end position, and whether the marker ends the body.
-        """
-        end = _find_marker_end(self._end_marker, self._held, text, pos)
-        if end is None:
-            self._add(text[pos:], len(self._end_marker) - 1)
-            return len(text), False
-        self._add(text[pos:end], len(self._end_marker))
-        if self._document.is_in_string:
-            # The marker is part of the arguments.
-            self._add("", 0)
-            return end, False
-        return end, True
-
-    def close(self) -> None:
-        """Add the held text to the document at the end of the response."""
-        self._add("", 0)
-
-    def _add(self, text: str, held_length: int) -> None:
-        """Add the text to the document, except its last `held_length` characters."""
-        text = self._held + text
-        size = max(len(text) - held_length, 0)
-        self._document.feed(text[:size])
-        self._held = text[size:]
-
-
-class _BodyDocument:
-    """The JSON document in a body, if any. A function name may precede it."""
-
-    def __init__(self) -> None:
-        # Set at the start of the document.
-        self._scanner: JsonScanner | None = None
-        # The text before the document; None if the document has started or does not exist.
-        self._before: str | None = ""
-
-    @property
-    def is_in_string(self) -> bool:
-        """True if the body is valid JSON so far, and ends within a string."""
-        return self._scanner is not None and self._scanner.is_valid and self._scanner.is_in_string
-
-    @property
-    def is_partial(self) -> bool:
-        """True if the body is an incomplete JSON document."""
-        return self._scanner is not None and not self._scanner.is_complete
-
-    def feed(self, text: str) -> None:
-        if self._scanner is not None:
-            if self._scanner.is_valid:
-                self._scanner.feed(text)
-        elif self._before is not None:
-            self._find_document(self._before, text)
-
-    def _find_document(self, before: str, text: str) -> None:
-        if text.isspace() and before[-1:].isspace():
-            # More white space changes nothing. If it were joined, the cost would be quadratic.
-            return
-        text = before + text
-        start = _match_end(_BEFORE_DOCUMENT, text, 0)
-        if start == len(text):
-            self._before = text
-            return
-        self._before = None
-        if text[start] in "{[":
-            self._scanner = JsonScanner()
-            self._scanner.feed(text[start:])
-
-
-def _find_marker_end(marker: str, before: str, text: str, pos: int) -> int | None:
-    """Return the end position of the first end marker in text[pos:], or None.
-
-    The marker may start in the text `before`.
-    """
-    seam = before[1 - len(marker) :]
-    index = (seam + text[pos : pos + len(marker) - 1]).find(marker)
-    if index >= 0:
-        return pos + index + len(marker) - len(seam)
-    index = text.find(marker, pos)
-    if index >= 0:
-        return index + len(marker)
-    return None
 
 
 def _measure_opener_beginning(text: str, start: int) -> int:

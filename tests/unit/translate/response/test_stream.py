@@ -272,7 +272,14 @@ def test_unknown_finish_reasons_end_the_turn_and_are_told(
 
 _SHELL = {
     "tools": [
-        {"name": "Bash", "input_schema": {"type": "object", "required": ["command"]}},
+        {
+            "name": "Bash",
+            "input_schema": {
+                "type": "object",
+                "properties": {"command": {"type": "string"}},
+                "required": ["command"],
+            },
+        },
         {"name": "look", "input_schema": {"type": "object"}},
     ]
 }

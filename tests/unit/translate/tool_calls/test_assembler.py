@@ -1,11 +1,13 @@
 """Argument strings, and fragments that make up calls. Whole streams are in tests/cases/streams."""
 
 import itertools
+import json
 from typing import Any
 
 import pytest
 
 from anthropic_proxy.translate.tool_calls.assembler import ToolCallAssembler
+from tests.support.text_calls import cut_in_all_ways
 
 
 def assemble(*fragments: dict[str, Any]) -> list[tuple[str, str]]:
@@ -13,6 +15,7 @@ def assemble(*fragments: dict[str, Any]) -> list[tuple[str, str]]:
     assembler = ToolCallAssembler()
     for fragment in fragments:
         assembler.feed(fragment, lambda: str(next(numbers)))
+    assembler.close(lambda: str(next(numbers)))
     return [(call.name, call.arguments.finish(truncated=False)) for call in assembler.calls]
 
 
@@ -87,7 +90,7 @@ def assemble_names(
 
     A question mark follows a name that may still grow.
     """
-    assembler = ToolCallAssembler(offered)
+    assembler = ToolCallAssembler({name: {} for name in offered})
     for piece in pieces:
         assembler.feed(fragment(index=0, name=piece), lambda: "")
     if last:
@@ -130,3 +133,47 @@ def test_a_single_call() -> None:
     for index in (0, 1):
         assembler.feed(fragment("{}", index=index, name="a"), lambda: "")
     assert assembler.accepted_calls == assembler.calls[:1]
+
+
+A, B = '{"command":"ls"}', '{"command":"ls -la"}'
+DOCUMENTS = {
+    "once": ([A], [A]),
+    "twice": ([A, A], [A]),
+    "four times": ([A, A, A, A], [A]),
+    "other spaces": ([A, " ", '{"command": "ls"}'], [A]),
+    "special tokens": ([A, "<|tool_call_end|>", A, "<|im_end|>"], [A]),
+    "another": ([A, B], [A, B]),
+    "another, separated": ([A, "\n\n", B, "```"], [A, B]),
+    "several, some twice": ([A, A, B, B, A], [A, B, A]),
+    "numbers are not booleans": (['{"a":1}', '{"a":true}'], ['{"a":1}', '{"a":true}']),
+    "an empty object first": (["{}", A, B], [A, B]),
+    "empty objects": (["{}", "{}", A, A], [A]),
+    "empty objects alone": (["{}", "{}"], [""]),
+    "an empty object behind": ([A, "{}"], [A, ""]),
+    "single quotes behind": ([A, B.replace('"', "'")], [A, B]),
+    "brackets in strings": (['{"a":"}{"}', '{"a":"{}"}'], ['{"a":"}{"}', '{"a":"{}"}']),
+}
+
+
+@pytest.mark.parametrize(("documents", "expected"), DOCUMENTS.values(), ids=DOCUMENTS)
+@pytest.mark.parametrize("key", [{"index": 0}, {"id": "x"}, {}], ids=["index", "id", "no key"])
+def test_several_documents(documents: list[str], expected: list[str], key: dict[str, Any]) -> None:
+    for pieces in cut_in_all_ways("".join(documents)):
+        fragments = [fragment(each, **key) for each in pieces if each]
+        calls = assemble(fragment(name="Bash", **key), *fragments)
+        assert [name for name, _ in calls] == ["Bash"] * len(expected)
+        assert [arguments for _, arguments in calls] == expected
+
+
+def test_a_broken_document_after_the_arguments_is_another_call() -> None:
+    for pieces in cut_in_all_ways(A + A[:9]):
+        calls = assemble(
+            fragment(name="Bash", index=0), *(fragment(each, index=0) for each in pieces)
+        )
+        assert [arguments for _, arguments in calls] == [A, '{"INVALID_JSON":"{\\"command"}']
+
+
+def test_too_many_documents_are_invalid() -> None:
+    text = "".join(f'{{"n":{number}}}' for number in range(102))
+    [(_, arguments)] = assemble(fragment(text, name="Bash", index=0))
+    assert json.loads(arguments) == {"INVALID_JSON": text}

@@ -37,7 +37,7 @@ def test_a_truncated_object_is_not_repaired() -> None:
 
 
 def test_calls() -> None:
-    calls = ToolCallAssembler(["look"])
+    calls = ToolCallAssembler({"look": {}})
     calls.add_text_call("look", {"a": 1}, "toolu_1")
     for number, text in enumerate(('{"a"', "nonsense", '{"a": 1}')):
         call = calls.feed(

@@ -11,45 +11,12 @@ from hypothesis import strategies as st
 from anthropic_proxy.translate.tool_calls.text_formats import (
     BARE_FORMAT,
     FORMATS,
-    TextCall,
+    STRIPPED_HARMONY_FORMAT,
     TextCallFormat,
 )
 from anthropic_proxy.translate.tool_calls.text_parser import MAX_CALLS, TextCallParser
 from tests.support.splits import random_pieces
-
-TOOLS: dict[str, Any] = {
-    "get_weather": {
-        "properties": {
-            "city": {"type": "string"},
-            "days": {"type": "integer"},
-            "raw": {"anyOf": [{"type": "object"}]},
-        }
-    },
-    "now": {},
-}
-PARIS = ("get_weather", {"city": "Paris"})
-ROME = ("get_weather", {"city": "Rome"})
-NOW: tuple[str, dict[str, Any]] = ("now", {})
-
-
-def split(pieces: list[str], *, truncated: bool = False) -> list[Any]:
-    """Return the parts: neighbouring texts joined, and calls as (name, arguments)."""
-    calls = TextCallParser(TOOLS)
-    parts: list[str | TextCall] = []
-    for piece in pieces:
-        parts += calls.feed(piece)
-    parts += calls.close(truncated=truncated)
-    out: list[Any] = []
-    for part in parts:
-        assert part, "an empty text"
-        if isinstance(part, TextCall):
-            out.append((part.name, part.arguments))
-        elif out and isinstance(out[-1], str):
-            out[-1] += part
-        else:
-            out.append(part)
-    return out
-
+from tests.support.text_calls import NOW, PARIS, ROME, TOOLS, cut_in_all_ways, split
 
 JSON = '{"name": "get_weather", "arguments": {"city": "Paris"}}'
 ROME_JSON = '{"name": "get_weather", "parameters": {"city": "Rome"}}'
@@ -155,6 +122,18 @@ CALLS = {
     "glm, nothing": ("<tool_call>now\n</tool_call>", [NOW]),
     "kimi": (f"<|tool_calls_section_begin|>{KIMI}{KIMI}<|tool_calls_section_end|>", [PARIS, PARIS]),
     "block": (f"I will look:\n\n```json\n{JSON}\n```\n", ["I will look:", PARIS]),
+    "marker at the end of a block": (
+        f"```sh\nls\n```<tool_call>{JSON}</tool_call>",
+        ["```sh\nls\n```", PARIS],
+    ),
+    "special tokens behind a call": (
+        f"<tool_call>{JSON}</tool_call></tool_call><|im_end|> ok",
+        [PARIS, "ok"],
+    ),
+    "a name with a namespace": (
+        f"<tool_call>{JSON.replace('get_', 'functions.get_')}</tool_call>",
+        [PARIS],
+    ),
     "marker behind a block": (
         f"```sh\nls\n```\n<tool_call>{JSON}</tool_call>",
         ["```sh\nls\n```", PARIS],
@@ -218,6 +197,7 @@ TEXTS = {
     "block, then prose": f"Like so:\n```json\n{JSON}\n```\nThat was it.",
     "marker in a block": f"Like so:\n\n  ```xml\n  <tool_call>\n{JSON}\n</tool_call>\n  ```\n",
     "marker in a block, at the start": f"```\n<tool_call>{JSON}</tool_call>\n```",
+    "marker in inline code": f"Like so: `<tool_call>{JSON}</tool_call>`, or ``<function=now>``.",
     "block, within a line": f"Like so: ```json\n{JSON}\n```",
     "block, other JSON": '```json\n{"a": 1}\n```',
     "block, not closed": f"```json\n{JSON}\n",
@@ -238,6 +218,14 @@ def test_half_a_surrogate_pair_in_a_call_is_replaced(body: str) -> None:
     text = f"<tool_call>{body}</tool_call>".replace("Paris", "\ud83d Paris \ud83d\ude00")
     expected = [("get_weather", {"city": "\ufffd Paris \U0001f600"})]
     assert split([text]) == split(list(text)) == expected
+
+
+@pytest.mark.parametrize("gap", ["`, so:\n", "` ", "``, `", "\n\n"])
+def test_inline_code_with_a_call_behind_it(gap: str) -> None:
+    example = f"Like `<tool_call>{ROME_JSON}</tool_call>"
+    text = f"{example}{gap}I call <tool_call>{JSON}</tool_call>"
+    for pieces in cut_in_all_ways(text):
+        assert split(pieces) == [f"{example}{gap}I call", PARIS]
 
 
 def test_a_block_with_a_call_behind_it() -> None:
@@ -307,7 +295,9 @@ def test_plain_text_is_not_held_back() -> None:
 markers = (
     "<tool_call> </tool_call> ```json\n ``` <function= </function> <arg_key> [TOOL_CALLS]"
     " <|python_tag|>"
-    ' <｜tool▁calls▁begin｜> now other > { } "name" : , " [ ] \n < a'
+    ' <｜tool▁calls▁begin｜> now other > { } "name" : , " [ ] \n < a `'
+    " <｜DSML｜ tool_calls> <invoke </invoke> ]<]minimax[>[ <|channel|> <|start|>assistant"
+    " commentary to=functions. <|message|> <|tool_call> call: <tool_call|>"
 )
 pieces_of_markers = st.sampled_from([*markers.split(" "), " "])
 
@@ -329,11 +319,15 @@ def test_no_opener_begins_within_another_one() -> None:
     """The parser finds openers in one pass, and holds what may be the beginning of one."""
     ends = {opener[at:] for opener in OPENERS for at in range(1, len(opener))}
     beginnings = {opener[:size] for opener in OPENERS for size in range(1, len(opener) + 1)}
-    assert ends & beginnings <= {"`", "``"}, "backticks are held together"
+    held_together = {"`", "``"}
+    # The marker of MiniMax M3 and the one of Mistral never follow each other.
+    assert ends & beginnings <= held_together | {"[", "]"}
 
 
-@pytest.mark.parametrize("form", [*FORMATS, BARE_FORMAT], ids=lambda form: form.opener or "bare")
+@pytest.mark.parametrize(
+    "form", [*FORMATS, BARE_FORMAT, STRIPPED_HARMONY_FORMAT], ids=lambda form: form.opener or "bare"
+)
 def test_an_opening_goes_on_behind_the_name(form: TextCallFormat) -> None:
     for before, after in form.split_openings:
         assert before or after
-        assert not re.match(r"[\w-]", after)
+        assert not re.fullmatch(r"[\w-]+", after)
