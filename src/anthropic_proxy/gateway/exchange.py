@@ -12,15 +12,14 @@ from anthropic_proxy.gateway.token_counting import TokenCounter
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.gateway.upstream_response import read_body, to_rate_limit_headers
 from anthropic_proxy.observability.observation import Observation
-from anthropic_proxy.translate import upstream_errors
 from anthropic_proxy.translate.adaptation.tool_limits import list_missing_tools
 from anthropic_proxy.translate.apis import Api
 from anthropic_proxy.translate.notes import UNAVAILABLE_HEADER, build_unavailable_header
 from anthropic_proxy.translate.response.stream import StreamTranslator
-from anthropic_proxy.translate.response.whole import collect_message, to_message
+from anthropic_proxy.translate.response.whole import collect_message, translate_body
 from anthropic_proxy.translate.tool_names import to_caller_name
 from anthropic_proxy.upstream.http_client import UpstreamResponse
-from anthropic_proxy.wire.json_codec import JsonObject, loads_object
+from anthropic_proxy.wire.json_codec import JsonObject
 
 _Result = TypeVar("_Result")
 
@@ -177,7 +176,4 @@ class Exchange:
 
 
 def _parse_message(body: bytes, api: Api, translator: StreamTranslator) -> JsonObject:
-    completion = loads_object(body)
-    if completion is None:
-        raise upstream_errors.not_a_completion_error(translator.spec.upstream)
-    return to_message(api.to_completion(completion), translator)
+    return collect_message([*translator.start(), *translate_body(body, api, translator)])

@@ -10,12 +10,14 @@ from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.translate.apis import Api
 from anthropic_proxy.translate.response.stream import StreamTranslator
 from anthropic_proxy.translate.response.text_fast_path import ChunkTemplate
-from anthropic_proxy.translate.response.whole import to_events
+from anthropic_proxy.translate.response.unread import parse_chunks
+from anthropic_proxy.translate.response.whole import translate_body
 from anthropic_proxy.upstream.http_client import UpstreamResponse
 from anthropic_proxy.wire.anthropic import events
-from anthropic_proxy.wire.json_codec import JsonObject, loads_object
+from anthropic_proxy.wire.json_codec import JsonObject
 from anthropic_proxy.wire.openai import get_plain_text
-from anthropic_proxy.wire.sse import DONE, EventTooLargeError, SSEDecoder, parse_data
+from anthropic_proxy.wire.payloads import is_done, is_json, strip_leading
+from anthropic_proxy.wire.sse import EventTooLargeError, SSEDecoder, parse_data
 
 # Seconds. After [DONE], only a few bytes of the body are left. The connection can be reused when
 # they have been read.
@@ -52,6 +54,10 @@ class TranslatedStream(EventStream[list[JsonObject]]):
         self._fast_path = translator.fast_path
         self._api = api
         self._reader = api.new_reader()
+        # True if the first byte of the body has arrived, which shows its format.
+        self._has_format = False
+        # The beginning of a body that is JSON instead of the requested stream.
+        self._json_beginning: bytes | None = None
 
     @property
     def usage(self) -> JsonObject | None:
@@ -82,27 +88,30 @@ class TranslatedStream(EventStream[list[JsonObject]]):
 
     async def _wait_for_content(self) -> None:
         """Read until there is an event for the client."""
-        if self._response.headers.get("content-type", "").startswith("application/json"):
-            await self._translate_completion(await self._response.read())
         while not self._output and not self._is_finished:
             await self._step(math.inf)
+            if self._json_beginning is not None:
+                await self._translate_json(self._json_beginning)
         self._output = [*self._translator.start(), *self._output]
 
-    async def _translate_completion(self, body: bytes) -> None:
+    async def _translate_json(self, beginning: bytes) -> None:
         """Translate a complete response, which an upstream sent instead of the requested stream."""
+        rest = await self._response.read()
         self._is_input_complete = True
-        if self._on_read is not None:
-            self._on_read(body)
+        if rest and self._on_read is not None:
+            self._on_read(rest)
+        body = beginning + rest
         self._output += await self._threads.run_if_large(
-            body,
-            lambda: to_events(self._api.to_completion(_parse_chunk(body)), self._translator),
+            body, lambda: translate_body(body, self._api, self._translator)
         )
-        self._is_finished = self._translator.is_finished
+        self._is_finished = True
 
     def _is_message_complete(self) -> bool:
         return self._translator.has_finish_reason
 
     def _feed(self, data: bytes) -> None:
+        if not self._has_format and self._is_json(data):
+            return
         try:
             raw_events = self._decoder.split_events(data)
         except EventTooLargeError as error:
@@ -119,6 +128,15 @@ class TranslatedStream(EventStream[list[JsonObject]]):
                 self._translate_payload(parse_data(raw_events[at]))
                 at += 1
         self._is_finished = self._translator.is_finished
+
+    def _is_json(self, data: bytes) -> bool:
+        """Return whether the first bytes of the body show that it is JSON."""
+        beginning = strip_leading(data)
+        self._has_format = bool(beginning)
+        if not is_json(beginning):
+            return False
+        self._json_beginning = beginning
+        return True
 
     def _translate_texts(self, texts: list[str], raw_events: list[bytes]) -> None:
         """Translate the texts of events together.
@@ -137,15 +155,20 @@ class TranslatedStream(EventStream[list[JsonObject]]):
                 self._translate_payload(parse_data(raw_event))
 
     def _translate_payload(self, payload: bytes | None) -> None:
-        if payload == DONE:
+        if not payload:
+            return
+        # The first check is fast, and sufficient for nearly all events.
+        if not payload.startswith(b"{") and is_done(payload):
             self._is_input_complete = True
             self._output += self._translator.close(done=self._api.done_ends_stream)
-        elif payload and not self._translator.is_finished:
-            event = _parse_chunk(payload)
-            if self._template.is_learning:
-                self._template.learn(payload, get_plain_text(event))
-            for chunk in self._reader.feed(event):
-                self._output += self._translator.feed(chunk)
+        elif not self._translator.is_finished:
+            if not self._translator.received:
+                self._translator.record_payload(payload)
+            for event in parse_chunks(payload, self._translator.spec.upstream):
+                if self._template.is_learning:
+                    self._template.learn(payload, get_plain_text(event))
+                for chunk in self._reader.feed(event):
+                    self._output += self._translator.feed(chunk)
 
     def _end_of_input(self) -> None:
         for payload in self._decoder.close():
@@ -164,10 +187,3 @@ class TranslatedStream(EventStream[list[JsonObject]]):
         self.error = error
         self._output += self._translator.fail(error, self._request_id)
         self._is_finished = True
-
-
-def _parse_chunk(payload: bytes) -> JsonObject:
-    chunk = loads_object(payload)
-    if chunk is None:
-        raise ApiError(500, "The upstream sent an invalid chunk: it is not a JSON object")
-    return chunk

@@ -8,14 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from anthropic_proxy.errors import ApiError
 from anthropic_proxy.gateway.streams.translated import TranslatedStream
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.translate.apis import APIS
 from anthropic_proxy.translate.response.stream import StreamTranslator
+from anthropic_proxy.translate.response.whole import collect_message
 from anthropic_proxy.upstream.http_client import UpstreamResponse
 from anthropic_proxy.wire.json_codec import dumps
 from tests.support import grammar
 from tests.support.cases import cases
+from tests.support.odd_bodies import OddBody, odd_bodies
 from tests.support.response_specs import answer_spec
 from tests.support.splits import byte_by_byte, random_splits, whole
 from tests.support.streams import LOOK, MARKED, translate_stream, wire
@@ -36,11 +39,19 @@ class Reply:
     async def read_available(self, _: float) -> bytes | None:
         return next(self._reads, None)
 
+    async def read(self) -> bytes:
+        return b"".join(self._reads)
+
+    def limit_size(self) -> None:
+        """There is no limit."""
+
     async def aclose(self) -> None:
         """There is nothing to give back."""
 
 
-def streamed(reads: Iterable[bytes], request: Json | None = None) -> list[list[Json]]:
+def streamed(
+    reads: Iterable[bytes], request: Json | None = None, api: str = "chat_completions"
+) -> list[list[Json]]:
     """The events of each read."""
 
     async def events() -> list[list[Json]]:
@@ -51,7 +62,7 @@ def streamed(reads: Iterable[bytes], request: Json | None = None) -> list[list[J
         stream = TranslatedStream(
             reply,
             translator,
-            APIS["chat_completions"],
+            APIS[api],
             "req_1",
             threads=TranslationThreads(),
             on_read=None,
@@ -140,6 +151,28 @@ def test_a_chunk_that_is_none_ends_what_it_follows() -> None:
     told = [event for batch in streamed([wire([saying("a")], done=False), rest]) for event in batch]
     assert [event["delta"]["text"] for event in told if _is_text(event)] == ["a", "bc"]
     assert told[-1]["type"] == "error"
+
+
+@pytest.mark.parametrize("split", [whole, byte_by_byte, random_splits])
+@pytest.mark.parametrize("body", odd_bodies())
+def test_a_body_of_any_format(body: OddBody, split: Any) -> None:
+    if body.error:
+        with pytest.raises(ApiError) as caught:
+            _raise_error(streamed(split(body.raw), body.request, body.api))
+        assert body.error in caught.value.message
+    else:
+        events = [
+            event for batch in streamed(split(body.raw), body.request, body.api) for event in batch
+        ]
+        grammar.check(events)
+        assert collect_message(events)["content"] == body.content
+
+
+def _raise_error(batches: list[list[Json]]) -> None:
+    """Raise the error at the end of a stream that had begun."""
+    last = batches[-1][-1]
+    if last["type"] == "error":
+        raise ApiError(500, last["error"]["message"])
 
 
 class _SilentReply(Reply):
