@@ -97,7 +97,10 @@ RESPONSE_BLOCKS: Mapping[str, str] = {
         "`<think>` in the text; only if the request enables thinking"
     ),
     "redacted_thinking": "encrypted reasoning without a text",
-    "text": "`content`, or only its JSON document if the request sets a format; `refusal`",
+    "text": (
+        "`content` or `text`, of a delta, a message or a choice, or only its JSON document if the "
+        "request sets a format; `refusal`"
+    ),
     "tool_use": (
         "`tool_calls`, the deprecated `function_call`, and calls that the model wrote as text; "
         "invalid arguments are repaired if that is unambiguous, else the block contains them as "
@@ -108,7 +111,10 @@ RESPONSE_BLOCKS: Mapping[str, str] = {
 
 # Stop reasons, and their causes besides the finish reasons in STOP_REASONS.
 STOP_REASON_NOTES: Mapping[str, str] = {
-    "end_turn": "any other finish reason, or `[DONE]` alone, without a tool call",
+    "end_turn": (
+        "any other finish reason, or `[DONE]` alone, without a tool call; an error if the proxy "
+        "can read no content of a response with more than three output tokens"
+    ),
     "tool_use": (
         "a response with a tool call that is not truncated or refused; after another finish "
         "reason or `[DONE]` alone, a call with incomplete arguments is an error"

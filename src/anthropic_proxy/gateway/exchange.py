@@ -13,17 +13,17 @@ from anthropic_proxy.gateway.token_counting import TokenCounter
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.gateway.upstream_response import read_body, to_rate_limit_headers
 from anthropic_proxy.observability.observation import Observation
-from anthropic_proxy.translate import upstream_errors
 from anthropic_proxy.translate.adaptation.tool_limits import list_missing_tools
 from anthropic_proxy.translate.notes import UNAVAILABLE_HEADER, build_unavailable_header
 from anthropic_proxy.translate.response.stream import StreamTranslator
-from anthropic_proxy.translate.response.whole import collect_message, to_events, to_message
+from anthropic_proxy.translate.response.whole import collect_message, translate_body
 from anthropic_proxy.translate.tool_names import to_caller_name
 from anthropic_proxy.upstream.http_client import UpstreamResponse
-from anthropic_proxy.wire.json_codec import JsonObject, loads_object
+from anthropic_proxy.wire.json_codec import JsonObject
 
 _Result = TypeVar("_Result")
-_Translate = Callable[[JsonObject, StreamTranslator], _Result]
+# Builds a response from all of its events.
+_Build = Callable[[list[JsonObject]], _Result]
 
 
 class Exchange:
@@ -44,7 +44,7 @@ class Exchange:
         """Return the Message. Raises ApiError."""
         # Only a stream can be closed when a stop sequence appears.
         fields = _build_stream_fields(prepared) if prepared.spec.stop_sequences else {}
-        response = await self._request(context, prepared, fields, to_message)
+        response = await self._request(context, prepared, fields, collect_message)
         if isinstance(response, TranslatedStream):
             return await self._collect_stream(response)
         return response
@@ -54,20 +54,20 @@ class Exchange:
     ) -> MessageStream:
         """Return the stream of a Message when its first content has arrived. Raises ApiError."""
         fields = _build_stream_fields(prepared)
-        return await self._request(context, prepared, fields, _to_event_stream)
+        return await self._request(context, prepared, fields, EventListStream)
 
     async def _request(
         self,
         context: RequestContext,
         prepared: PreparedRequest,
         stream_fields: JsonObject,
-        translate: _Translate[_Result],
+        build: _Build[_Result],
     ) -> TranslatedStream | _Result:
         """Send a request, and return its response in the form in which the upstream sends it.
 
         A model may require the other form than `stream_fields` request (see `stream_rules`).
 
-        translate: translates a complete response.
+        build: builds the result from the events of a response that is not streamed.
         """
 
         async def read(
@@ -75,7 +75,7 @@ class Exchange:
         ) -> TranslatedStream | _Result:
             if sent_body.get("stream"):
                 return await self._read_stream(context, prepared, response)
-            return await self._read_whole(context, prepared, translate, response)
+            return await self._read_whole(context, prepared, build, response)
 
         return await self._send_and_read(context, prepared, stream_fields, read)
 
@@ -121,16 +121,16 @@ class Exchange:
         self,
         context: RequestContext,
         prepared: PreparedRequest,
-        translate: _Translate[_Result],
+        build: _Build[_Result],
         response: UpstreamResponse,
     ) -> _Result:
         """Read a response that is not streamed, and record it."""
         body = await read_body(response, self._log, context.request_id)
         translator = StreamTranslator(prepared.spec)
-
-        result = await self._threads.run_if_large(
-            body, lambda: translate(_parse_completion(body, prepared), translator)
+        events = await self._threads.run_if_large(
+            body, lambda: translate_body(body, prepared.api, translator)
         )
+        result = build([*translator.start(), *events])
         self._update_memory(prepared, translator)
         if context.is_stream:
             context.observation.mark_first_token()
@@ -210,14 +210,3 @@ def _build_stream_fields(prepared: PreparedRequest) -> JsonObject:
     if prepared.client.upstream.profile.stream_options:
         fields["stream_options"] = {"include_usage": True}
     return fields
-
-
-def _parse_completion(body: bytes, prepared: PreparedRequest) -> JsonObject:
-    completion = loads_object(body)
-    if completion is None:
-        raise upstream_errors.not_a_completion_error(prepared.spec.upstream)
-    return prepared.api.to_completion(completion)
-
-
-def _to_event_stream(completion: JsonObject, translator: StreamTranslator) -> MessageStream:
-    return EventListStream([*translator.start(), *to_events(completion, translator)])

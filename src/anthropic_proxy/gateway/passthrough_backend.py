@@ -53,6 +53,7 @@ class PassthroughBackend:
             raise_for_web_page(client, response, invalid_response)
             raise invalid_response
         _raise_for_secrets(client, response, body)
+        _set_media_type(context, "application/json")
         context.observation.record_response(*passthrough.parse_message_usage(body))
         return body
 
@@ -72,6 +73,7 @@ class PassthroughBackend:
         usage, _ = passthrough.parse_stream_usage(stream.usage_events)
         if not passthrough.has_input_tokens(usage):
             stream.input_estimate = self._input_estimate(context, route)
+        _set_media_type(context, "text/event-stream")
         context.observation.mark_first_token()
         return stream
 
@@ -180,6 +182,13 @@ class PassthroughBackend:
         if context.refusal is not None:
             return 0
         return self.estimate_tokens(context.request, route)
+
+
+def _set_media_type(context: RequestContext, media_type: str) -> None:
+    """Replace the upstream's content type if it is not that of the body, which clients rely on."""
+    content_type = context.response_headers.get("content-type", "")
+    if content_type.partition(";")[0].strip().lower() != media_type:
+        context.response_headers["content-type"] = media_type
 
 
 def _to_passthrough_error(

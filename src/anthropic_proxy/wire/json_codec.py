@@ -24,7 +24,7 @@ _PIECE_BYTES = 64 * 1024
 _SPACE = b" \t\r\n"
 
 # The maximum number of values in a received document. Real responses have less than 1 % of it.
-_MAX_RECEIVED_VALUES = 1_000_000
+MAX_RECEIVED_VALUES = 1_000_000
 
 # pydantic_core raises TypeError for a str that cannot be encoded as UTF-8.
 _HALF_PAIR = "unpaired surrogate"
@@ -108,8 +108,8 @@ def loads_received(data: bytes) -> Any:
     Raises ValueError also if it has more than a million values, because each takes dozens of bytes
     of memory.
     """
-    if len(data) > _MAX_RECEIVED_VALUES and has_more_values(data, _MAX_RECEIVED_VALUES):
-        raise ValueError(f"more than {_MAX_RECEIVED_VALUES} values")
+    if len(data) > MAX_RECEIVED_VALUES and has_more_values(data, MAX_RECEIVED_VALUES):
+        raise ValueError(f"more than {MAX_RECEIVED_VALUES} values")
     return loads(data)
 
 

@@ -91,24 +91,39 @@ def json_schema_format(schema: JsonObject, *, strict: bool) -> JsonObject:
     }
 
 
-def get_first_choice(chunk: JsonObject) -> JsonObject | None:
-    """Return the first choice of a response or chunk, or None.
+def list_choices(chunk: JsonObject) -> list[JsonObject]:
+    """Return the choices of a response or chunk, in the order of their indices.
 
-    Chunks with usage or moderation results have no choices.
+    Chunks with usage or moderation results have no choices. A single choice may be an object
+    instead of a list.
     """
     choices: Any = chunk.get("choices")
-    if not isinstance(choices, list) or not choices:
-        return None
-    choice: Any = choices[0]
-    return choice if isinstance(choice, dict) else None
+    if isinstance(choices, dict):
+        return [choices]
+    if not isinstance(choices, list):
+        return []
+    objects = [choice for choice in choices if isinstance(choice, dict)]
+    if len(objects) > 1:
+        objects.sort(key=get_choice_index)
+    return objects
+
+
+def get_choice_index(choice: JsonObject) -> int:
+    """Return the index of a choice, or 0 if it has none."""
+    index = choice.get("index")
+    return index if isinstance(index, int) else 0
 
 
 def get_plain_text(chunk: JsonObject) -> str:
     """Return the text of a chunk that contains only text; empty for other chunks."""
-    if chunk.get("usage") or chunk.get("error"):
+    choices = chunk.get("choices")
+    if chunk.get("usage") or chunk.get("error") or not isinstance(choices, list):
         return ""
-    choice = get_first_choice(chunk)
-    if not choice or choice.get("finish_reason"):
+    choice = choices[0] if len(choices) == 1 else None
+    if not isinstance(choice, dict) or choice.get("finish_reason"):
+        return ""
+    # `ChoiceReader` reads other choices, and content outside of the delta.
+    if choice.get("index") or choice.get("message"):
         return ""
     delta = choice.get("delta")
     if not isinstance(delta, dict):
@@ -130,13 +145,51 @@ def string_or_empty(value: Any) -> str:
 
 
 def get_content_text(content: Any) -> str:
-    """Return the text of a `content` field: a string, null, or a list of parts.
+    """Return the text of a `content` field: a string, null, one part, or a list of parts.
 
     Mistral sends parts; its thinking parts have no `text`.
     """
     if isinstance(content, str):
         return content
-    if not isinstance(content, list):
+    if isinstance(content, list):
+        return "".join(map(_get_part_text, content))
+    return _get_part_text(content)
+
+
+def _get_part_text(part: Any) -> str:
+    """Return the text of a part, which is an object or a string.
+
+    The Assistants API has an object with the text in `value`.
+    """
+    if isinstance(part, str):
+        return part
+    if not isinstance(part, dict):
         return ""
-    texts = [string_or_empty(part.get("text")) for part in content if isinstance(part, dict)]
-    return "".join(texts)
+    text = part.get("text")
+    if isinstance(text, dict):
+        text = text.get("value")
+    return string_or_empty(text) or string_or_empty(part.get("refusal"))
+
+
+# Members in which gateways put the response (`{"data": {...}, "success": true}`, cline#13348). The
+# native APIs of Cloudflare (`result`) and DashScope (`output`) do the same.
+_ENVELOPES = ("data", "result", "response", "output", "body")
+# Members of a response of Chat Completions, and of one of the Responses API.
+_RESPONSE_FIELDS = ("choices", "error", "output")
+
+
+def unwrap_envelope(body: JsonObject) -> JsonObject:
+    """Return the response or chunk within an envelope, with the envelope's other fields.
+
+    Returns the same object if it is no envelope.
+    """
+    if "choices" in body and body["choices"] is not None:
+        return body
+    if body.get("error"):
+        return body
+    for name in _ENVELOPES:
+        inner = body.get(name)
+        if isinstance(inner, dict) and any(inner.get(each) for each in _RESPONSE_FIELDS):
+            outer = {key: value for key, value in body.items() if key != name}
+            return {**outer, **inner}
+    return body

@@ -320,17 +320,32 @@ def test_other_errors_are_translated(
 
 
 @pytest.mark.parametrize(
-    ("kind", "text"),
+    ("kind", "body", "text"),
     [
-        ("text/html", "returned an HTML page: it is not an OpenAI-compatible API"),
-        ("application/json; charset=utf-8", "no stream of events"),
+        ("text/html", b"<html>", "returned an HTML page: it is not an OpenAI-compatible API"),
+        ("text/html", b"\n\n", "returned an HTML page: it is not an OpenAI-compatible API"),
+        ("Application/JSON; charset=utf-8", MESSAGE, "application/json and no stream of events"),
+        ("text/event-stream", b"\n" + MESSAGE, "text/event-stream and no stream of events"),
+        ("application/json", b"\n\n", "ended its stream before the end of the message"),
     ],
 )
 def test_a_stream_that_is_none(
-    proxy: str, upstream: ScriptedUpstream, kind: str, text: str
+    proxy: str, upstream: ScriptedUpstream, kind: str, body: bytes, text: str
 ) -> None:
-    upstream.then(answers(b"\n\n", headers={"content-type": kind}))
+    upstream.then(answers(body, headers={"content-type": kind}))
     assert text in post(proxy, STREAM).json()["error"]["message"]
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/plain; charset=utf-8", "text/html"])
+def test_a_wrong_content_type_is_corrected(
+    proxy: str, upstream: ScriptedUpstream, kind: str
+) -> None:
+    stream = b"".join(EVENTS)
+    upstream.then(*(answers(each, headers={"content-type": kind}) for each in (stream, MESSAGE)))
+    streamed, whole = post(proxy, STREAM), post(proxy, REQUEST)
+    assert (streamed.content, whole.content) == (stream, MESSAGE)
+    assert streamed.headers["content-type"] == "text/event-stream"
+    assert whole.headers["content-type"] == "application/json"
 
 
 UNAUTHORIZED = (

@@ -16,6 +16,7 @@ from anthropic_proxy.translate.upstream_errors import UpstreamIdentity, parse_er
 from anthropic_proxy.upstream.http_client import UpstreamResponse
 from anthropic_proxy.wire.anthropic import events
 from anthropic_proxy.wire.json_codec import loads_object
+from anthropic_proxy.wire.payloads import is_json, strip_leading
 from anthropic_proxy.wire.sse import (
     MAX_EVENT_BYTES,
     SSEDecoder,
@@ -42,8 +43,6 @@ _MESSAGE_END = re.compile(rb"(?:^|[\r\n])event: ?(?:message_stop|error)[\r\n]")
 _MESSAGE_END_MARKS = (b"message_stop", b"event: error", b"event:error")
 # Bytes. The last event of a stream is much shorter.
 _TAIL_BYTES = 4096
-
-_NON_STREAM_TYPES = ("application/json", "text/html")
 
 
 class PassthroughStream(EventStream[bytes]):
@@ -72,6 +71,8 @@ class PassthroughStream(EventStream[bytes]):
         self._upstream_name = identity.name
         self._identity = identity
         self._redact = identity.redact
+        # True if the first byte of the body has arrived, which shows its format.
+        self._has_format = False
         self._partial_event = bytearray()
         # The last bytes of the complete events.
         self._tail = b""
@@ -104,7 +105,6 @@ class PassthroughStream(EventStream[bytes]):
 
         Raises ApiError when the response begins with an error.
         """
-        self._check_media_type()
         opening = bytearray()
         until = math.inf
         # The clock is checked here too, because `until` does not limit reads that return at once.
@@ -121,10 +121,16 @@ class PassthroughStream(EventStream[bytes]):
                 until = self._loop.time() + FIRST_CONTENT_SECONDS
         self._output = bytes(opening)
 
-    def _check_media_type(self) -> None:
-        content_type = self._response.headers.get("content-type", "")
-        media_type = content_type.partition(";")[0].strip().lower()
-        if media_type in _NON_STREAM_TYPES:
+    def _check_format(self, data: bytes) -> None:
+        """Raise ApiError if the first bytes of the body do not begin a stream of events.
+
+        The content type is not sufficient: some servers send a wrong one with a correct stream.
+        """
+        beginning = strip_leading(data)
+        self._has_format = bool(beginning)
+        if is_json(beginning) or beginning.startswith(b"<"):
+            content_type = self._response.headers.get("content-type", "")
+            media_type = content_type.partition(";")[0].strip().lower() or "no content type"
             raise self._create_error(
                 f"returned status 200 with {media_type} and no stream of events"
             )
@@ -145,6 +151,8 @@ class PassthroughStream(EventStream[bytes]):
 
     def _feed(self, data: bytes) -> None:
         """Forward the complete events, and hold the bytes of an incomplete one."""
+        if not self._has_format:
+            self._check_format(data)
         if not self._partial_event and data.endswith(b"\n\n"):
             self._forward(data)
             return

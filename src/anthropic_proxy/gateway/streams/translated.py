@@ -10,13 +10,14 @@ from anthropic_proxy.translate import upstream_errors
 from anthropic_proxy.translate.apis import Api
 from anthropic_proxy.translate.response.stream import StreamTranslator
 from anthropic_proxy.translate.response.text_fast_path import ChunkTemplate
-from anthropic_proxy.translate.response.whole import to_events
+from anthropic_proxy.translate.response.unread import parse_chunks
+from anthropic_proxy.translate.response.whole import translate_body
 from anthropic_proxy.upstream.http_client import UpstreamResponse
 from anthropic_proxy.wire.anthropic import events
 from anthropic_proxy.wire.json_codec import JsonObject, loads_object
 from anthropic_proxy.wire.openai import get_plain_text
+from anthropic_proxy.wire.payloads import is_done, is_json, strip_leading
 from anthropic_proxy.wire.sse import (
-    DONE,
     EventTooLargeError,
     SSEDecoder,
     is_error_event,
@@ -54,6 +55,10 @@ class TranslatedStream(EventStream[list[JsonObject]]):
         self._fast_path = translator.fast_path
         self._api = api
         self._reader = api.new_reader()
+        # True if the first byte of the body has arrived, which shows its format.
+        self._has_format = False
+        # The beginning of a body that is JSON instead of the requested stream.
+        self._json_beginning: bytes | None = None
         # The content so far when `_complete_at` was set.
         self._content_count = -1
 
@@ -72,28 +77,31 @@ class TranslatedStream(EventStream[list[JsonObject]]):
 
     async def _wait_for_content(self) -> None:
         """Read until there is an event for the client."""
-        if self._response.headers.get("content-type", "").startswith("application/json"):
-            await self._translate_completion(await self._response.read())
         while not self._output and not self._is_finished:
             if not await self._step(self._complete_at):
                 self._handle_silence()
+            if self._json_beginning is not None:
+                await self._translate_json(self._json_beginning)
         self._output = [*self._translator.start(), *self._output]
 
-    async def _translate_completion(self, body: bytes) -> None:
+    async def _translate_json(self, beginning: bytes) -> None:
         """Translate a complete response, which an upstream sent instead of the requested stream."""
+        rest = await self._response.read()
         self._is_input_complete = True
-        if self._on_read is not None:
-            self._on_read(body)
+        if rest and self._on_read is not None:
+            self._on_read(rest)
+        body = beginning + rest
         self._output += await self._threads.run_if_large(
-            body,
-            lambda: to_events(self._api.to_completion(_parse_chunk(body)), self._translator),
+            body, lambda: translate_body(body, self._api, self._translator)
         )
-        self._is_finished = self._translator.is_finished
+        self._is_finished = True
 
     def _is_message_complete(self) -> bool:
         return self._translator.has_finish_reason
 
     def _feed(self, data: bytes) -> None:
+        if not self._has_format and self._is_json(data):
+            return
         try:
             raw_events = self._decoder.split_events(data)
         except EventTooLargeError as error:
@@ -112,6 +120,15 @@ class TranslatedStream(EventStream[list[JsonObject]]):
         if self._translator.has_finish_reason and not self._translator.is_finished:
             self._limit_wait_for_usage()
         self._is_finished = self._translator.is_finished
+
+    def _is_json(self, data: bytes) -> bool:
+        """Return whether the first bytes of the body show that it is JSON."""
+        beginning = strip_leading(data)
+        self._has_format = bool(beginning)
+        if not is_json(beginning):
+            return False
+        self._json_beginning = beginning
+        return True
 
     def _limit_wait_for_usage(self) -> None:
         """Limit the time without content after the finish reason. Heartbeats do not extend it."""
@@ -140,24 +157,28 @@ class TranslatedStream(EventStream[list[JsonObject]]):
 
     def _translate_event(self, raw_event: bytes) -> None:
         """Translate one event. After the end of the message, it is ignored."""
-        payload = parse_data(raw_event)
-        if payload == DONE:
+        payload = parse_data(raw_event) or b""
+        # The first check is fast, and sufficient for nearly all events.
+        if not payload.startswith(b"{") and is_done(payload):
             self._end_message(done=self._api.done_ends_stream)
         if self._translator.is_finished:
             return
         if is_error_event(raw_event):
-            self._raise_error_event(payload or b"")
+            self._raise_error_event(payload)
         if payload:
-            self._translate_chunk(payload)
+            self._translate_payload(payload)
 
-    def _translate_chunk(self, payload: bytes) -> None:
-        event = _parse_chunk(payload)
-        if self._template.is_learning:
-            self._template.learn(payload, get_plain_text(event))
-        for chunk in self._reader.feed(event):
-            self._output += self._translator.feed(chunk)
-        if self._translator.is_complete or self._reader.is_complete:
-            self._end_message(done=False)
+    def _translate_payload(self, payload: bytes) -> None:
+        if not self._translator.received:
+            self._translator.record_payload(payload)
+        for event in parse_chunks(payload, self._translator.spec.upstream):
+            if self._template.is_learning:
+                self._template.learn(payload, get_plain_text(event))
+            for chunk in self._reader.feed(event):
+                self._output += self._translator.feed(chunk)
+            if self._translator.is_complete or self._reader.is_complete:
+                self._end_message(done=False)
+                return
 
     def _raise_error_event(self, payload: bytes) -> NoReturn:
         """Raise the error of an event that is named `error`.
@@ -197,11 +218,4 @@ class TranslatedStream(EventStream[list[JsonObject]]):
 def _is_whole(raw_event: bytes) -> bool:
     """Return whether the data of an event that no empty line ended is complete."""
     payload = parse_data(raw_event) or b""
-    return payload == DONE or loads_object(payload) is not None
-
-
-def _parse_chunk(payload: bytes) -> JsonObject:
-    chunk = loads_object(payload)
-    if chunk is None:
-        raise ApiError(500, "The upstream sent an invalid chunk: it is not a JSON object")
-    return chunk
+    return is_done(payload) or loads_object(payload) is not None

@@ -34,6 +34,8 @@ class BlockWriter:
         self.open_call: ToolCall | None = None
         # True if there is a text block.
         self.has_text = False
+        # White space that no text has followed yet.
+        self._space: list[str] = []
         self._tool_names = tool_names
         self._signer = signer
         self._omits_thinking = omits_thinking
@@ -44,7 +46,16 @@ class BlockWriter:
         self._reasoning: ReasoningBlock | None = None
 
     def write_text(self, text: str) -> None:
+        """Write text. White space does not open a block.
+
+        Models write line breaks before a tool call, and the API rejects a block of white space in
+        the next request.
+        """
         if self._open_kind != "text":
+            if text.isspace():
+                self._space.append(text)
+                return
+            text = "".join((*self._space, text))
             self._open("text", events.text_block())
             self.has_text = True
         self.pending_events.append(events.text_delta(self.index, text))
@@ -86,6 +97,14 @@ class BlockWriter:
             self.pending_events.append(events.compaction_delta(self.index, block["content"]))
         self.close()
 
+    def finish(self) -> None:
+        """Close the last block. A response of white space becomes a text block."""
+        text = "".join(self._space)
+        if text and self.index < 0:
+            self._open("text", events.text_block())
+            self.pending_events.append(events.text_delta(self.index, text))
+        self.close()
+
     def close(self) -> None:
         """Close the open block, if any."""
         reasoning, self._reasoning = self._reasoning, None
@@ -115,6 +134,7 @@ class BlockWriter:
 
     def _open(self, kind: str, block: JsonObject) -> None:
         self.close()
+        self._space = []
         self._open_kind = kind
         self.index += 1
         self.pending_events.append(events.block_start(self.index, block))

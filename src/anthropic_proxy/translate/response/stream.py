@@ -26,6 +26,7 @@ from anthropic_proxy.translate import upstream_errors
 from anthropic_proxy.translate.reasoning.fields import IN_TEXT, ReasoningDelta, parse_reasoning
 from anthropic_proxy.translate.reasoning.tool_call_signatures import parse_call_signature
 from anthropic_proxy.translate.response.block_writer import BlockWriter
+from anthropic_proxy.translate.response.choices import CALLS, REASONING, TEXT, ChoiceReader
 from anthropic_proxy.translate.response.spec import ReasoningDisplay, ResponseSpec
 from anthropic_proxy.translate.response.stop_reasons import (
     FinishReason,
@@ -36,6 +37,7 @@ from anthropic_proxy.translate.response.stop_reasons import (
 from anthropic_proxy.translate.response.text_fast_path import TextFastPath
 from anthropic_proxy.translate.response.text_filters import ResponseTextFilter
 from anthropic_proxy.translate.response.think_tags import ThinkTagSplitter
+from anthropic_proxy.translate.response.unread import UnreadResponse
 from anthropic_proxy.translate.response.usage import (
     UsageCounter,
     fills_context,
@@ -58,9 +60,10 @@ from anthropic_proxy.wire.anthropic import events
 from anthropic_proxy.wire.json_codec import JsonObject
 from anthropic_proxy.wire.openai import (
     get_content_text,
-    get_first_choice,
     get_plain_text,
+    list_choices,
     string_or_empty,
+    unwrap_envelope,
 )
 
 
@@ -99,6 +102,10 @@ class StreamTranslator:
         self._deferred: list[ReasoningDelta | str] = []
         self._finish_reason: FinishReason | None = None
         self._refusals: list[str] = []
+        self._choices = ChoiceReader()
+        # The kinds of content that have arrived.
+        self.received: set[str] = set()
+        self._unread = UnreadResponse(spec.upstream)
         self._counter = UsageCounter()
         # Handles chunks that only extend the open text block. `feed` opens it while all filters
         # are idle, and closes it before a filter gets text.
@@ -150,6 +157,10 @@ class StreamTranslator:
         message |= self.spec.message_fields
         return [events.message_start(message), events.ping(), *self._leading_events]
 
+    def record_payload(self, payload: bytes) -> None:
+        """Record bytes that arrived before any content, for the error if no content follows."""
+        self._unread.add(payload)
+
     def feed(self, chunk: JsonObject) -> list[JsonObject]:
         """Return the events for one chunk. Raises ApiError if the chunk contains an error."""
         if self.is_finished:
@@ -161,6 +172,7 @@ class StreamTranslator:
             if text_events:
                 return text_events
         self._splitter.skip(self.fast_path.close())
+        chunk = unwrap_envelope(chunk)
         error = upstream_errors.parse_chunk_error(chunk, self.spec.upstream)
         if error:
             raise error
@@ -168,8 +180,7 @@ class StreamTranslator:
         has_usage = bool(chunk.get("usage"))
         if has_usage:
             self._counter.reported = chunk["usage"]
-        choice = get_first_choice(chunk)
-        if choice is not None:
+        for choice in list_choices(chunk):
             self._feed_choice(choice)
         # Gateways for Gemini send a finish reason and usage with each piece of content.
         has_content = self._counter.delta_count != content_count
@@ -203,6 +214,7 @@ class StreamTranslator:
         self._write_calls_in_reasoning()
         # The filters may hold text that precedes the deferred calls.
         self._flush_text()
+        self.assembler.drop_empty_calls()
         # No more fragments will extend the open call, or the names of later calls.
         self.assembler.close(self.spec.new_tool_id)
         self._write_waiting_calls()
@@ -254,6 +266,13 @@ class StreamTranslator:
         # Without arguments, a call is complete if its tool requires none.
         return bool(self.spec.tools.get(call.name, {}).get("required"))
 
+    @property
+    def _has_content(self) -> bool:
+        """True if the response has a text, reasoning or a tool call, even if it is hidden."""
+        if self.received <= {CALLS}:
+            return bool(self.assembler.calls)
+        return True
+
     def _can_bypass_filters(self) -> bool:
         """Return whether text that the parser's `mark` does not match can skip the filters."""
         if self.is_finished or self._deferred or not self._writer.is_text_open:
@@ -265,8 +284,11 @@ class StreamTranslator:
     # Chunks: reasoning, text and fragments of calls.
 
     def _feed_choice(self, choice: JsonObject) -> None:
-        delta = choice.get("delta")
-        if isinstance(delta, dict):
+        deltas = self._choices.read(choice, self.received)
+        if not deltas:
+            # An alternative, whose finish reason does not count either.
+            return
+        for delta in deltas:
             self._feed_delta(delta)
         if self.is_finished:
             return
@@ -296,15 +318,17 @@ class StreamTranslator:
     def _feed_delta(self, delta: JsonObject) -> None:
         reasoning = parse_reasoning(delta)
         if reasoning is not None:
+            self.received.add(REASONING)
             self._counter.add(reasoning.text)
             self._write(reasoning)
         refusal = string_or_empty(delta.get("refusal"))
         self._refusals.append(refusal)
-        text = get_content_text(delta.get("content"))
+        text = get_content_text(delta.get("content")) or string_or_empty(delta.get("text"))
         # In structured output, SDKs would parse the text of a refusal as the document.
         if not text and not self.spec.is_structured:
             text = refusal
         if text:
+            self.received.add(TEXT)
             self._counter.add(text)
             self._write_split(self._splitter.feed(text))
         for fragment in get_fragments(delta):
@@ -313,6 +337,7 @@ class StreamTranslator:
     def _feed_tool_call(self, fragment: JsonObject) -> None:
         if self.is_finished:
             return
+        self.received.add(CALLS)
         # A call ends the text before it. After structured calls, no calls are expected in text.
         self._write_split(self._splitter.close())
         self._write_parts(self._text_parser.stop())
@@ -462,9 +487,17 @@ class StreamTranslator:
 
     def _finish(self, stop: JsonObject) -> None:
         """End the response with its stop fields."""
-        self.is_finished = True
-        self._writer.close()
         usage = self.current_usage
+        if stop["stop_reason"] == "end_turn" and not self._has_content:
+            reason = self._finish_reason
+            self._unread.check(
+                reason.word if reason else "",
+                announces_calls=reason is not None and reason.stop_reason == "tool_use",
+                reported=self._counter.reported,
+                spec=self.spec,
+            )
+        self.is_finished = True
+        self._writer.finish()
         if stop["stop_reason"] == "max_tokens" and fills_context(usage, self.spec.context_window):
             stop = {**stop, "stop_reason": "model_context_window_exceeded"}
         usage |= self.spec.usage_fields

@@ -97,7 +97,7 @@ class ChunkTemplate:
         self._misses += 1
         match = _CONTENT_MEMBER.search(payload)
         # If the key occurs once, it is the key of the text.
-        if match and payload.count(_CONTENT_KEY) == 1 and loads(match[1]) == text:
+        if match and payload.count(_CONTENT_KEY) == 1 and _is_string_of(match[1], text):
             self._prefix = DATA_PREFIX + payload[: match.start(1) + 1]
             self._suffix = payload[match.end(1) - 1 :]
 
@@ -129,6 +129,14 @@ class ChunkTemplate:
                 break
             strings.append(event[start:end])
         return strings
+
+
+def _is_string_of(string: bytes, text: str) -> bool:
+    """Return whether a JSON string is that of `text`. Invalid UTF-8 in it is not."""
+    try:
+        return bool(loads(string) == text)
+    except ValueError:
+        return False
 
 
 def _parse_strings(strings: list[bytes]) -> list[str]:

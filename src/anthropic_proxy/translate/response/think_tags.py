@@ -12,14 +12,27 @@ from enum import Enum, auto
 
 OPEN_TAG, CLOSE_TAG = "<think>", "</think>"
 _LONE_CLOSE_TAG = f"\n{CLOSE_TAG}\n"
+_SENTENCE_ENDS = tuple(".!?:)…。")
+_REASONING_ENDS = (*_SENTENCE_ENDS, "\n")
 
 
-def has_lone_closing_tag(text: str) -> bool:
-    """Return whether a complete text has a closing tag on a separate line, but no opening tag."""
-    before, close_tag, _ = text.partition(CLOSE_TAG)
+def has_lone_closing_tag(text: str, *, expects_reasoning: bool = False) -> bool:
+    """Return whether a complete text has a closing tag on a separate line, but no opening tag.
+
+    If the client `expects_reasoning`, a single tag directly after a sentence or a word counts too.
+    A tag that is part of a sentence or a quotation does not.
+    """
+    before, close_tag, after = text.partition(CLOSE_TAG)
     if not close_tag or OPEN_TAG in before:
         return False
-    return _LONE_CLOSE_TAG in f"\n{text}\n"
+    if _LONE_CLOSE_TAG in f"\n{text}\n":
+        return True
+    if not expects_reasoning or CLOSE_TAG in after:
+        return False
+    # `Enough.</think>Yes` (the tests of llama.cpp).
+    if before[-1:].isalnum() or before[-1:] in _REASONING_ENDS:
+        return True
+    return before.rstrip()[-1:] in _SENTENCE_ENDS and after.startswith("\n")
 
 
 class _State(Enum):

@@ -6,15 +6,24 @@ for requests without `stream` that have stop sequences: it closes the upstream's
 sequence, so the upstream stops.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+from anthropic_proxy.errors import ApiError
 from anthropic_proxy.translate import upstream_errors
-from anthropic_proxy.translate.response.spec import ResponseSpec
+from anthropic_proxy.translate.apis import Api
+from anthropic_proxy.translate.reasoning.fields import parse_reasoning
+from anthropic_proxy.translate.response.spec import ReasoningDisplay, ResponseSpec
 from anthropic_proxy.translate.response.stream import StreamTranslator
 from anthropic_proxy.translate.response.think_tags import has_lone_closing_tag
+from anthropic_proxy.translate.response.unread import parse_chunks
 from anthropic_proxy.wire.json_codec import JsonObject, loads_partial
-from anthropic_proxy.wire.openai import get_content_text, get_first_choice
+from anthropic_proxy.wire.openai import get_content_text, list_choices, unwrap_envelope
+from anthropic_proxy.wire.payloads import is_done, is_json, parse_json_body, strip_leading
+from anthropic_proxy.wire.sse import EventTooLargeError, SSEDecoder
+
+# Bytes of a body that are decoded at once.
+_READ_BYTES = 64 * 1024
 
 _DELTA_FIELDS = {
     "text_delta": "text",
@@ -25,34 +34,114 @@ _DELTA_FIELDS = {
 }
 
 
+def translate_body(body: bytes, api: Api, translator: StreamTranslator) -> list[JsonObject]:
+    """Return the events for a complete body, without those of `start`. Raises ApiError.
+
+    Some servers stream although the request has no `stream`, some send JSON although it has, and
+    some send a wrong content type. So the format is detected from the first bytes of the body.
+    """
+    body = strip_leading(body)
+    translator.record_payload(body)
+    if not is_json(body):
+        return _translate_sse(body, api, translator)
+    objects = parse_json_body(body)
+    if objects is None:
+        raise upstream_errors.not_a_completion_error(translator.spec.upstream)
+    if len(objects) == 1:
+        return to_events(api.to_completion(unwrap_envelope(objects[0])), translator)
+    reader = api.new_reader()
+    events: list[JsonObject] = []
+    for each in objects:
+        for chunk in reader.feed(each):
+            events += translator.feed(chunk)
+    return [*events, *translator.close(done=False)]
+
+
+def _translate_sse(body: bytes, api: Api, translator: StreamTranslator) -> list[JsonObject]:
+    """Return the events for a body that consists of server-sent events. Raises ApiError."""
+    reader = api.new_reader()
+    events: list[JsonObject] = []
+    is_empty = True
+    for payload in _iter_payloads(body):
+        is_empty = False
+        if is_done(payload):
+            return [*events, *translator.close(done=api.done_ends_stream)]
+        for each in parse_chunks(payload, translator.spec.upstream):
+            for chunk in reader.feed(each):
+                events += translator.feed(chunk)
+    if is_empty:
+        raise upstream_errors.not_a_completion_error(translator.spec.upstream)
+    return [*events, *translator.close(done=False)]
+
+
+def _iter_payloads(body: bytes) -> Iterator[bytes]:
+    """Yield the data of the server-sent events in a body. Raises ApiError for a too large event."""
+    decoder = SSEDecoder()
+    try:
+        for start in range(0, len(body), _READ_BYTES):
+            yield from decoder.feed(body[start : start + _READ_BYTES])
+    except EventTooLargeError as error:
+        raise ApiError(500, f"The upstream sent {error}") from error
+    yield from decoder.close()
+
+
+def _number_calls(choice: JsonObject, first_number: int) -> tuple[JsonObject, int]:
+    """Return a choice with numbered tool calls, and the next number.
+
+    In a response that is not streamed, each object is a complete call. Most servers omit `index`.
+    """
+    numbered = dict(choice)
+    number = first_number
+    for place in ("message", "delta"):
+        content = choice.get(place)
+        if not isinstance(content, dict) or not isinstance(content.get("tool_calls"), list):
+            continue
+        calls = [call for call in content["tool_calls"] if isinstance(call, dict)]
+        calls = [{**call, "index": number + at} for at, call in enumerate(calls)]
+        number += len(calls)
+        numbered[place] = {**content, "tool_calls": calls}
+    return numbered, number
+
+
 def _to_chunk(response: JsonObject) -> JsonObject:
     """Convert a response that is not streamed to a single chunk."""
-    choice = get_first_choice(response) or {}
-    message = choice.get("message")
-    delta = dict(message) if isinstance(message, dict) else {}
-    if isinstance(delta.get("tool_calls"), list):
-        calls = [call for call in delta["tool_calls"] if isinstance(call, dict)]
-        delta["tool_calls"] = [{**call, "index": index} for index, call in enumerate(calls)]
-    return {**response, "choices": [{"finish_reason": "", **choice, "delta": delta}]}
+    choices: list[JsonObject] = []
+    number = 0
+    for choice in list_choices(response):
+        numbered, number = _number_calls(choice, number)
+        choices.append({**numbered, "finish_reason": choice.get("finish_reason", "")})
+    return {**response, "choices": choices}
 
 
 def to_events(response: JsonObject, translator: StreamTranslator) -> list[JsonObject]:
     """Return the events of a response that is not streamed, without the events of `start`.
 
-    A response with an empty finish reason (Snowflake, recorded) or without one is complete; a
-    response with null is truncated. Raises ApiError for a response that is not a completion.
+    A response with an empty finish reason (Snowflake, recorded) is complete; a response with null
+    is truncated. Raises ApiError for a response that is not a completion.
     """
     error = upstream_errors.parse_chunk_error(response, translator.spec.upstream)
     if error:
         raise error
-    if get_first_choice(response) is None:
+    choices = list_choices(response)
+    if not choices:
         raise upstream_errors.not_a_completion_error(translator.spec.upstream)
     chunk = _to_chunk(response)
-    choice = chunk["choices"][0]
-    if has_lone_closing_tag(get_content_text(choice["delta"].get("content"))):
+    if _starts_in_thinking(choices[0], translator.spec):
         translator.start_in_thinking()
     events = translator.feed(chunk)
-    return [*events, *translator.close(done=choice["finish_reason"] == "")]
+    is_complete = chunk["choices"][0]["finish_reason"] == ""
+    return [*events, *translator.close(done=is_complete)]
+
+
+def _starts_in_thinking(choice: JsonObject, spec: ResponseSpec) -> bool:
+    """Return whether the text of a complete choice begins with reasoning without an opening tag."""
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        return False
+    text = get_content_text(message.get("content"))
+    wants_thinking = spec.reasoning is not ReasoningDisplay.HIDDEN
+    expects_reasoning = wants_thinking and not parse_reasoning(message)
+    return has_lone_closing_tag(text, expects_reasoning=expects_reasoning)
 
 
 def to_message(response: JsonObject, translator: StreamTranslator) -> JsonObject:
@@ -64,10 +153,9 @@ def to_message(response: JsonObject, translator: StreamTranslator) -> JsonObject
 
 
 def build_empty_events(spec: ResponseSpec) -> list[JsonObject]:
-    """Build the events of a response without content that ends at its token limit.
+    """Build the events for a request with `max_tokens: 0`, which upstreams refuse.
 
-    Upstreams refuse `max_tokens: 0`, which clients send to fill a prompt cache. OpenAI returns an
-    error if reasoning uses all tokens of a small limit.
+    Clients send it to fill a prompt cache.
     """
     translator = StreamTranslator(spec)
     events = translator.start()

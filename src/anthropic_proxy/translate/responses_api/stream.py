@@ -102,6 +102,8 @@ class ResponsesReader:
         self._call_count = 0
         # The message whose text was sent last.
         self._last_message: OutputItem | None = None
+        # True if a message has more than white space, which gets no block of its own.
+        self._has_text = False
         # The last sent part of reasoning; None after other output.
         self._last_reasoning_part: tuple[OutputItem, Any] | None = None
         # The item of the last sent encrypted reasoning; None after other output.
@@ -251,7 +253,7 @@ class ResponsesReader:
         output = fragment
         if self._needs_separator(item, part):
             output = reasoning.SEPARATOR + fragment
-        self._move_to(item, part)
+        self._move_to(item, part, fragment)
         return [_build_chunk(text_kind.build_delta(item.index, part_index, output))]
 
     def _needs_separator(self, item: OutputItem, part: Any) -> bool:
@@ -260,20 +262,21 @@ class ResponsesReader:
             return self._last_reasoning_part not in (None, (item, part))
         return self._last_message not in (None, item)
 
-    def _move_to(self, item: OutputItem, part: Any) -> None:
+    def _move_to(self, item: OutputItem, part: Any, fragment: str) -> None:
         """Record the part whose text is sent."""
         self._last_encrypted_item = None
         if item.kind == "reasoning":
             self._last_reasoning_part = (item, part)
         else:
             self._last_message = item
+            self._has_text = self._has_text or not fragment.isspace()
             self._last_reasoning_part = None
 
     def _write_encrypted(self, item: OutputItem, item_json: JsonObject) -> JsonObject:
         self._last_encrypted_item = item
         item.record_sent("encrypted_content")
         preceding_outputs = self._call_count
-        if self._last_message is not None:
+        if self._has_text:
             preceding_outputs += 1
         detail = reasoning.build_encrypted_detail(item.index, item_json, preceding_outputs)
         return _build_chunk(reasoning.build_delta(detail))

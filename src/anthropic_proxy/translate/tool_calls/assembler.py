@@ -17,6 +17,9 @@ from anthropic_proxy.translate.tool_names import find_offered_name
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
 from anthropic_proxy.wire.openai import string_or_empty
 
+# Fields of a fragment that are no content.
+_FRAME_FIELDS = frozenset(("index", "type", "function"))
+
 
 @dataclass(eq=False)
 class ToolCall:
@@ -73,6 +76,10 @@ class ToolCallAssembler:
     def accepts(self, call: ToolCall) -> bool:
         """Return whether the client receives the call."""
         return not self._single or call is self.calls[0]
+
+    def drop_empty_calls(self) -> None:
+        """Drop the calls that have neither a name nor arguments. Call it at the end."""
+        self.calls = [call for call in self.calls if call.name or call.arguments.has_started]
 
     def feed(self, fragment: JsonObject, new_id: Callable[[], str]) -> ToolCall:
         """Add a fragment to its call and return the call. `new_id` creates the id of a new call."""
@@ -214,14 +221,31 @@ class ToolCallAssembler:
 
 
 def get_fragments(delta: JsonObject) -> list[JsonObject]:
-    """Return the tool call fragments of a delta, including the old form `function_call`."""
+    """Return the tool call fragments of a delta, including the old form `function_call`.
+
+    Some gateways put a fragment without content beside each text (CangShui/workbuddy-gateway#3).
+    """
     fragments = delta.get("tool_calls")
+    if isinstance(fragments, dict):
+        fragments = [fragments]
     if isinstance(fragments, list):
-        return [fragment for fragment in fragments if isinstance(fragment, dict)]
+        objects = [fragment for fragment in fragments if isinstance(fragment, dict)]
+        fragments = [fragment for fragment in objects if not _is_empty(fragment)]
+        if fragments:
+            return fragments
     legacy = delta.get("function_call")
     if isinstance(legacy, dict):
-        return [{"index": 0, "function": legacy}]
+        fragment = {"index": 0, "function": legacy}
+        return [] if _is_empty(fragment) else [fragment]
     return []
+
+
+def _is_empty(fragment: JsonObject) -> bool:
+    """Return whether a fragment has no id, no name, no arguments and nothing else."""
+    function = fragment.get("function")
+    if isinstance(function, dict) and any(function.values()):
+        return False
+    return not any(value for name, value in fragment.items() if name not in _FRAME_FIELDS)
 
 
 def _to_argument_text(arguments: Any) -> str:

@@ -13,10 +13,12 @@ from anthropic_proxy.gateway.streams.translated import TranslatedStream
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.translate.apis import APIS
 from anthropic_proxy.translate.response.stream import StreamTranslator
+from anthropic_proxy.translate.response.whole import collect_message
 from anthropic_proxy.upstream.http_client import UpstreamResponse
 from anthropic_proxy.wire.json_codec import dumps
 from tests.support import grammar
 from tests.support.cases import cases
+from tests.support.odd_bodies import OddBody, odd_bodies
 from tests.support.response_specs import answer_spec
 from tests.support.splits import byte_by_byte, random_splits, whole
 from tests.support.streams import LOOK, MARKED, translate_stream, wire
@@ -37,6 +39,12 @@ class Reply:
     async def read_available(self, _: float) -> bytes | None:
         return next(self._reads, None)
 
+    async def read(self) -> bytes:
+        return b"".join(self._reads)
+
+    def limit_size(self) -> None:
+        """There is no limit."""
+
     async def release(self) -> None:
         """There is nothing to give back."""
 
@@ -44,7 +52,9 @@ class Reply:
         """There is nothing to give back."""
 
 
-def streamed(reads: Iterable[bytes], request: Json | None = None) -> list[list[Json]]:
+def streamed(
+    reads: Iterable[bytes], request: Json | None = None, api: str = "chat_completions"
+) -> list[list[Json]]:
     """The events of each read."""
 
     async def events() -> list[list[Json]]:
@@ -55,7 +65,7 @@ def streamed(reads: Iterable[bytes], request: Json | None = None) -> list[list[J
         stream = TranslatedStream(
             reply,
             translator,
-            APIS["chat_completions"],
+            APIS[api],
             "req_1",
             threads=TranslationThreads(),
             on_read=None,
@@ -146,6 +156,28 @@ def test_a_chunk_that_is_none_ends_what_it_follows() -> None:
     assert told[-1]["type"] == "error"
 
 
+@pytest.mark.parametrize("split", [whole, byte_by_byte, random_splits])
+@pytest.mark.parametrize("body", odd_bodies())
+def test_a_body_of_any_format(body: OddBody, split: Any) -> None:
+    if body.error:
+        with pytest.raises(ApiError) as caught:
+            _raise_error(streamed(split(body.raw), body.request, body.api))
+        assert body.error in caught.value.message
+    else:
+        events = [
+            event for batch in streamed(split(body.raw), body.request, body.api) for event in batch
+        ]
+        grammar.check(events)
+        assert collect_message(events)["content"] == body.content
+
+
+def _raise_error(batches: list[list[Json]]) -> None:
+    """Raise the error at the end of a stream that had begun."""
+    last = batches[-1][-1]
+    if last["type"] == "error":
+        raise ApiError(500, last["error"]["message"])
+
+
 class _OpenReply(Reply):
     """Keeps the connection open after its reads, with heartbeats or in silence."""
 
@@ -192,7 +224,7 @@ def open_streamed(
     return received, reply.late_reads
 
 
-_USAGE: Json = {"prompt_tokens": 5, "completion_tokens": 7}
+_USAGE: Json = {"prompt_tokens": 5, "completion_tokens": 2}
 _FINISH: Json = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
 _HEARTBEATS = [b"", b": hb\n\n", b'data: {"choices":[]}\n\n', b"event: ping\ndata:\n\n"]
 
@@ -214,7 +246,7 @@ def test_finish_reason_and_usage_end_a_response_at_once(
 ) -> None:
     received, late_reads = open_streamed(split(wire(chunks, done=False)), heartbeat=heartbeat)
     assert late_reads == 0
-    assert received[-2]["usage"]["output_tokens"] == 7
+    assert received[-2]["usage"]["output_tokens"] == 2
 
 
 @pytest.mark.parametrize("heartbeat", _HEARTBEATS)
@@ -266,8 +298,8 @@ def test_an_incomplete_event_after_the_finish_reason_is_dropped(
 ) -> None:
     monkeypatch.setattr("anthropic_proxy.gateway.streams.translated.USAGE_SECONDS", 0)
     raw = wire([saying("a"), _FINISH], done=False)
-    usage = b'data: {"choices":[],"usage":{"completion_tokens":7}}'
-    for rest, output_tokens in ((b'data: {"choices":[],"usa', 1), (usage, 7)):
+    usage = b'data: {"choices":[],"usage":{"completion_tokens":2}}'
+    for rest, output_tokens in ((b'data: {"choices":[],"usa', 1), (usage, 2)):
         if end is None:
             received = [event for batch in streamed([raw + rest]) for event in batch]
         else:
@@ -279,7 +311,7 @@ def test_an_incomplete_event_after_the_finish_reason_is_dropped(
 @pytest.mark.parametrize("split", [whole, byte_by_byte, random_splits])
 @pytest.mark.parametrize("heartbeat", _HEARTBEATS)
 @pytest.mark.parametrize("end", ["completed", "incomplete"])
-@pytest.mark.parametrize("usage", [None, {"input_tokens": 5, "output_tokens": 7}])
+@pytest.mark.parametrize("usage", [None, {"input_tokens": 5, "output_tokens": 2}])
 @pytest.mark.parametrize("text", ["a", ""])
 def test_the_last_event_ends_a_response_at_once(
     text: str, usage: Json | None, end: str, heartbeat: bytes, split: Any

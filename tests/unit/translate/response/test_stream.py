@@ -199,7 +199,16 @@ chunk_like = st.fixed_dictionaries(
     {},
     optional={
         "choices": st.lists(
-            st.fixed_dictionaries({"delta": junk, "finish_reason": junk}), max_size=1
+            st.fixed_dictionaries(
+                {"finish_reason": junk},
+                optional={
+                    "delta": junk,
+                    "message": junk,
+                    "text": junk,
+                    "index": st.integers(-1, 2),
+                },
+            ),
+            max_size=3,
         ),
         "usage": junk,
     },

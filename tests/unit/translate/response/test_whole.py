@@ -5,10 +5,18 @@ from typing import Any
 import pytest
 
 from anthropic_proxy.errors import ApiError
+from anthropic_proxy.translate.apis import APIS
 from anthropic_proxy.translate.response.stop_reasons import FAILURES, STOP_REASONS
 from anthropic_proxy.translate.response.stream import StreamTranslator
-from anthropic_proxy.translate.response.whole import build_empty_events, to_message
+from anthropic_proxy.translate.response.whole import (
+    build_empty_events,
+    collect_message,
+    to_message,
+    translate_body,
+)
+from tests.support import grammar
 from tests.support.cases import cases
+from tests.support.odd_bodies import OddBody, odd_bodies
 from tests.support.response_specs import answer_spec
 
 Json = dict[str, Any]
@@ -88,3 +96,17 @@ def test_a_response_without_an_end_is_an_error(finish_reason: str | None) -> Non
 def test_fields_of_openrouter() -> None:
     assert _respond("stop", native_finish_reason="MAX_TOKENS")["stop_reason"] == "max_tokens"
     assert _respond("error", error={"message": "a", "code": 429}) == {"status": 429}
+
+
+@pytest.mark.parametrize("body", odd_bodies())
+def test_a_body_of_any_format(body: OddBody) -> None:
+    translator = StreamTranslator(answer_spec(body.request))
+    events = translator.start()
+    if body.error:
+        with pytest.raises(ApiError) as caught:
+            translate_body(body.raw, APIS[body.api], translator)
+        assert body.error in caught.value.message
+    else:
+        events += translate_body(body.raw, APIS[body.api], translator)
+        grammar.check(events)
+        assert collect_message(events)["content"] == body.content

@@ -50,7 +50,7 @@ def outputs(draw: st.DrawFn) -> list[Json]:
                 reasoning(len(output), draw(st.lists(texts, max_size=2)), draw(encrypted))
             )
         if kind == "message":
-            part = {"type": "output_text", "text": draw(texts), "annotations": []}
+            part = {"type": "output_text", "text": draw(texts.filter(str.strip)), "annotations": []}
             output.append({"id": "msg", "type": "message", "role": "assistant", "content": [part]})
         elif kind == "call":
             output.append(call(len(output)))

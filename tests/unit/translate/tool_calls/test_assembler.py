@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.translate.tool_calls.assembler import ToolCallAssembler
+from anthropic_proxy.translate.tool_calls.assembler import ToolCallAssembler, get_fragments
 from tests.support.text_calls import cut_in_all_ways
 
 
@@ -126,6 +126,44 @@ def test_names_in_pieces(offered: set[str], pieces: list[str], names: list[str])
 
 def test_arguments_end_a_name() -> None:
     assert assemble_names({"get", "get_weather"}, "get", last=fragment("{", index=0)) == ["get"]
+
+
+def test_empty_calls_are_dropped() -> None:
+    assembler = ToolCallAssembler()
+    for each in (
+        fragment(id="x"),
+        fragment(" ", id="y"),
+        fragment("{", id="z"),
+        fragment(id="w", name="a"),
+    ):
+        assembler.feed(each, lambda: "")
+    assembler.drop_empty_calls()
+    assert [call.upstream_id for call in assembler.calls] == ["z", "w"]
+
+
+_EMPTY = {"name": "", "arguments": ""}
+
+
+@pytest.mark.parametrize(
+    ("delta", "fragments"),
+    [
+        ({"tool_calls": [{"index": 0, "id": "", "function": _EMPTY}, {"id": "x"}]}, [{"id": "x"}]),
+        ({"tool_calls": [{"index": 0, "type": "function"}]}, []),
+        ({"tool_calls": [{"extra_content": {"a": 1}}]}, [{"extra_content": {"a": 1}}]),
+        ({"tool_calls": {"id": "x"}}, [{"id": "x"}]),
+        ({"tool_calls": [None, 1]}, []),
+        ({"tool_calls": "x"}, []),
+        ({"function_call": _EMPTY}, []),
+        ({"function_call": {"name": "a"}}, [{"index": 0, "function": {"name": "a"}}]),
+        (
+            {"tool_calls": [], "function_call": {"name": "a"}},
+            [{"index": 0, "function": {"name": "a"}}],
+        ),
+        ({"tool_calls": [{"id": "x"}], "function_call": {"name": "a"}}, [{"id": "x"}]),
+    ],
+)
+def test_fragments_of_a_delta(delta: dict[str, Any], fragments: list[Any]) -> None:
+    assert get_fragments(delta) == fragments
 
 
 def test_a_single_call() -> None:
