@@ -11,8 +11,9 @@ from anthropic_proxy.errors import MISSING_PATH_STATUSES
 from anthropic_proxy.translate.adaptation.changes import Condition, RequestChange
 from anthropic_proxy.translate.adaptation.rules import find_change
 from anthropic_proxy.translate.apis import APIS, Api
+from anthropic_proxy.translate.context_overflow import parse_context_sizes
 from anthropic_proxy.translate.responses_api.refusals import requires_responses_api
-from anthropic_proxy.translate.upstream_errors import UpstreamFailure, parse_context_sizes
+from anthropic_proxy.translate.upstream_failure import UpstreamFailure
 from anthropic_proxy.wire.json_codec import JsonObject
 
 _TTL_SECONDS = 3600.0

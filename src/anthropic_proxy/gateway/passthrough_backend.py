@@ -21,7 +21,7 @@ from anthropic_proxy.gateway.upstream_response import (
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.routing.router import Route
-from anthropic_proxy.translate import passthrough, upstream_errors
+from anthropic_proxy.translate import passthrough, upstream_failure
 from anthropic_proxy.translate.compaction_blocks import expand_compaction_blocks
 from anthropic_proxy.translate.tokens.estimate import estimate_untranslated
 from anthropic_proxy.upstream.client import UpstreamClient
@@ -213,7 +213,7 @@ def _headers_without_secrets(
 def _raise_for_secrets(client: UpstreamClient, response: UpstreamResponse, body: bytes) -> None:
     """Raise ApiError if the body of a successful response is an error that contains a secret."""
     if passthrough.is_error_body(body) and _contains_secret(client, body):
-        failure = upstream_errors.parse_failure(500, response.headers, body, client.identity)
+        failure = upstream_failure.parse_failure(500, response.headers, body, client.identity)
         raise to_caller_error(failure)
 
 

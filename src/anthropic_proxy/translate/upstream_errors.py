@@ -9,89 +9,29 @@ the text of a 404. The first matching rule in `_RULES` determines the error. Wit
 import re
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
 
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.errors.redaction import MAX_SEARCHED, NO_SECRETS, Redactor, Secret
 from anthropic_proxy.providers.base_url import strip_version
-from anthropic_proxy.wire.json_codec import JsonObject, dumps, loads_received
+from anthropic_proxy.translate.context_overflow import is_context_overflow, parse_context_sizes
+from anthropic_proxy.translate.upstream_failure import (
+    MAX_PAGE_SEARCHED,
+    MAX_TEXT_LENGTH,
+    TLS_PORT,
+    UpstreamFailure,
+    UpstreamIdentity,
+    drop_thousands_separators,
+    parse_failure,
+    parse_message,
+)
+from anthropic_proxy.wire.json_codec import JsonObject
 from anthropic_proxy.wire.retry_after import parse_retry_after
 
 # In seconds. The SDKs obey any retry-after, even weeks; Claude Code fails if it exceeds an hour.
 _MAX_RETRY_AFTER = 60
 _OVERLOADED_RETRY_AFTER = "2"
-_MAX_REDACTED_LENGTH = 2000
-# The additional character shows that the text was truncated.
-_MAX_TEXT_LENGTH = MAX_SEARCHED + 1
-_MAX_CODE_LENGTH = 200
-_MAX_PAGE_SEARCHED = 4096
-_MAX_COUNT_DIGITS = 15
 
 # For failures that retries cannot fix. Claude Code would retry an invalid key for three minutes.
 _NO_RETRY_HEADERS = {"x-should-retry": "false"}
-
-
-@dataclass(frozen=True)
-class UpstreamIdentity:
-    """The upstream that sent a response."""
-
-    # the name that clients see
-    name: str
-    redactor: Redactor = NO_SECRETS
-    # the client's own key, if the proxy sent it instead of the configured key
-    caller_api_key: str | None = None
-    # whether the proxy sends a key or another credential to the upstream
-    has_key: bool = True
-    # base URL of its API; empty if clients must not see it
-    base_url: str = ""
-
-    def redact_beginning(self, text: str) -> str:
-        """Return the beginning of a text, without secrets and private addresses."""
-        if self.caller_api_key:
-            text = Redactor([Secret(self.caller_api_key)]).redact_beginning(text)
-        return self.redactor.redact_beginning(text)
-
-    def redact(self, text: str) -> str:
-        """Return the text without secrets and private addresses."""
-        if self.caller_api_key:
-            text = Redactor([Secret(self.caller_api_key)]).redact(text)
-        return self.redactor.redact(text)
-
-
-@dataclass(frozen=True)
-class UpstreamFailure:
-    """An error that an upstream reported.
-
-    Rules use `text`; clients, logs and spans get `redacted_text`.
-    """
-
-    status: int
-    # the upstream's text, which may contain secrets; truncated if it is long
-    text: str
-    # the machine-readable error object
-    error: JsonObject
-    headers: Mapping[str, str]
-    upstream: UpstreamIdentity
-    # path below the base URL, for requests with a conversation; empty for other requests
-    path: str = ""
-    # whether the response contained an error text
-    has_reason: bool = True
-
-    @property
-    def upstream_name(self) -> str:
-        return self.upstream.name
-
-    @cached_property
-    def redacted_text(self) -> str:
-        """The beginning of the text without secrets, at most 2,000 characters."""
-        return self.upstream.redact_beginning(self.text)[:_MAX_REDACTED_LENGTH]
-
-    @property
-    def searchable_text(self) -> str:
-        """The text with the error's code and type, truncated because some patterns are slow."""
-        codes = [str(self.error.get(name) or "")[:_MAX_CODE_LENGTH] for name in ("code", "type")]
-        return " ".join([self.text, *codes])
 
 
 class UpstreamFailureError(ApiError):
@@ -113,22 +53,6 @@ def parse_api_error(
     return to_api_error(parse_failure(status, headers, body, upstream))
 
 
-def parse_failure(
-    status: int, headers: Mapping[str, str], body: bytes, upstream: UpstreamIdentity, path: str = ""
-) -> UpstreamFailure:
-    """Parse an HTTP response with `status` >= 300. `path` is as in `UpstreamFailure`."""
-    try:
-        text, error = _parse_message(loads_received(body))
-    except ValueError:
-        text, error = _parse_plain_text(body), {}
-    has_reason = bool(text)
-    if not has_reason:
-        text = f"The upstream {upstream.name} returned status {status} without an error message"
-    return UpstreamFailure(
-        status, text[:_MAX_TEXT_LENGTH], error, headers, upstream, path, has_reason
-    )
-
-
 def parse_chunk_error(chunk: JsonObject, upstream: UpstreamIdentity) -> UpstreamFailureError | None:
     """Return the error in a stream chunk, or None.
 
@@ -136,11 +60,11 @@ def parse_chunk_error(chunk: JsonObject, upstream: UpstreamIdentity) -> Upstream
     """
     if not chunk.get("error"):
         return None
-    text, error = _parse_message(chunk)
+    text, error = parse_message(chunk)
     if not text:
         text = f"The upstream {upstream.name} aborted the response without an error message"
     status = _parse_chunk_status(error)
-    return to_api_error(UpstreamFailure(status, text[:_MAX_TEXT_LENGTH], error, {}, upstream))
+    return to_api_error(UpstreamFailure(status, text[:MAX_TEXT_LENGTH], error, {}, upstream))
 
 
 def _parse_chunk_status(error: JsonObject) -> int:
@@ -153,53 +77,7 @@ def _parse_chunk_status(error: JsonObject) -> int:
     return 500
 
 
-def _parse_message(parsed: Any) -> tuple[str, JsonObject]:
-    """Return the text and the error object of an error body in any known shape."""
-    if isinstance(parsed, list) and len(parsed) == 1:
-        # Gemini's shape.
-        return _parse_message(parsed[0])
-    if not isinstance(parsed, dict):
-        return _to_text(parsed), {}
-    error = parsed.get("error")
-    if not isinstance(error, dict):
-        return _to_text(error or parsed.get("detail") or parsed.get("message")), parsed
-    texts = [error.get("message")]
-    # OpenRouter's shape, with the text of the provider.
-    metadata = error.get("metadata")
-    if isinstance(metadata, dict):
-        texts.append(metadata.get("raw"))
-    return ": ".join(_to_text(text) for text in texts if text), error
-
-
-def _to_text(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        return value
-    return dumps(value).decode()
-
-
-# The texts of nginx, Go and Apache, in this order, for a plain HTTP request to a TLS port.
-_TLS_PORT = re.compile(
-    r"HTTP request (?:was sent )?to (?:an )?HTTPS (?:port|server)"
-    r"|plain HTTP to an SSL-enabled server port",
-    re.IGNORECASE,
-)
 _HTML_TYPE = re.compile(r"\s*(?:text/html|application/xhtml\+xml)\b", re.IGNORECASE)
-
-
-def _parse_plain_text(body: bytes) -> str:
-    """Return the text of a response that is not JSON.
-
-    For an HTML page, return only the part about TLS, else nothing.
-    """
-    text = body.decode("utf-8", "replace").strip()
-    if not text.startswith("<"):
-        return text
-    tls_match = _TLS_PORT.search(text[:_MAX_PAGE_SEARCHED])
-    if tls_match is None:
-        return ""
-    return tls_match[0]
 
 
 def is_html_page(headers: Mapping[str, str]) -> bool:
@@ -209,7 +87,7 @@ def is_html_page(headers: Mapping[str, str]) -> bool:
 
 def wants_tls(body: bytes) -> bool:
     """Return whether a response with status 400 states that the port accepts only TLS."""
-    return _TLS_PORT.search(body[:_MAX_PAGE_SEARCHED].decode("utf-8", "replace")) is not None
+    return TLS_PORT.search(body[:MAX_PAGE_SEARCHED].decode("utf-8", "replace")) is not None
 
 
 def html_page_error(upstream: UpstreamIdentity) -> ApiError:
@@ -227,93 +105,6 @@ def not_a_completion_error(upstream: UpstreamIdentity) -> ApiError:
         f"The upstream {upstream.name} returned status 200 and a body that is not a chat completion"
     )
     return ApiError(500, text)
-
-
-CONTEXT_OVERFLOW = re.compile(
-    r"context_length_exceeded|exceed_context_size|too_many_prompt_tokens|maximum context length"
-    r"|max context length|exceeds the (available )?context|prompt (is )?too long"
-    r"|total length of all messages is too long|reduce the length of the messages"
-    r"|input is too long|input token count .{0,200} exceeds|greater than the context length"
-    r"|context length of only|`inputs` (tokens \+ `max_new_tokens` must be|must have less than)",
-    re.IGNORECASE,
-)
-_CONTEXT_LIMIT = re.compile(
-    r"context (?:length|window) (?:is|of)(?: only)? (\d+)|context size \((\d+)"
-    r"|model with (\d+) maximum context|`max_new_tokens` must be <= (\d+)",
-    re.IGNORECASE,
-)
-_PROMPT_LENGTH = re.compile(
-    r"request has (\d+) input tokens"
-    r"|requested (?:about )?\d+ tokens \((\d+) (?:in the messages|of text input)"
-    r"|resulted in (\d+) tokens|contains at least (\d+)|request \((\d+) tokens"
-    r"|total of \d+ tokens: (\d+)|prompt contains (\d+) tokens|keep the first (\d+) tokens"
-    r"|given: (\d+)|requested (?:about )?(\d+) tokens",
-    re.IGNORECASE,
-)
-_COMPLETION_LENGTH = re.compile(
-    r"(\d+) (?:in|tokens for) the completion|is too large: (\d+)|(\d+) `max_new_tokens`"
-)
-_THOUSANDS_SEPARATOR = re.compile(r"(?<=\d)[,_](?=\d{3})")
-
-
-@dataclass(frozen=True)
-class ContextSizes:
-    """Sizes in the text of a context overflow, in tokens; 0 if unknown."""
-
-    prompt: int = 0
-    # the context window
-    limit: int = 0
-    # the requested completion
-    completion: int = 0
-
-
-def parse_context_sizes(failure: UpstreamFailure) -> ContextSizes:
-    """Parse the sizes in a context overflow; all are 0 for other failures."""
-    if not _is_context_overflow(failure):
-        return ContextSizes()
-    text = drop_thousands_separators(failure.text)
-    return ContextSizes(
-        # The fields are llama.cpp's.
-        prompt=_parse_count_field(failure, "n_prompt_tokens") or _find_count(_PROMPT_LENGTH, text),
-        limit=_parse_count_field(failure, "n_ctx") or _find_count(_CONTEXT_LIMIT, text),
-        completion=_find_count(_COMPLETION_LENGTH, text),
-    )
-
-
-def _is_context_overflow(failure: UpstreamFailure) -> bool:
-    if failure.status not in (400, 413, 422, 500):
-        return False
-    return CONTEXT_OVERFLOW.search(failure.searchable_text) is not None
-
-
-def _parse_count_field(failure: UpstreamFailure, name: str) -> int:
-    value = failure.error.get(name)
-    if not isinstance(value, int):
-        return 0
-    return value
-
-
-def _find_count(pattern: re.Pattern[str], text: str) -> int:
-    match = pattern.search(text)
-    if match is None:
-        return 0
-    return parse_count(match)
-
-
-def parse_count(match: re.Match[str]) -> int:
-    """Return the number in the first matching group, or 0 if it has more than 15 digits.
-
-    `int` raises ValueError for thousands of digits.
-    """
-    digits: str = next(group for group in match.groups() if group)
-    if len(digits) > _MAX_COUNT_DIGITS:
-        return 0
-    return int(digits)
-
-
-def drop_thousands_separators(text: str) -> str:
-    """Replace numbers such as 128,000 and 128_000 by their digits."""
-    return _THOUSANDS_SEPARATOR.sub("", text)
 
 
 def to_api_error(failure: UpstreamFailure) -> UpstreamFailureError:
@@ -362,7 +153,7 @@ def _map_context_overflow(failure: UpstreamFailure) -> ApiError | None:
     Claude Code acts on them: it compacts the conversation or, if the prompt alone would fit, lowers
     `max_tokens`.
     """
-    if not _is_context_overflow(failure):
+    if not is_context_overflow(failure):
         return None
     match = _API_OVERFLOW.search(drop_thousands_separators(failure.text))
     if match:
@@ -474,7 +265,7 @@ _RULES: tuple[Callable[[UpstreamFailure], ApiError | None], ...] = (
     ),
     _ErrorRule(
         (400,),
-        _TLS_PORT,
+        TLS_PORT,
         500,
         "The upstream {failure.upstream_name} accepts only TLS (400): "
         "UPSTREAM_BASE_URL has to begin with https://",

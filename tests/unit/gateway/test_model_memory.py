@@ -8,7 +8,7 @@ import pytest
 from anthropic_proxy.gateway.model_memory import ModelMemory, RequestAdapter
 from anthropic_proxy.translate.adaptation.changes import RequestChange
 from anthropic_proxy.translate.apis import APIS
-from anthropic_proxy.translate.upstream_errors import UpstreamFailure, UpstreamIdentity
+from anthropic_proxy.translate.upstream_failure import UpstreamFailure, UpstreamIdentity
 
 CHAT = APIS["chat_completions"]
 

@@ -10,16 +10,15 @@ import pytest
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.errors.redaction import MAX_SEARCHED, Redactor, Secret
 from anthropic_proxy.translate.upstream_errors import (
-    UpstreamIdentity,
     html_page_error,
     is_html_page,
     not_a_completion_error,
     parse_api_error,
     parse_chunk_error,
-    parse_failure,
     to_api_error,
     wants_tls,
 )
+from anthropic_proxy.translate.upstream_failure import UpstreamIdentity, parse_failure
 from tests.support.cases import cases
 from tests.support.scaling import assert_linear_cpu
 

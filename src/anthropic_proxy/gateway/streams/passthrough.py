@@ -12,7 +12,7 @@ from collections.abc import Callable
 from anthropic_proxy.errors import ApiError, TruncatedError
 from anthropic_proxy.gateway.streams.base import FIRST_CONTENT_SECONDS, EventStream
 from anthropic_proxy.translate import passthrough
-from anthropic_proxy.translate.upstream_errors import UpstreamIdentity
+from anthropic_proxy.translate.upstream_failure import UpstreamIdentity
 from anthropic_proxy.upstream.http_client import UpstreamResponse
 from anthropic_proxy.wire.anthropic import events
 from anthropic_proxy.wire.json_codec import loads_object

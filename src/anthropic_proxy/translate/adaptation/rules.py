@@ -32,13 +32,9 @@ from anthropic_proxy.translate.adaptation.refusal_rule import (
     read_limit,
     wordings,
 )
+from anthropic_proxy.translate.context_overflow import CONTEXT_OVERFLOW, parse_context_sizes
 from anthropic_proxy.translate.reasoning.fields import REASONING_FIELDS
-from anthropic_proxy.translate.upstream_errors import (
-    CONTEXT_OVERFLOW,
-    UpstreamFailure,
-    parse_context_sizes,
-    parse_count,
-)
+from anthropic_proxy.translate.upstream_failure import UpstreamFailure, parse_count
 from anthropic_proxy.wire.json_codec import JsonObject
 
 _REFUSAL_STATUSES = frozenset({400, 404, 413, 422, 500, 501})

@@ -16,7 +16,8 @@ from anthropic_proxy.translate.apis import APIS
 from anthropic_proxy.translate.response.stream import StreamTranslator
 from anthropic_proxy.translate.response.whole import collect_message, to_message
 from anthropic_proxy.translate.responses_api.stream import build_error_chunk, to_completion
-from anthropic_proxy.translate.upstream_errors import UpstreamIdentity, parse_chunk_error
+from anthropic_proxy.translate.upstream_errors import parse_chunk_error
+from anthropic_proxy.translate.upstream_failure import UpstreamIdentity
 from anthropic_proxy.wire.json_codec import dumps, loads
 from anthropic_proxy.wire.sse import DONE, SSEDecoder
 from tests.support import grammar, responses_shapes
