@@ -161,14 +161,17 @@ def _map_context_overflow(failure: UpstreamFailure) -> ApiError | None:
     sizes = parse_context_sizes(failure)
     if not sizes.prompt or not sizes.limit:
         return ApiError(400, f"prompt is too long: {failure.redacted_text}")
-    if sizes.completion and sizes.prompt <= sizes.limit:
-        text = (
-            "input length and `max_tokens` exceed context limit: "
-            f"{sizes.prompt} + {sizes.completion} > {sizes.limit}, "
-            "decrease input length or `max_tokens` and try again"
-        )
-        return ApiError(400, text)
-    return ApiError(400, f"prompt is too long: {sizes.prompt} tokens > {sizes.limit} maximum")
+    if sizes.prompt > sizes.limit:
+        return ApiError(400, f"prompt is too long: {sizes.prompt} tokens > {sizes.limit} maximum")
+    if not sizes.completion:
+        # The numbers alone would contradict the error.
+        return ApiError(400, f"prompt is too long: {failure.redacted_text}")
+    text = (
+        "input length and `max_tokens` exceed context limit: "
+        f"{sizes.prompt} + {sizes.completion} > {sizes.limit}, "
+        "decrease input length or `max_tokens` and try again"
+    )
+    return ApiError(400, text)
 
 
 def _map_failed_generation(failure: UpstreamFailure) -> ApiError | None:

@@ -75,10 +75,15 @@ class UpstreamFailure:
         return self.upstream.redact_beginning(self.text)[:_MAX_REDACTED_LENGTH]
 
     @property
-    def searchable_text(self) -> str:
-        """The text with the error's code and type, truncated because some patterns are slow."""
+    def codes(self) -> str:
+        """The error's code and type, truncated because some patterns are slow."""
         codes = [str(self.error.get(name) or "")[:_MAX_CODE_LENGTH] for name in ("code", "type")]
-        return " ".join([self.text, *codes])
+        return " ".join(codes)
+
+    @property
+    def searchable_text(self) -> str:
+        """The text with the error's code and type."""
+        return f"{self.text} {self.codes}"
 
 
 def parse_failure(

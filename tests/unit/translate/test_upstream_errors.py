@@ -104,10 +104,10 @@ def test_a_hostile_text_costs_no_more_than_its_length(piece: str) -> None:
 @pytest.mark.parametrize("digits", [15, 16, 5000])
 def test_a_number_of_any_length_is_read(digits: int) -> None:
     """Python's `int` refuses thousands of digits."""
-    text = f"maximum context length is {'9' * digits} tokens, your request has 9 input tokens"
+    text = f"maximum context length is 8 tokens, your request has {'9' * digits} input tokens"
     error = parse_api_error(400, {}, text.encode(), SOURCE)
     assert error.message.startswith(
-        "prompt is too long: " + ("9 tokens > 9" if digits == 15 else "maximum")
+        "prompt is too long: " + (f"{'9' * 15} tokens > 8" if digits == 15 else "maximum")
     )
 
 

@@ -136,6 +136,12 @@ def _cap_output(body: JsonObject, limit: int) -> JsonObject:
     return body
 
 
+def get_output_limit(body: JsonObject) -> int:
+    """Return the maximum tokens of the response in a Chat Completions request; 0 if unlimited."""
+    limits = [body[name] for name in _TOKEN_LIMIT_FIELDS if name in body]
+    return min(limits, default=0)
+
+
 def _choose_nearest_level(body: JsonObject, field: str, allowed: tuple[str, ...]) -> JsonObject:
     """Replace a refused effort by the next lower allowed level, else by the lowest.
 

@@ -21,6 +21,7 @@ from anthropic_proxy.translate.adaptation.changes import (
     EFFORT_LEVELS,
     THINKING_FIELDS,
     RequestChange,
+    get_output_limit,
 )
 from anthropic_proxy.translate.adaptation.refusal_rule import (
     ANY_WORDING,
@@ -32,7 +33,7 @@ from anthropic_proxy.translate.adaptation.refusal_rule import (
     read_limit,
     wordings,
 )
-from anthropic_proxy.translate.context_overflow import CONTEXT_OVERFLOW, parse_context_sizes
+from anthropic_proxy.translate.context_overflow import parse_context_sizes
 from anthropic_proxy.translate.reasoning.fields import REASONING_FIELDS
 from anthropic_proxy.translate.upstream_failure import UpstreamFailure, parse_count
 from anthropic_proxy.wire.json_codec import JsonObject
@@ -69,11 +70,11 @@ def _read_output_limit(match: re.Match[str], failure: UpstreamFailure, _body: Js
     return limit
 
 
-def _read_room(_match: re.Match[str], failure: UpstreamFailure, _body: JsonObject) -> int:
+def _read_room(_match: re.Match[str], failure: UpstreamFailure, body: JsonObject) -> int:
     """Return the tokens of the context that the prompt leaves; 0 if unknown or too few."""
-    sizes = parse_context_sizes(failure)
-    room = sizes.limit - sizes.prompt
-    if not sizes.prompt or room < _MIN_OUTPUT_TOKENS:
+    sizes = parse_context_sizes(failure, get_output_limit(body))
+    room = sizes.window - sizes.prompt
+    if not sizes.prompt or sizes.is_lower_bound or room < _MIN_OUTPUT_TOKENS:
         return 0
     return room
 
@@ -311,7 +312,7 @@ RULES: tuple[RefusalRule, ...] = (
         read_value=_read_output_limit,
     ),
     RefusalRule(
-        (CONTEXT_OVERFLOW,),
+        ANY_WORDING,
         "fit_output_to_context",
         "max_tokens",
         read_value=_read_room,
