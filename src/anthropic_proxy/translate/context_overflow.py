@@ -54,8 +54,9 @@ _OUTPUT = _pattern(
 _OUTPUT_MARK = "\0"
 
 _WINDOW = _pattern(
-    r"context[ _-]?(?:length|window|size|limit)|max_?seq_?len|max_?model_?len|model length|\bn_ctx\b"
-    r"|session_len|sequence length|exceeds? the (?:available )?context\b(?! deadline)|上下文"
+    r"context[ _-]?(?:length|window|size|limit)|max_?seq_?len|max_?model_?len|model length"
+    r"|\bn_ctx\b|session_len|sequence length"
+    r"|exceeds? the (?:available )?context\b(?! deadline)|上下文"
 )
 # Not the paths of fields (`messages[0].role`), other names (`prompt_cache_key`), or the members of
 # a validation error that repeats the input.

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.providers.base_url import strip_version
 from anthropic_proxy.translate.context_overflow import is_context_overflow, parse_context_sizes
+from anthropic_proxy.translate.error_codes import find_status
+from anthropic_proxy.translate.retry_delay import find_retry_delay, list_details
 from anthropic_proxy.translate.upstream_failure import (
     MAX_PAGE_SEARCHED,
     MAX_TEXT_LENGTH,
@@ -20,11 +22,12 @@ from anthropic_proxy.translate.upstream_failure import (
     UpstreamFailure,
     UpstreamIdentity,
     drop_thousands_separators,
+    find_error,
     parse_failure,
     parse_message,
+    parse_plain_text,
 )
-from anthropic_proxy.wire.json_codec import JsonObject
-from anthropic_proxy.wire.retry_after import parse_retry_after
+from anthropic_proxy.wire.json_codec import JsonObject, dumps, loads_object, loads_received
 
 # In seconds. The SDKs obey any retry-after, even weeks; Claude Code fails if it exceeds an hour.
 _MAX_RETRY_AFTER = 60
@@ -53,28 +56,58 @@ def parse_api_error(
     return to_api_error(parse_failure(status, headers, body, upstream))
 
 
-def parse_chunk_error(chunk: JsonObject, upstream: UpstreamIdentity) -> UpstreamFailureError | None:
-    """Return the error in a stream chunk, or None.
+def needs_mapping(failure: UpstreamFailure) -> bool:
+    """Return whether clients would not recognize an error in the format of the Messages API.
 
-    The shape is `{"error": ...}`, with or without choices.
+    Servers that implement this API use their own texts for a context overflow. MiniMax returns 500
+    for spent credit, which clients retry.
     """
-    if not chunk.get("error"):
+    if is_context_overflow(failure):
+        return _API_OVERFLOW_TEXTS.search(failure.text) is None
+    return failure.status == 500 and _NO_CREDIT.search(failure.text) is not None
+
+
+def parse_chunk_error(chunk: JsonObject, upstream: UpstreamIdentity) -> UpstreamFailureError | None:
+    """Return the error in a stream chunk, or in a body with status 200; None if there is none."""
+    found = find_error(chunk)
+    if found is None:
         return None
-    text, error = parse_message(chunk)
+    return _build_success_error(*found, upstream)
+
+
+def parse_error_data(data: bytes, upstream: UpstreamIdentity) -> UpstreamFailureError | None:
+    """Return the error in a body, or in the data of an event, that must be an error.
+
+    `data` is JSON or plain text. Returns None for a web page, and for an object that reports
+    success.
+    """
+    try:
+        parsed = loads_received(data)
+    except ValueError:
+        parsed = parse_plain_text(data)
+    text, error = parse_message(parsed) if parsed else ("", {})
+    return _build_success_error(text, error, upstream) if text else None
+
+
+def parse_body_error(body: bytes, upstream: UpstreamIdentity) -> ApiError:
+    """Return the error for a body with status 200 that is not a JSON object."""
+    return parse_error_data(body, upstream) or not_a_completion_error(upstream)
+
+
+def parse_stray_error(text: bytes, upstream: UpstreamIdentity) -> UpstreamFailureError | None:
+    """Return the error if a text outside of the events of a stream is the JSON of an error."""
+    parsed = loads_object(text)
+    return None if parsed is None else parse_chunk_error(parsed, upstream)
+
+
+def _build_success_error(
+    text: str, error: JsonObject, upstream: UpstreamIdentity
+) -> UpstreamFailureError:
+    """Return the client's error for an error within a response with status 200."""
     if not text:
         text = f"The upstream {upstream.name} aborted the response without an error message"
-    status = _parse_chunk_status(error)
+    status = find_status(error, text)
     return to_api_error(UpstreamFailure(status, text[:MAX_TEXT_LENGTH], error, {}, upstream))
-
-
-def _parse_chunk_status(error: JsonObject) -> int:
-    code = str(error.get("code"))
-    if re.fullmatch(r"[45]\d\d", code):
-        return int(code)
-    # The types of OpenAI and vLLM.
-    if error.get("type") in ("invalid_request_error", "BadRequestError"):
-        return 400
-    return 500
 
 
 _HTML_TYPE = re.compile(r"\s*(?:text/html|application/xhtml\+xml)\b", re.IGNORECASE)
@@ -143,7 +176,10 @@ class _ErrorRule:
         return ApiError(self.status, self.message.format(failure=failure), self.headers)
 
 
-# The text of the Messages API.
+# The texts of the Messages API.
+_API_OVERFLOW_TEXTS = re.compile(
+    r"prompt is too long|input length and `max_tokens` exceed context limit", re.IGNORECASE
+)
 _API_OVERFLOW = re.compile(r"prompt is too long: \d+ tokens > \d+ maximum")
 
 
@@ -181,25 +217,38 @@ def _map_failed_generation(failure: UpstreamFailure) -> ApiError | None:
     return ApiError(500, failure.redacted_text)
 
 
-_BAD_KEY = re.compile(r"(incorrect|invalid) api key", re.IGNORECASE)
+# Texts of OpenAI, Google and DashScope, which also have status 400.
+_BAD_KEY = re.compile(
+    r"(incorrect|invalid)[ _]?api[ _]?key|api[ _]?key[ _](is )?(not valid|invalid|expired)",
+    re.IGNORECASE,
+)
+# Other servers refuse regions, plans and models with 403.
+_ABOUT_KEY = re.compile(
+    r"api[ _-]?key|\bkeys?\b|credential|unauthori[sz]ed|authenticat"
+    r"|token (is )?(invalid|expired)|(access|bearer|auth|invalid|expired)[ _]token",
+    re.IGNORECASE,
+)
 
 
 def _map_rejected_key(failure: UpstreamFailure) -> ApiError | None:
-    """Map a rejected API key.
+    """Map a rejected API key, and other refusals with status 403.
 
     If the proxy's key was rejected, a 401 would make the client start a new login, although the
-    client's key is valid.
+    client's key is valid. Claude Code reports any 403 as a failed authentication.
     """
-    is_bad_request = failure.status == 400 and _BAD_KEY.search(failure.text)
+    is_bad_request = failure.status == 400 and _BAD_KEY.search(failure.searchable_text)
     if failure.status not in (401, 403) and not is_bad_request:
         return None
     if failure.upstream.caller_api_key is not None:
         return ApiError(403 if failure.status == 403 else 401, failure.redacted_text)
-    if failure.upstream.has_key:
+    is_about_key = failure.status != 403 or _ABOUT_KEY.search(failure.searchable_text)
+    action = f"refused the request ({failure.status})"
+    if is_about_key and failure.upstream.has_key:
         action = f"refused the proxy's UPSTREAM_API_KEY ({failure.status})"
-    else:
-        action = f"refused the request ({failure.status}), and no UPSTREAM_API_KEY is set"
-    text = f"The upstream {failure.upstream_name} {action}: {failure.redacted_text}"
+    elif is_about_key:
+        action += ", and no UPSTREAM_API_KEY is set"
+    reason = f": {failure.redacted_text}" if failure.has_reason else " without an error message"
+    text = f"The upstream {failure.upstream_name} {action}{reason}"
     return ApiError(500, text, _NO_RETRY_HEADERS)
 
 
@@ -235,18 +284,91 @@ def _map_missing_path(failure: UpstreamFailure) -> ApiError | None:
     return ApiError(500, text, _NO_RETRY_HEADERS)
 
 
+# Spent credit in the texts and codes of OpenRouter, DeepSeek, xAI, Anthropic, DashScope, OpenAI,
+# Volcengine, Moonshot, MiniMax and one-api.
+_NO_CREDIT = re.compile(
+    r"insufficient[ _](credits?|balance|funds|user_quota)"
+    r"|balance is (too low|insufficient)"
+    r"|n[o']t? (have )?(any |enough |sufficient )?(remaining )?credits?\b|out of credits?\b"
+    r"|(used|spent) all .{0,60}credits?\b|credits?[ _](are |is |have been )?(exhausted|depleted)"
+    r"|spend(ing)? limit|arrearage|account is in good standing|account_?overdue|overdue balance"
+    r"|billing_hard_limit|billing_not_active|exceeded_current_quota|no payment method"
+    r"|free_?tier_?only|free tier .{0,60}exhausted|余额不足|欠费",
+    re.IGNORECASE,
+)
+# Spent credit at OpenAI; a limit of a minute or a day at Google and DashScope.
+_QUOTA = re.compile(r"insufficient_quota|exceeded your current quota", re.IGNORECASE)
+_RATE_QUOTA = re.compile(
+    r"resource_exhausted|ai\.google\.dev|per[ _-]?(minute|day)|#token-limit|\b[rt]p[md]\b",
+    re.IGNORECASE,
+)
+# Google's models that are not in the free tier have this limit.
+_ZERO_QUOTA = re.compile(r"\blimit: 0\b|\"quotaValue\":\"0\"")
+_DAILY_QUOTA = re.compile(r"\"quotaId\":\"[^\"]{0,100}PerDay")
+_RATE_LIMIT = re.compile(
+    r"\brate[ _-]?limit|\b(tokens|requests) per (min|sec|hour|day)|too many requests|throttl",
+    re.IGNORECASE,
+)
+_TOO_LARGE = re.compile(r"request too large", re.IGNORECASE)
+
+
+def _map_spent_credit(failure: UpstreamFailure) -> ApiError | None:
+    """Map spent credit, which no retry restores, to a billing error."""
+    if failure.status not in (400, 401, 402, 403, 429, 500):
+        return None
+    text = failure.searchable_text
+    is_spent = failure.status == 402 or _NO_CREDIT.search(text) is not None
+    if not is_spent and _QUOTA.search(text):
+        is_spent = not _is_rate_quota(failure)
+    return ApiError(402, failure.redacted_text, _NO_RETRY_HEADERS) if is_spent else None
+
+
+def _is_rate_quota(failure: UpstreamFailure) -> bool:
+    """Return whether an exceeded quota is a limit of a time, which ends by itself."""
+    google_status = str(failure.error.get("status"))
+    text = " ".join([failure.searchable_text, google_status, _dump_details(failure)])
+    if _ZERO_QUOTA.search(text):
+        return False
+    if _RATE_QUOTA.search(text):
+        return True
+    return "insufficient_quota" not in failure.codes and find_retry_delay(failure) is not None
+
+
+def _dump_details(failure: UpstreamFailure) -> str:
+    return dumps(list_details(failure.error)).decode()[:MAX_TEXT_LENGTH]
+
+
+def _map_rate_limit_of_bad_request(failure: UpstreamFailure) -> ApiError | None:
+    """Map a rate limit with another status, such as Groq's 413 for the tokens of a minute.
+
+    A single request that exceeds the limit would fail again at any time.
+    """
+    if failure.status not in (400, 413) or not _RATE_LIMIT.search(failure.searchable_text):
+        return None
+    headers = _build_retry_after(failure, None)
+    if _TOO_LARGE.search(failure.text):
+        headers = dict(_NO_RETRY_HEADERS)
+    return ApiError(429, failure.redacted_text, headers)
+
+
 def _map_busy(failure: UpstreamFailure) -> ApiError | None:
-    if failure.status == 429:
-        return ApiError(429, failure.redacted_text, _build_retry_after(failure, None))
-    # Cloudflare returns 520 to 524.
-    if failure.status in (503, 529) or 520 <= failure.status <= 524:
+    is_overloaded = failure.status in (503, 529) or 520 <= failure.status <= 524
+    if failure.status == 429 and "overloaded" in failure.codes:
+        is_overloaded = True
+    if is_overloaded:
+        # Cloudflare returns 520 to 524.
         headers = _build_retry_after(failure, _OVERLOADED_RETRY_AFTER)
         return ApiError(529, failure.redacted_text, headers)
-    return None
+    if failure.status != 429:
+        return None
+    if _DAILY_QUOTA.search(_dump_details(failure)):
+        # Google's delay is that of a minute.
+        return ApiError(429, failure.redacted_text, _NO_RETRY_HEADERS)
+    return ApiError(429, failure.redacted_text, _build_retry_after(failure, None))
 
 
 def _build_retry_after(failure: UpstreamFailure, default: str | None) -> dict[str, str]:
-    seconds = parse_retry_after(failure.headers)
+    seconds = find_retry_delay(failure)
     if seconds is not None:
         return {"retry-after": f"{min(seconds, _MAX_RETRY_AFTER):g}"}
     if default is not None:
@@ -293,20 +415,12 @@ _RULES: tuple[Callable[[UpstreamFailure], ApiError | None], ...] = (
         "Could not process image: {failure.redacted_text}",
     ),
     _map_failed_generation,
-    _ErrorRule((402,), _ANY_WORDING, 402, headers=_NO_RETRY_HEADERS),
-    _ErrorRule(
-        (403, 429),
-        re.compile(
-            r"insufficient_quota|exceeded your current quota|insufficient (credits|balance)",
-            re.IGNORECASE,
-        ),
-        402,
-        headers=_NO_RETRY_HEADERS,
-    ),
+    _map_spent_credit,
     _ErrorRule((403,), re.compile(r"moderation|flagged", re.IGNORECASE), 400),
     _map_rejected_key,
     # OpenRouter's "No endpoints found that support tool use" is about the request.
     _ErrorRule((404,), re.compile(r"\ANo endpoints found that support"), 400),
     _map_missing_path,
+    _map_rate_limit_of_bad_request,
     _map_busy,
 )

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from anthropic_proxy.errors.redaction import MAX_SEARCHED, NO_SECRETS, Redactor, Secret
+from anthropic_proxy.translate.error_codes import get_minimax_status
 from anthropic_proxy.wire.json_codec import JsonObject, dumps, loads_received
 
 _MAX_REDACTED_LENGTH = 2000
@@ -93,13 +94,28 @@ def parse_failure(
     try:
         text, error = parse_message(loads_received(body))
     except ValueError:
-        text, error = _parse_plain_text(body), {}
+        text, error = parse_plain_text(body), {}
     has_reason = bool(text)
     if not has_reason:
         text = f"The upstream {upstream.name} returned status {status} without an error message"
     return UpstreamFailure(
         status, text[:MAX_TEXT_LENGTH], error, headers, upstream, path, has_reason
     )
+
+
+# Fields with the text of an error: of OpenAI, Zhipu, FastAPI, Baidu, MiniMax and gateways.
+_TEXT_FIELDS = (
+    "message",
+    "detail",
+    "msg",
+    "error_msg",
+    "error_message",
+    "errorMessage",
+    "status_msg",
+)
+# Codes and types of objects in a stream that report no error, such as the progress of a request.
+_SUCCESS_CODES = (0, 200, "0", "200", "success", "ok")
+_NOTICE_TYPES = ("ping", "heartbeat", "keepalive", "keep-alive", "status", "info", "progress")
 
 
 def parse_message(parsed: Any) -> tuple[str, JsonObject]:
@@ -109,15 +125,83 @@ def parse_message(parsed: Any) -> tuple[str, JsonObject]:
         return parse_message(parsed[0])
     if not isinstance(parsed, dict):
         return _to_text(parsed), {}
-    error = parsed.get("error")
-    if not isinstance(error, dict):
-        return _to_text(error or parsed.get("detail") or parsed.get("message")), parsed
-    texts = [error.get("message")]
+    error = parsed.get("error") or _get_first_error(parsed)
+    if isinstance(error, dict):
+        return _parse_error_object(error)
+    status = _parse_minimax_status(parsed)
+    if not error and status is not None:
+        return status
+    return _to_text(error or _get_text(parsed)), parsed
+
+
+def find_error(response: JsonObject) -> tuple[str, JsonObject] | None:
+    """Return the text and the error object of a response or a chunk with status 200.
+
+    Returns None if it reports no error. Some servers put the bodies of their HTTP errors into
+    chunks, and some return every error with status 200.
+    """
+    if response.get("error"):
+        return parse_message(response)
+    status = _parse_minimax_status(response)
+    if status is not None or response.get("choices"):
+        return status
+    is_failure = (
+        response.get("object") == "error"
+        or response.get("type") == "error"
+        or response.get("success") is False
+    )
+    if is_failure or (_has_error_text(response) and not _is_notice(response)):
+        return parse_message(response)
+    return None
+
+
+def _parse_error_object(error: JsonObject) -> tuple[str, JsonObject]:
+    texts = [_get_text(error)]
     # OpenRouter's shape, with the text of the provider.
     metadata = error.get("metadata")
     if isinstance(metadata, dict):
         texts.append(metadata.get("raw"))
     return ": ".join(_to_text(text) for text in texts if text), error
+
+
+def _get_text(record: JsonObject) -> Any:
+    for name in _TEXT_FIELDS:
+        if record.get(name):
+            return record[name]
+    return None
+
+
+def _has_error_text(response: JsonObject) -> bool:
+    # Ollama's own API has an object in `message`.
+    text = _get_text(response)
+    return isinstance(text, str) or (text is not None and text is response.get("detail"))
+
+
+def _is_notice(response: JsonObject) -> bool:
+    return (
+        response.get("success") is True
+        or response.get("code") in _SUCCESS_CODES
+        or response.get("type") in _NOTICE_TYPES
+        or str(response.get("object")).startswith("chat.completion")
+    )
+
+
+def _get_first_error(response: JsonObject) -> JsonObject | None:
+    """Return the first error of Cloudflare's list."""
+    errors = response.get("errors")
+    if not isinstance(errors, list) or not errors or not isinstance(errors[0], dict):
+        return None
+    return errors[0]
+
+
+def _parse_minimax_status(response: JsonObject) -> tuple[str, JsonObject] | None:
+    """Return the text and the error object of MiniMax's `base_resp` if it reports an error."""
+    status = response.get("base_resp")
+    if not isinstance(status, dict) or not status.get("status_code"):
+        return None
+    code = status["status_code"]
+    error = {"code": get_minimax_status(code), "type": f"status_code {code}"}
+    return _to_text(status.get("status_msg")), error
 
 
 def _to_text(value: Any) -> str:
@@ -136,7 +220,7 @@ TLS_PORT = re.compile(
 )
 
 
-def _parse_plain_text(body: bytes) -> str:
+def parse_plain_text(body: bytes) -> str:
     """Return the text of a response that is not JSON.
 
     For an HTML page, return only the part about TLS, else nothing.
