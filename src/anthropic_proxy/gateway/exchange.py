@@ -179,5 +179,5 @@ class Exchange:
 def _parse_message(body: bytes, api: Api, translator: StreamTranslator) -> JsonObject:
     completion = loads_object(body)
     if completion is None:
-        raise upstream_errors.not_a_completion_error(translator.spec.upstream)
+        raise upstream_errors.parse_body_error(body, translator.spec.upstream)
     return to_message(api.to_completion(completion), translator)

@@ -18,6 +18,8 @@ _EVENT_END = b"\n\n"
 _BLANK_LINES = re.compile(rb"\n{3,}")
 _DATA_FIELD = b"\ndata:"
 _DATA_LINE = re.compile(rb"\ndata: ?([^\n]*)")
+_ERROR_NAME = re.compile(rb"\nevent: ?error(?:\n|$)")
+_FIELD = re.compile(rb"(?:data|event|id|retry)?:|$")
 _BOM = b"\xef\xbb\xbf"
 
 # Incomplete events up to this size are joined with each read and searched again from their start.
@@ -90,10 +92,14 @@ class SSEDecoder:
 
         Several servers end their streams with such an event.
         """
+        return _parse_events([self.split_rest()])
+
+    def split_rest(self) -> bytes:
+        """Return the lines of the last event if no empty line ended it."""
         rest = self._buffer + self._long_buffer
         self._buffer = b""
         self._long_buffer.clear()
-        return _parse_events([rest])
+        return bytes(rest)
 
     def _completes_event(self, data: bytes) -> bool:
         """Return whether the incomplete long event ends in `data`."""
@@ -141,6 +147,17 @@ def parse_data(event: bytes) -> bytes | None:
         data += line[1]
         data += b"\n"
     return bytes(data[:-1])
+
+
+def is_error_event(event: bytes) -> bool:
+    """Return whether the name of a complete event is `error`."""
+    return _ERROR_NAME.search(b"\n" + event) is not None
+
+
+def get_stray_text(event: bytes) -> bytes:
+    """Return the lines of a complete event that are neither fields nor comments."""
+    lines = [line for line in event.split(b"\n") if not _FIELD.match(line)]
+    return b"\n".join(lines).strip()
 
 
 def encode_event(event: JsonObject) -> bytes:

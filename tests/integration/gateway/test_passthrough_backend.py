@@ -291,7 +291,7 @@ OVERFLOW = (
             403,
             b'{"type":"error","error":{"type":"permission_error","message":"no"}}',
             500,
-            "refused the proxy",
+            "refused the request (403): no",
         ),
         (
             400,

@@ -16,7 +16,13 @@ from anthropic_proxy.translate.upstream_failure import UpstreamIdentity
 from anthropic_proxy.upstream.http_client import UpstreamResponse
 from anthropic_proxy.wire.anthropic import events
 from anthropic_proxy.wire.json_codec import loads_object
-from anthropic_proxy.wire.sse import MAX_EVENT_BYTES, SSEDecoder, encode_event
+from anthropic_proxy.wire.sse import (
+    MAX_EVENT_BYTES,
+    SSEDecoder,
+    encode_event,
+    is_error_event,
+    parse_data,
+)
 
 # An empty line ends an event. Lines end with LF, CRLF or CR.
 _EMPTY_LINES = (b"\n\n", b"\n\r\n", b"\r\r")
@@ -61,6 +67,7 @@ class PassthroughStream(EventStream[bytes]):
         self.tool_calls = 0
         # Input tokens, for an upstream that does not report them. The caller sets it.
         self.input_estimate = 0
+        self._identity = identity
         self._upstream_name = identity.name
         self._redact = identity.redact
         self._partial_event = bytearray()
@@ -95,7 +102,7 @@ class PassthroughStream(EventStream[bytes]):
 
         Raises ApiError when the response begins with an error.
         """
-        self._check_media_type()
+        await self._check_media_type()
         opening = bytearray()
         until = math.inf
         # The clock is checked here too, because `until` does not limit reads that return at once.
@@ -112,18 +119,19 @@ class PassthroughStream(EventStream[bytes]):
                 until = self._loop.time() + FIRST_CONTENT_SECONDS
         self._output = bytes(opening)
 
-    def _check_media_type(self) -> None:
+    async def _check_media_type(self) -> None:
         content_type = self._response.headers.get("content-type", "")
         media_type = content_type.partition(";")[0].strip().lower()
         if media_type in _NON_STREAM_TYPES:
-            raise self._create_error(
+            error = passthrough.parse_success_error(await self._response.read(), self._identity)
+            raise error or self._create_error(
                 f"returned status 200 with {media_type} and no stream of events"
             )
 
     def _opening_error(self, opening: bytes) -> ApiError:
         """Return the error in the first events of the stream."""
-        for payload in SSEDecoder().feed(opening):
-            error = passthrough.parse_event_error(payload)
+        for event in filter(is_error_event, SSEDecoder().split_events(opening)):
+            error = passthrough.parse_success_error(parse_data(event) or b"", self._identity)
             if error is not None:
                 return error
         return self._create_error("ended its response with an error")

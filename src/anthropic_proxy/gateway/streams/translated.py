@@ -7,6 +7,7 @@ from collections.abc import Callable
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.gateway.streams.base import EventStream
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
+from anthropic_proxy.translate import upstream_errors
 from anthropic_proxy.translate.apis import Api
 from anthropic_proxy.translate.response.stream import StreamTranslator
 from anthropic_proxy.translate.response.text_fast_path import ChunkTemplate
@@ -15,11 +16,20 @@ from anthropic_proxy.upstream.http_client import UpstreamResponse
 from anthropic_proxy.wire.anthropic import events
 from anthropic_proxy.wire.json_codec import JsonObject, loads_object
 from anthropic_proxy.wire.openai import get_plain_text
-from anthropic_proxy.wire.sse import DONE, EventTooLargeError, SSEDecoder, parse_data
+from anthropic_proxy.wire.sse import (
+    DONE,
+    EventTooLargeError,
+    SSEDecoder,
+    get_stray_text,
+    is_error_event,
+    parse_data,
+)
 
 # Seconds. After [DONE], only a few bytes of the body are left. The connection can be reused when
 # they have been read.
 _DRAIN_SECONDS = 0.25
+
+_MAX_STRAY_BYTES = 16 * 1024
 
 
 class TranslatedStream(EventStream[list[JsonObject]]):
@@ -52,6 +62,8 @@ class TranslatedStream(EventStream[list[JsonObject]]):
         self._fast_path = translator.fast_path
         self._api = api
         self._reader = api.new_reader()
+        # The beginning of the text outside of events.
+        self._stray_text = bytearray()
 
     @property
     def usage(self) -> JsonObject | None:
@@ -95,9 +107,15 @@ class TranslatedStream(EventStream[list[JsonObject]]):
             self._on_read(body)
         self._output += await self._threads.run_if_large(
             body,
-            lambda: to_events(self._api.to_completion(_parse_chunk(body)), self._translator),
+            lambda: to_events(self._api.to_completion(self._parse_body(body)), self._translator),
         )
         self._is_finished = self._translator.is_finished
+
+    def _parse_body(self, body: bytes) -> JsonObject:
+        completion = loads_object(body)
+        if completion is None:
+            raise upstream_errors.parse_body_error(body, self._translator.spec.upstream)
+        return completion
 
     def _is_message_complete(self) -> bool:
         return self._translator.has_finish_reason
@@ -116,7 +134,7 @@ class TranslatedStream(EventStream[list[JsonObject]]):
                 self._translate_texts(texts, raw_events[at : at + len(texts)])
                 at += len(texts)
             else:
-                self._translate_payload(parse_data(raw_events[at]))
+                self._translate_event(raw_events[at])
                 at += 1
         self._is_finished = self._translator.is_finished
 
@@ -136,10 +154,41 @@ class TranslatedStream(EventStream[list[JsonObject]]):
             else:
                 self._translate_payload(parse_data(raw_event))
 
+    def _translate_event(self, raw_event: bytes) -> None:
+        payload = parse_data(raw_event)
+        if payload is None:
+            # Some servers write an error into the stream without the format of an event.
+            self._stray_text += get_stray_text(raw_event)[:_MAX_STRAY_BYTES]
+            del self._stray_text[_MAX_STRAY_BYTES:]
+        else:
+            if is_error_event(raw_event) and not self._translator.is_finished:
+                self._raise_error_event(payload)
+            self._translate_payload(payload)
+
+    def _raise_error_event(self, payload: bytes) -> None:
+        error = upstream_errors.parse_error_data(payload, self._translator.spec.upstream)
+        if error is not None:
+            raise error
+
+    def _close_translation(self, *, done: bool) -> None:
+        """Add the last events of the response. Raises ApiError if it is incomplete."""
+        if self._stray_text and not self._translator.is_finished:
+            self._raise_stray_error()
+        self._output += self._translator.close(done=done)
+
+    def _raise_stray_error(self) -> None:
+        """Raise ApiError if the text outside of events is an error, or all that was sent."""
+        upstream, text = self._translator.spec.upstream, bytes(self._stray_text)
+        error = upstream_errors.parse_stray_error(text, upstream)
+        if error is None and not self._translator.has_finish_reason:
+            error = upstream_errors.parse_error_data(text, upstream)
+        if error is not None:
+            raise error
+
     def _translate_payload(self, payload: bytes | None) -> None:
         if payload == DONE:
             self._is_input_complete = True
-            self._output += self._translator.close(done=self._api.done_ends_stream)
+            self._close_translation(done=self._api.done_ends_stream)
         elif payload and not self._translator.is_finished:
             event = _parse_chunk(payload)
             if self._template.is_learning:
@@ -148,9 +197,8 @@ class TranslatedStream(EventStream[list[JsonObject]]):
                 self._output += self._translator.feed(chunk)
 
     def _end_of_input(self) -> None:
-        for payload in self._decoder.close():
-            self._translate_payload(payload)
-        self._output += self._translator.close(done=False)
+        self._translate_event(self._decoder.split_rest())
+        self._close_translation(done=False)
         self._is_finished = True
 
     def _handle_silence(self) -> None:

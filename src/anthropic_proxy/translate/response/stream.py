@@ -204,6 +204,9 @@ class StreamTranslator:
         self.fast_path.close()
         return [*self._writer.take(), error.body(request_id)]
 
+    def _abort_error(self) -> ApiError:
+        return self._create_error("aborted the response without an error message")
+
     def _create_error(self, text: str) -> ApiError:
         return ApiError(500, f"The upstream {self.spec.upstream.name} {text}")
 
@@ -223,9 +226,14 @@ class StreamTranslator:
             self._feed_delta(delta)
         if self.is_finished:
             return
+        if choice.get("error"):
+            # OpenRouter's shape for a response that is not streamed.
+            raise (
+                upstream_errors.parse_chunk_error(choice, self.spec.upstream) or self._abort_error()
+            )
         finish_reason = choice.get("finish_reason")
         if finish_reason == "error":
-            raise self._create_error("aborted the response without an error message")
+            raise self._abort_error()
         if finish_reason and not self._finish_reason:
             self._finish_reason = str(finish_reason)
 

@@ -34,6 +34,8 @@ def _to_chunk(response: JsonObject) -> JsonObject:
         calls = [call for call in delta["tool_calls"] if isinstance(call, dict)]
         delta["tool_calls"] = [{**call, "index": index} for index, call in enumerate(calls)]
     chunk_choice = {"delta": delta, "finish_reason": choice.get("finish_reason", "")}
+    if choice.get("error"):
+        chunk_choice["error"] = choice["error"]
     return {**response, "choices": [chunk_choice]}
 
 
