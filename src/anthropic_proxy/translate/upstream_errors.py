@@ -85,7 +85,12 @@ def parse_error_data(data: bytes, upstream: UpstreamIdentity) -> UpstreamFailure
         parsed = loads_received(data)
     except ValueError:
         parsed = parse_plain_text(data)
-    text, error = parse_message(parsed) if parsed else ("", {})
+    if isinstance(parsed, list) and len(parsed) == 1:
+        # Gemini's shape.
+        parsed = parsed[0]
+    if not parsed or not isinstance(parsed, str | dict):
+        return None
+    text, error = parse_message(parsed)
     return _build_success_error(text, error, upstream) if text else None
 
 
@@ -241,12 +246,13 @@ def _map_rejected_key(failure: UpstreamFailure) -> ApiError | None:
         return None
     if failure.upstream.caller_api_key is not None:
         return ApiError(403 if failure.status == 403 else 401, failure.redacted_text)
-    is_about_key = failure.status != 403 or _ABOUT_KEY.search(failure.searchable_text)
-    action = f"refused the request ({failure.status})"
-    if is_about_key and failure.upstream.has_key:
-        action = f"refused the proxy's UPSTREAM_API_KEY ({failure.status})"
-    elif is_about_key:
-        action += ", and no UPSTREAM_API_KEY is set"
+    status = failure.status
+    if status == 403 and not _ABOUT_KEY.search(failure.searchable_text):
+        action = f"refused the request ({status})"
+    elif failure.upstream.has_key:
+        action = f"refused the proxy's UPSTREAM_API_KEY ({status})"
+    else:
+        action = f"refused the request ({status}), and no UPSTREAM_API_KEY is set"
     reason = f": {failure.redacted_text}" if failure.has_reason else " without an error message"
     text = f"The upstream {failure.upstream_name} {action}{reason}"
     return ApiError(500, text, _NO_RETRY_HEADERS)

@@ -151,6 +151,9 @@ def parse_data(event: bytes) -> bytes | None:
 
 def is_error_event(event: bytes) -> bool:
     """Return whether the name of a complete event is `error`."""
+    if event.startswith(DATA_PREFIX) and b"\n" not in event:
+        # Most events have no name.
+        return False
     return _ERROR_NAME.search(b"\n" + event) is not None
 
 

@@ -39,9 +39,7 @@ def test_precedence(headers: dict[str, str], error: Json, text: str, seconds: fl
     assert find_retry_delay(_failure(headers, error, text)) == seconds
 
 
-@pytest.mark.parametrize(
-    "piece", ["try again in ", "retry in 1s ", "wait 1", "retryDelay: ", "1s "]
-)
+@pytest.mark.parametrize("piece", ["try again in ", "retry in 1s ", "retryDelay: ", "1s "])
 def test_a_hostile_text_costs_no_more_than_its_length(piece: str) -> None:
     def prepare(size: int) -> Callable[[], object]:
         text = piece * (size // len(piece))

@@ -106,7 +106,9 @@ def test_a_body_that_is_no_json_object(data: bytes, status: int, message: str | 
     assert (error.status, error.message) == (status, message or data.decode())
 
 
-@pytest.mark.parametrize("data", [b"", b" ", b"<html>Welcome</html>", b"null", b"[]"])
+@pytest.mark.parametrize(
+    "data", [b"", b" ", b"<html>Welcome</html>", b"null", b"[]", b"[1]", b"{}"]
+)
 def test_a_body_without_words(data: bytes) -> None:
     assert parse_body_error(data, SOURCE).message.endswith("that is not a chat completion")
 
