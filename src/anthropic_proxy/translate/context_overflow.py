@@ -38,7 +38,8 @@ _CODES = _pattern(
 
 # Limits on something other than one request.
 _OTHER_LIMITS = _pattern(
-    r"\bper[ _-]?(?:second|sec|minute|min|hour|day|week|month)|\b[rt]p[smhd]\b"
+    r"\b(?:hour|dai|week|month)ly\b|\b[rt]p[smhd]\b"
+    r"|\bper[ _-]?(?:second|sec|minute|min|hour|day|week|month)"
     r"|rate[ _-]?limit|too[ _]many[ _]requests|throttl|quota|usage limit|concurren"
     r"|try again (?:later|in \d)|please wait|retry (?:in|after) \d|\bcredits?\b|billing|balance"
     r"|每分钟|频率|限流|余额|额度"
@@ -54,8 +55,8 @@ _OUTPUT = _pattern(
 _OUTPUT_MARK = "\0"
 
 _WINDOW = _pattern(
-    r"context[ _-]?(?:length|window|size|limit)|max_?seq_?len|max_?model_?len|model length"
-    r"|\bn_ctx\b|session_len|sequence length"
+    r"context[ _-]?(?:length|window|size|limit)|max(?:imum)? context|max_?seq_?len"
+    r"|max_?model_?len|model length|\bn_ctx\b|session_len|sequence length"
     r"|exceeds? the (?:available )?context\b(?! deadline)|上下文"
 )
 # Not the paths of fields (`messages[0].role`), other names (`prompt_cache_key`), or the members of
@@ -166,16 +167,18 @@ def _is_about_long_input(sentence: str, *, has_tokens: bool) -> bool:
     if not exceeds and not _COMPARES.search(sentence):
         return False
     names_input = _INPUT.search(sentence) is not None
+    names_request = _REQUEST.search(sentence) is not None
     is_about_output = _OUTPUT_MARK in sentence
-    if is_about_output and not names_input and not _REQUEST.search(sentence):
+    if is_about_output and not names_input and not names_request:
         return False
     if _WINDOW.search(sentence) or _TOKENS.search(sentence):
         return True
-    if _OTHER_UNITS.search(sentence) or is_about_output:
+    if _OTHER_UNITS.search(sentence):
         return False
-    if names_input:
-        return _SIZE.search(sentence) is not None
-    return exceeds and has_tokens and _REQUEST.search(sentence) is not None
+    if not names_input:
+        return exceeds and has_tokens and names_request and not is_about_output
+    # With the response, the sentence has to be about the sum of both.
+    return names_request if is_about_output else _SIZE.search(sentence) is not None
 
 
 # The sizes in a text.
@@ -203,9 +206,9 @@ _EXCEEDS_AFTER = _pattern(
     r"^\W{0,3}(?:tokens?\W{0,3})?(?:which )?"
     r"(?:exceed|(?:is|are) (?:longer|greater|larger|more)|>|cannot|should not|must|too l)"
 )
-_LIMIT_AFTER = _pattern(r"^\W{0,2}(?:tokens? )?(?:max|limit|context)")
+_LIMIT_AFTER = _pattern(r"^ ?(?:tokens? )?(?:max|limit|context)")
 _LIMIT_BEFORE = _pattern(
-    r"limit|max|allowed|at most|up to|support|\bonly\b|\bjust\b|than\b|<|>|exceed"
+    r"limit|max|allow|at most|up to|support|\bonly\b|\bjust\b|than\b|<|>|exceed"
     r"|context[ _](?:length|window|size)|n_ctx|configured|should be \["
 )
 _TOTAL_BEFORE = _pattern(
