@@ -69,6 +69,9 @@ def needs_mapping(failure: UpstreamFailure) -> bool:
 
 def parse_chunk_error(chunk: JsonObject, upstream: UpstreamIdentity) -> UpstreamFailureError | None:
     """Return the error in a stream chunk, or in a body with status 200; None if there is none."""
+    if chunk.get("choices") and not chunk.get("error") and "base_resp" not in chunk:
+        # A fast path for most chunks.
+        return None
     found = find_error(chunk)
     if found is None:
         return None
