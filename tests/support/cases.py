@@ -18,3 +18,9 @@ def cases(kind: str) -> list[Any]:
     files = sorted((CASES / kind).glob("*.json"))
     assert files, kind
     return [pytest.param(json.loads(file.read_text()), id=file.stem) for file in files]
+
+
+def texts(name: str) -> list[Any]:
+    """Return the texts of a file in tests/cases/error_texts as parameters, in order."""
+    entries = json.loads((CASES / "error_texts" / f"{name}.json").read_bytes())
+    return [pytest.param(entry, id=f"{at}-{entry['source']}") for at, entry in enumerate(entries)]

@@ -11,7 +11,7 @@ from anthropic_proxy.translate.response.spec import (
     get_reasoning_display,
     get_tool_schemas,
 )
-from anthropic_proxy.translate.upstream_errors import UpstreamIdentity
+from anthropic_proxy.translate.upstream_failure import UpstreamIdentity
 
 
 def answer_spec(request: dict[str, Any] | None = None, **fields: Any) -> ResponseSpec:

@@ -12,8 +12,9 @@ from anthropic_proxy.errors import MISSING_PATH_STATUSES
 from anthropic_proxy.translate.adaptation.changes import RequestChange
 from anthropic_proxy.translate.adaptation.rules import find_change
 from anthropic_proxy.translate.apis import APIS, Api
+from anthropic_proxy.translate.context_overflow import parse_context_sizes
 from anthropic_proxy.translate.responses_api.refusals import requires_responses_api
-from anthropic_proxy.translate.upstream_errors import UpstreamFailure, parse_context_sizes
+from anthropic_proxy.translate.upstream_failure import UpstreamFailure
 from anthropic_proxy.wire.json_codec import JsonObject
 
 _TTL_SECONDS = 3600.0
@@ -58,10 +59,8 @@ class ModelMemory:
         self._expire(now)
         for entry in self._changes.values():
             body = entry.change.apply(body)
-        room = self.context_window - round(prompt_tokens * 1.1) - _MARGIN_TOKENS
-        if room >= _MIN_RESPONSE_TOKENS:
-            body = RequestChange("fit_output_to_context", "max_tokens", room).apply(body)
-        return body
+        change = _fit_output(self.context_window, _with_margin(prompt_tokens))
+        return body if change is None else change.apply(body)
 
     def record_changes(self, changes: list[RequestChange], now: float) -> None:
         """Record the changes that made the model accept a request, in the given order."""
@@ -79,7 +78,7 @@ class ModelMemory:
 
     def record_refusal(self, failure: UpstreamFailure, now: float) -> None:
         """Record the context window if the text of a refusal contains it."""
-        window = parse_context_sizes(failure).limit
+        window = parse_context_sizes(failure).window
         if window:
             self.context_window = window
             self._context_window_since = now
@@ -137,6 +136,7 @@ class RequestAdapter:
         self._api = api
         self.body = memory.apply_to(body, prompt_tokens, now)
         self._memory = memory
+        self._prompt_tokens = prompt_tokens
         self._changes: list[RequestChange] = []
         self._bodies = [self.body]
 
@@ -191,7 +191,34 @@ class RequestAdapter:
         change = self._api.find_change(failure, self.body)
         if change is not None:
             return change
-        return find_change(self._api.to_chat_failure(failure), self.body)
+        change = find_change(self._api.to_chat_failure(failure), self.body)
+        return change or self._fit_estimated_prompt(failure)
+
+    def _fit_estimated_prompt(self, failure: UpstreamFailure) -> RequestChange | None:
+        """Return the change for a context overflow that does not state the size of the prompt."""
+        sizes = parse_context_sizes(failure)
+        if sizes.prompt and not sizes.is_lower_bound:
+            return None
+        prompt_tokens = max(_with_margin(self._prompt_tokens), sizes.prompt)
+        change = _fit_output(sizes.window, prompt_tokens)
+        if change is None or change.apply(self.body) == self.body:
+            return None
+        return change
+
+
+def _with_margin(estimated_tokens: int) -> int:
+    return round(estimated_tokens * 1.1) + _MARGIN_TOKENS
+
+
+def _fit_output(context_window: int, prompt_tokens: int) -> RequestChange | None:
+    """Return the change that limits the response to the tokens that the prompt leaves.
+
+    Returns None if the context window is unknown (0) or leaves too few.
+    """
+    room = context_window - prompt_tokens
+    if room < _MIN_RESPONSE_TOKENS:
+        return None
+    return RequestChange("fit_output_to_context", "max_tokens", room, is_lasting=False)
 
 
 def _describe_change(change: RequestChange) -> JsonObject:

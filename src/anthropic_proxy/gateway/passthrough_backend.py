@@ -21,7 +21,7 @@ from anthropic_proxy.gateway.upstream_response import (
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.routing.router import Route
-from anthropic_proxy.translate import passthrough, upstream_errors
+from anthropic_proxy.translate import passthrough, upstream_errors, upstream_failure
 from anthropic_proxy.translate.compaction_blocks import expand_compaction_blocks
 from anthropic_proxy.translate.tokens.estimate import estimate_untranslated
 from anthropic_proxy.upstream.client import UpstreamClient
@@ -44,15 +44,10 @@ class PassthroughBackend:
         client = self._client_for(context)
         response = await self._open_response(context, route, client)
         body = await read_body(response, self._log, context.request_id)
-        if not body.lstrip().startswith(b"{"):
-            text = (
-                f"The upstream {route.upstream.name} returned status {response.status} with a body "
-                "that is not a message"
-            )
-            invalid_response = ApiError(500, text)
+        if not passthrough.is_message(body):
+            invalid_response = _to_invalid_message_error(client, response, body)
             raise_for_web_page(client, response, invalid_response)
             raise invalid_response
-        _raise_for_secrets(client, response, body)
         _set_media_type(context, "application/json")
         context.observation.record_response(*passthrough.parse_message_usage(body))
         return body
@@ -191,6 +186,20 @@ def _set_media_type(context: RequestContext, media_type: str) -> None:
         context.response_headers["content-type"] = media_type
 
 
+def _to_invalid_message_error(
+    client: UpstreamClient, response: UpstreamResponse, body: bytes
+) -> ApiError:
+    """Return the error for a successful response whose body is not a Message."""
+    error = passthrough.parse_success_error(body, client.identity)
+    if error is not None:
+        return error
+    text = (
+        f"The upstream {client.upstream.name} returned status {response.status} with a body "
+        "that is not a message"
+    )
+    return ApiError(500, text)
+
+
 def _to_passthrough_error(
     client: UpstreamClient, response: UpstreamResponse, body: bytes, path: str = ""
 ) -> ApiError:
@@ -203,7 +212,8 @@ def _to_passthrough_error(
     if not is_about_proxy_key and not _contains_secret(client, body):
         headers = _headers_without_secrets(client, response)
         native_error = passthrough.parse_native_error(status, headers, body)
-        if native_error is not None:
+        failure = upstream_failure.parse_failure(status, headers, body, client.identity)
+        if native_error is not None and not upstream_errors.needs_mapping(failure):
             return native_error
     return parse_caller_error(client, response, body, path)
 
@@ -222,7 +232,7 @@ def _headers_without_secrets(
 def _raise_for_secrets(client: UpstreamClient, response: UpstreamResponse, body: bytes) -> None:
     """Raise ApiError if the body of a successful response is an error that contains a secret."""
     if passthrough.is_error_body(body) and _contains_secret(client, body):
-        failure = upstream_errors.parse_failure(500, response.headers, body, client.identity)
+        failure = upstream_failure.parse_failure(500, response.headers, body, client.identity)
         raise to_caller_error(failure)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.observability.logs import Log
-from anthropic_proxy.translate import rate_limit_headers, upstream_errors
+from anthropic_proxy.translate import rate_limit_headers, upstream_errors, upstream_failure
 from anthropic_proxy.upstream.client import UpstreamClient
 from anthropic_proxy.upstream.http_client import UpstreamError, UpstreamResponse
 
@@ -57,14 +57,14 @@ def parse_caller_error(
     path: the path of the request, such as `/chat/completions`, for errors about a missing path.
     """
     return to_caller_error(
-        upstream_errors.parse_failure(
+        upstream_failure.parse_failure(
             response.status, response.headers, body, client.identity, path
         )
     )
 
 
 def to_caller_error(
-    failure: upstream_errors.UpstreamFailure,
+    failure: upstream_failure.UpstreamFailure,
 ) -> upstream_errors.UpstreamFailureError:
     """Return the error for a failure, with the upstream's rate limits."""
     error = upstream_errors.to_api_error(failure)

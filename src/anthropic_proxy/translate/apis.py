@@ -15,7 +15,7 @@ from anthropic_proxy.translate.adaptation.changes import RequestChange
 from anthropic_proxy.translate.responses_api.refusals import find_responses_change, to_chat_failure
 from anthropic_proxy.translate.responses_api.request import to_responses_request
 from anthropic_proxy.translate.responses_api.stream import ResponsesReader, to_completion
-from anthropic_proxy.translate.upstream_errors import UpstreamFailure
+from anthropic_proxy.translate.upstream_failure import UpstreamFailure
 from anthropic_proxy.wire.json_codec import JsonObject
 
 

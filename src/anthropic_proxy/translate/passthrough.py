@@ -9,9 +9,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from anthropic_proxy.errors import TYPE_BY_STATUS, PassthroughError
+from anthropic_proxy.errors import TYPE_BY_STATUS, ApiError, PassthroughError
+from anthropic_proxy.translate import upstream_errors
 from anthropic_proxy.translate.compaction_blocks import expand_compaction_blocks, get_blocks
 from anthropic_proxy.translate.reasoning.signatures import SIGNATURE_MARK, is_proxy_signature
+from anthropic_proxy.translate.upstream_failure import UpstreamIdentity
 from anthropic_proxy.wire.json_codec import JsonObject, loads_object
 from anthropic_proxy.wire.json_edit import replace_members
 from anthropic_proxy.wire.sse import SSEDecoder
@@ -129,6 +131,28 @@ def is_error_body(raw: bytes) -> bool:
     # Most bodies need no parsing: a Message rarely has a member with this name, and quotes in text
     # are escaped.
     return b'"error"' in raw and _parse_envelope(raw) is not None
+
+
+def is_message(raw: bytes) -> bool:
+    """Return whether the body of a successful response is a Message."""
+    message = loads_object(raw) or {}
+    return isinstance(message.get("content"), list)
+
+
+def parse_success_error(raw: bytes, upstream: UpstreamIdentity) -> ApiError | None:
+    """Return the error in a body with status 200 that is no Message, or in an `error` event.
+
+    Returns None if it states no error. An error in the format of the API is forwarded, unless it
+    contains a secret, or clients would not recognize it.
+    """
+    native_error = parse_event_error(raw)
+    mapped_error = upstream_errors.parse_error_data(raw, upstream)
+    if native_error is None or mapped_error is None:
+        return mapped_error
+    text = raw.decode("utf-8", "surrogateescape")
+    if upstream.redact(text) != text or upstream_errors.needs_mapping(mapped_error.failure):
+        return mapped_error
+    return native_error
 
 
 def parse_event_error(event: bytes) -> PassthroughError | None:

@@ -11,6 +11,7 @@
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
 _KINDS = {"-requests": "requests", "-tokens": "tokens", "": "requests"}
 _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
@@ -37,6 +38,26 @@ def convert_rate_limit_headers(upstream_headers: Mapping[str, str], now: float) 
             text = datetime.fromtimestamp(reset, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
             headers.setdefault(f"anthropic-ratelimit-{kind}-reset", text)
     return headers
+
+
+def find_reset_delay(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds until an exhausted limit is reset, or None.
+
+    A reset that is a time is compared with the response's `date`. The names of `headers` are in
+    lower case.
+    """
+    try:
+        now = parsedate_to_datetime(headers.get("date", "")).timestamp()
+    except (ValueError, TypeError):
+        now = 0.0
+    for suffix in _KINDS:
+        if headers.get(f"x-ratelimit-remaining{suffix}", "").strip() != "0":
+            continue
+        reset = _parse_reset(headers.get(f"x-ratelimit-reset{suffix}", ""), now)
+        # Without a date, a time cannot be converted to a delay.
+        if reset is not None and reset - now <= _SECONDS_SINCE / 2:
+            return max(reset - now, 0.0)
+    return None
 
 
 def _parse_reset(reset: str, now: float) -> float | None:

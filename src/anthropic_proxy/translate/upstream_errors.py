@@ -9,89 +9,32 @@ the text of a 404. The first matching rule in `_RULES` determines the error. Wit
 import re
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
 
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.errors.redaction import MAX_SEARCHED, NO_SECRETS, Redactor, Secret
 from anthropic_proxy.providers.base_url import strip_version
-from anthropic_proxy.wire.json_codec import JsonObject, dumps, loads_received
-from anthropic_proxy.wire.retry_after import parse_retry_after
+from anthropic_proxy.translate.context_overflow import is_context_overflow, parse_context_sizes
+from anthropic_proxy.translate.error_codes import find_status
+from anthropic_proxy.translate.retry_delay import find_retry_delay, list_details
+from anthropic_proxy.translate.upstream_failure import (
+    MAX_PAGE_SEARCHED,
+    MAX_TEXT_LENGTH,
+    TLS_PORT,
+    UpstreamFailure,
+    UpstreamIdentity,
+    drop_thousands_separators,
+    find_error,
+    parse_failure,
+    parse_message,
+    parse_plain_text,
+)
+from anthropic_proxy.wire.json_codec import JsonObject, dumps, loads_object, loads_received
 
 # In seconds. The SDKs obey any retry-after, even weeks; Claude Code fails if it exceeds an hour.
 _MAX_RETRY_AFTER = 60
 _OVERLOADED_RETRY_AFTER = "2"
-_MAX_REDACTED_LENGTH = 2000
-# The additional character shows that the text was truncated.
-_MAX_TEXT_LENGTH = MAX_SEARCHED + 1
-_MAX_CODE_LENGTH = 200
-_MAX_PAGE_SEARCHED = 4096
-_MAX_COUNT_DIGITS = 15
 
 # For failures that retries cannot fix. Claude Code would retry an invalid key for three minutes.
 _NO_RETRY_HEADERS = {"x-should-retry": "false"}
-
-
-@dataclass(frozen=True)
-class UpstreamIdentity:
-    """The upstream that sent a response."""
-
-    # the name that clients see
-    name: str
-    redactor: Redactor = NO_SECRETS
-    # the client's own key, if the proxy sent it instead of the configured key
-    caller_api_key: str | None = None
-    # whether the proxy sends a key or another credential to the upstream
-    has_key: bool = True
-    # base URL of its API; empty if clients must not see it
-    base_url: str = ""
-
-    def redact_beginning(self, text: str) -> str:
-        """Return the beginning of a text, without secrets and private addresses."""
-        if self.caller_api_key:
-            text = Redactor([Secret(self.caller_api_key)]).redact_beginning(text)
-        return self.redactor.redact_beginning(text)
-
-    def redact(self, text: str) -> str:
-        """Return the text without secrets and private addresses."""
-        if self.caller_api_key:
-            text = Redactor([Secret(self.caller_api_key)]).redact(text)
-        return self.redactor.redact(text)
-
-
-@dataclass(frozen=True)
-class UpstreamFailure:
-    """An error that an upstream reported.
-
-    Rules use `text`; clients, logs and spans get `redacted_text`.
-    """
-
-    status: int
-    # the upstream's text, which may contain secrets; truncated if it is long
-    text: str
-    # the machine-readable error object
-    error: JsonObject
-    headers: Mapping[str, str]
-    upstream: UpstreamIdentity
-    # path below the base URL, for requests with a conversation; empty for other requests
-    path: str = ""
-    # whether the response contained an error text
-    has_reason: bool = True
-
-    @property
-    def upstream_name(self) -> str:
-        return self.upstream.name
-
-    @cached_property
-    def redacted_text(self) -> str:
-        """The beginning of the text without secrets, at most 2,000 characters."""
-        return self.upstream.redact_beginning(self.text)[:_MAX_REDACTED_LENGTH]
-
-    @property
-    def searchable_text(self) -> str:
-        """The text with the error's code and type, truncated because some patterns are slow."""
-        codes = [str(self.error.get(name) or "")[:_MAX_CODE_LENGTH] for name in ("code", "type")]
-        return " ".join([self.text, *codes])
 
 
 class UpstreamFailureError(ApiError):
@@ -113,107 +56,74 @@ def parse_api_error(
     return to_api_error(parse_failure(status, headers, body, upstream))
 
 
-def parse_failure(
-    status: int, headers: Mapping[str, str], body: bytes, upstream: UpstreamIdentity, path: str = ""
-) -> UpstreamFailure:
-    """Parse an HTTP response with `status` >= 300. `path` is as in `UpstreamFailure`."""
-    try:
-        text, error = _parse_message(loads_received(body))
-    except ValueError:
-        text, error = _parse_plain_text(body), {}
-    has_reason = bool(text)
-    if not has_reason:
-        text = f"The upstream {upstream.name} returned status {status} without an error message"
-    return UpstreamFailure(
-        status, text[:_MAX_TEXT_LENGTH], error, headers, upstream, path, has_reason
-    )
+def needs_mapping(failure: UpstreamFailure) -> bool:
+    """Return whether clients would not recognize an error in the format of the Messages API.
+
+    Servers that implement this API use their own texts for a context overflow. MiniMax returns 500
+    for spent credit, which clients retry.
+    """
+    if is_context_overflow(failure):
+        return _API_OVERFLOW_TEXTS.search(failure.text) is None
+    return failure.status == 500 and _NO_CREDIT.search(failure.text) is not None
 
 
 def parse_chunk_error(chunk: JsonObject, upstream: UpstreamIdentity) -> UpstreamFailureError | None:
-    """Return the error in a stream chunk, or None.
-
-    The shape is `{"error": ...}`, with or without choices.
-    """
-    if not chunk.get("error"):
+    """Return the error in a stream chunk, or in a body with status 200; None if there is none."""
+    if chunk.get("choices") and not chunk.get("error") and "base_resp" not in chunk:
+        # A fast path for most chunks.
         return None
-    return _to_stream_error(*_parse_message(chunk), upstream)
+    found = find_error(chunk)
+    if found is None:
+        return None
+    return _build_success_error(*found, upstream)
+
+
+def parse_error_data(data: bytes, upstream: UpstreamIdentity) -> UpstreamFailureError | None:
+    """Return the error in a body, or in the data of an event, that must be an error.
+
+    `data` is JSON or plain text. Returns None for a web page, and for an object that reports
+    success.
+    """
+    try:
+        parsed = loads_received(data)
+    except ValueError:
+        parsed = parse_plain_text(data)
+    if isinstance(parsed, list) and len(parsed) == 1:
+        # Gemini's shape.
+        parsed = parsed[0]
+    if not parsed or not isinstance(parsed, str | dict):
+        return None
+    text, error = parse_message(parsed)
+    return _build_success_error(text, error, upstream) if text else None
 
 
 def parse_error_event(data: bytes, upstream: UpstreamIdentity) -> UpstreamFailureError:
     """Return the error in the data of a stream event that is named `error`."""
-    try:
-        text, error = _parse_message(loads_received(data))
-    except ValueError:
-        text, error = _parse_plain_text(data), {}
-    return _to_stream_error(text, error, upstream)
+    return parse_error_data(data, upstream) or _build_success_error("", {}, upstream)
 
 
-def _to_stream_error(
+def parse_body_error(body: bytes, upstream: UpstreamIdentity) -> ApiError:
+    """Return the error for a body with status 200 that is not a JSON object."""
+    return parse_error_data(body, upstream) or not_a_completion_error(upstream)
+
+
+def parse_stray_error(text: bytes, upstream: UpstreamIdentity) -> UpstreamFailureError | None:
+    """Return the error if a text outside of the events of a stream is the JSON of an error."""
+    parsed = loads_object(text)
+    return None if parsed is None else parse_chunk_error(parsed, upstream)
+
+
+def _build_success_error(
     text: str, error: JsonObject, upstream: UpstreamIdentity
 ) -> UpstreamFailureError:
+    """Return the client's error for an error within a response with status 200."""
     if not text:
         text = f"The upstream {upstream.name} aborted the response without an error message"
-    status = _parse_chunk_status(error)
-    return to_api_error(UpstreamFailure(status, text[:_MAX_TEXT_LENGTH], error, {}, upstream))
+    status = find_status(error, text)
+    return to_api_error(UpstreamFailure(status, text[:MAX_TEXT_LENGTH], error, {}, upstream))
 
 
-def _parse_chunk_status(error: JsonObject) -> int:
-    code = str(error.get("code"))
-    if re.fullmatch(r"[45]\d\d", code):
-        return int(code)
-    # The types of OpenAI and vLLM.
-    if error.get("type") in ("invalid_request_error", "BadRequestError"):
-        return 400
-    return 500
-
-
-def _parse_message(parsed: Any) -> tuple[str, JsonObject]:
-    """Return the text and the error object of an error body in any known shape."""
-    if isinstance(parsed, list) and len(parsed) == 1:
-        # Gemini's shape.
-        return _parse_message(parsed[0])
-    if not isinstance(parsed, dict):
-        return _to_text(parsed), {}
-    error = parsed.get("error")
-    if not isinstance(error, dict):
-        return _to_text(error or parsed.get("detail") or parsed.get("message")), parsed
-    texts = [error.get("message")]
-    # OpenRouter's shape, with the text of the provider.
-    metadata = error.get("metadata")
-    if isinstance(metadata, dict):
-        texts.append(metadata.get("raw"))
-    return ": ".join(_to_text(text) for text in texts if text), error
-
-
-def _to_text(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        return value
-    return dumps(value).decode()
-
-
-# The texts of nginx, Go and Apache, in this order, for a plain HTTP request to a TLS port.
-_TLS_PORT = re.compile(
-    r"HTTP request (?:was sent )?to (?:an )?HTTPS (?:port|server)"
-    r"|plain HTTP to an SSL-enabled server port",
-    re.IGNORECASE,
-)
 _HTML_TYPE = re.compile(r"\s*(?:text/html|application/xhtml\+xml)\b", re.IGNORECASE)
-
-
-def _parse_plain_text(body: bytes) -> str:
-    """Return the text of a response that is not JSON.
-
-    For an HTML page, return only the part about TLS, else nothing.
-    """
-    text = body.decode("utf-8", "replace").strip()
-    if not text.startswith("<"):
-        return text
-    tls_match = _TLS_PORT.search(text[:_MAX_PAGE_SEARCHED])
-    if tls_match is None:
-        return ""
-    return tls_match[0]
 
 
 def is_html_page(headers: Mapping[str, str]) -> bool:
@@ -223,7 +133,7 @@ def is_html_page(headers: Mapping[str, str]) -> bool:
 
 def wants_tls(body: bytes) -> bool:
     """Return whether a response with status 400 states that the port accepts only TLS."""
-    return _TLS_PORT.search(body[:_MAX_PAGE_SEARCHED].decode("utf-8", "replace")) is not None
+    return TLS_PORT.search(body[:MAX_PAGE_SEARCHED].decode("utf-8", "replace")) is not None
 
 
 def html_page_error(upstream: UpstreamIdentity) -> ApiError:
@@ -241,93 +151,6 @@ def not_a_completion_error(upstream: UpstreamIdentity) -> ApiError:
         f"The upstream {upstream.name} returned status 200 and a body that is not a chat completion"
     )
     return ApiError(500, text)
-
-
-CONTEXT_OVERFLOW = re.compile(
-    r"context_length_exceeded|exceed_context_size|too_many_prompt_tokens|maximum context length"
-    r"|max context length|exceeds the (available )?context|prompt (is )?too long"
-    r"|total length of all messages is too long|reduce the length of the messages"
-    r"|input is too long|input token count .{0,200} exceeds|greater than the context length"
-    r"|context length of only|`inputs` (tokens \+ `max_new_tokens` must be|must have less than)",
-    re.IGNORECASE,
-)
-_CONTEXT_LIMIT = re.compile(
-    r"context (?:length|window) (?:is|of)(?: only)? (\d+)|context size \((\d+)"
-    r"|model with (\d+) maximum context|`max_new_tokens` must be <= (\d+)",
-    re.IGNORECASE,
-)
-_PROMPT_LENGTH = re.compile(
-    r"request has (\d+) input tokens"
-    r"|requested (?:about )?\d+ tokens \((\d+) (?:in the messages|of text input)"
-    r"|resulted in (\d+) tokens|contains at least (\d+)|request \((\d+) tokens"
-    r"|total of \d+ tokens: (\d+)|prompt contains (\d+) tokens|keep the first (\d+) tokens"
-    r"|given: (\d+)|requested (?:about )?(\d+) tokens",
-    re.IGNORECASE,
-)
-_COMPLETION_LENGTH = re.compile(
-    r"(\d+) (?:in|tokens for) the completion|is too large: (\d+)|(\d+) `max_new_tokens`"
-)
-_THOUSANDS_SEPARATOR = re.compile(r"(?<=\d)[,_](?=\d{3}(?!\d))")
-
-
-@dataclass(frozen=True)
-class ContextSizes:
-    """Sizes in the text of a context overflow, in tokens; 0 if unknown."""
-
-    prompt: int = 0
-    # the context window
-    limit: int = 0
-    # the requested completion
-    completion: int = 0
-
-
-def parse_context_sizes(failure: UpstreamFailure) -> ContextSizes:
-    """Parse the sizes in a context overflow; all are 0 for other failures."""
-    if not _is_context_overflow(failure):
-        return ContextSizes()
-    text = drop_thousands_separators(failure.text)
-    return ContextSizes(
-        # The fields are llama.cpp's.
-        prompt=_parse_count_field(failure, "n_prompt_tokens") or _find_count(_PROMPT_LENGTH, text),
-        limit=_parse_count_field(failure, "n_ctx") or _find_count(_CONTEXT_LIMIT, text),
-        completion=_find_count(_COMPLETION_LENGTH, text),
-    )
-
-
-def _is_context_overflow(failure: UpstreamFailure) -> bool:
-    if failure.status not in (400, 413, 422, 500):
-        return False
-    return CONTEXT_OVERFLOW.search(failure.searchable_text) is not None
-
-
-def _parse_count_field(failure: UpstreamFailure, name: str) -> int:
-    value = failure.error.get(name)
-    if not isinstance(value, int):
-        return 0
-    return value
-
-
-def _find_count(pattern: re.Pattern[str], text: str) -> int:
-    match = pattern.search(text)
-    if match is None:
-        return 0
-    return parse_count(match)
-
-
-def parse_count(match: re.Match[str]) -> int:
-    """Return the number in the first matching group, or 0 if it has more than 15 digits.
-
-    `int` raises ValueError for thousands of digits.
-    """
-    digits: str = next(group for group in match.groups() if group)
-    if len(digits) > _MAX_COUNT_DIGITS:
-        return 0
-    return int(digits)
-
-
-def drop_thousands_separators(text: str) -> str:
-    """Replace numbers such as 128,000 and 128_000 by their digits."""
-    return _THOUSANDS_SEPARATOR.sub("", text)
 
 
 def to_api_error(failure: UpstreamFailure) -> UpstreamFailureError:
@@ -366,7 +189,10 @@ class _ErrorRule:
         return ApiError(self.status, self.message.format(failure=failure), self.headers)
 
 
-# The text of the Messages API.
+# The texts of the Messages API.
+_API_OVERFLOW_TEXTS = re.compile(
+    r"prompt is too long|input length and `max_tokens` exceed context limit", re.IGNORECASE
+)
 _API_OVERFLOW = re.compile(r"prompt is too long: \d+ tokens > \d+ maximum")
 
 
@@ -376,7 +202,7 @@ def _map_context_overflow(failure: UpstreamFailure) -> ApiError | None:
     Claude Code acts on them: it compacts the conversation or, if the prompt alone would fit, lowers
     `max_tokens`.
     """
-    if not _is_context_overflow(failure):
+    if not is_context_overflow(failure):
         return None
     match = _API_OVERFLOW.search(drop_thousands_separators(failure.text))
     if match:
@@ -384,14 +210,17 @@ def _map_context_overflow(failure: UpstreamFailure) -> ApiError | None:
     sizes = parse_context_sizes(failure)
     if not sizes.prompt or not sizes.limit:
         return ApiError(400, f"prompt is too long: {failure.redacted_text}")
-    if sizes.completion and sizes.prompt <= sizes.limit:
-        text = (
-            "input length and `max_tokens` exceed context limit: "
-            f"{sizes.prompt} + {sizes.completion} > {sizes.limit}, "
-            "decrease input length or `max_tokens` and try again"
-        )
-        return ApiError(400, text)
-    return ApiError(400, f"prompt is too long: {sizes.prompt} tokens > {sizes.limit} maximum")
+    if sizes.prompt > sizes.limit:
+        return ApiError(400, f"prompt is too long: {sizes.prompt} tokens > {sizes.limit} maximum")
+    if not sizes.completion:
+        # The numbers alone would contradict the error.
+        return ApiError(400, f"prompt is too long: {failure.redacted_text}")
+    text = (
+        "input length and `max_tokens` exceed context limit: "
+        f"{sizes.prompt} + {sizes.completion} > {sizes.limit}, "
+        "decrease input length or `max_tokens` and try again"
+    )
+    return ApiError(400, text)
 
 
 def _map_failed_generation(failure: UpstreamFailure) -> ApiError | None:
@@ -401,25 +230,39 @@ def _map_failed_generation(failure: UpstreamFailure) -> ApiError | None:
     return ApiError(500, failure.redacted_text)
 
 
-_BAD_KEY = re.compile(r"(incorrect|invalid) api key", re.IGNORECASE)
+# Texts of OpenAI, Google and DashScope, which also have status 400.
+_BAD_KEY = re.compile(
+    r"(incorrect|invalid)[ _]?api[ _]?key|api[ _]?key[ _](is )?(not valid|invalid|expired)",
+    re.IGNORECASE,
+)
+# Other servers refuse regions, plans and models with 403.
+_ABOUT_KEY = re.compile(
+    r"api[ _-]?key|\bkeys?\b|credential|unauthori[sz]ed|authenticat"
+    r"|token (is )?(invalid|expired)|(access|bearer|auth|invalid|expired)[ _]token",
+    re.IGNORECASE,
+)
 
 
 def _map_rejected_key(failure: UpstreamFailure) -> ApiError | None:
-    """Map a rejected API key.
+    """Map a rejected API key, and other refusals with status 403.
 
     If the proxy's key was rejected, a 401 would make the client start a new login, although the
-    client's key is valid.
+    client's key is valid. Claude Code reports any 403 as a failed authentication.
     """
-    is_bad_request = failure.status == 400 and _BAD_KEY.search(failure.text)
+    is_bad_request = failure.status == 400 and _BAD_KEY.search(failure.searchable_text)
     if failure.status not in (401, 403) and not is_bad_request:
         return None
     if failure.upstream.caller_api_key is not None:
         return ApiError(403 if failure.status == 403 else 401, failure.redacted_text)
-    if failure.upstream.has_key:
-        action = f"refused the proxy's UPSTREAM_API_KEY ({failure.status})"
+    status = failure.status
+    if status == 403 and not _ABOUT_KEY.search(failure.searchable_text):
+        action = f"refused the request ({status})"
+    elif failure.upstream.has_key:
+        action = f"refused the proxy's UPSTREAM_API_KEY ({status})"
     else:
-        action = f"refused the request ({failure.status}), and no UPSTREAM_API_KEY is set"
-    text = f"The upstream {failure.upstream_name} {action}: {failure.redacted_text}"
+        action = f"refused the request ({status}), and no UPSTREAM_API_KEY is set"
+    reason = f": {failure.redacted_text}" if failure.has_reason else " without an error message"
+    text = f"The upstream {failure.upstream_name} {action}{reason}"
     return ApiError(500, text, _NO_RETRY_HEADERS)
 
 
@@ -455,18 +298,91 @@ def _map_missing_path(failure: UpstreamFailure) -> ApiError | None:
     return ApiError(500, text, _NO_RETRY_HEADERS)
 
 
+# Spent credit in the texts and codes of OpenRouter, DeepSeek, xAI, Anthropic, DashScope, OpenAI,
+# Volcengine, Moonshot, MiniMax and one-api.
+_NO_CREDIT = re.compile(
+    r"insufficient[ _](credits?|balance|funds|user_quota)"
+    r"|balance is (too low|insufficient)"
+    r"|n[o']t? (have )?(any |enough |sufficient )?(remaining )?credits?\b|out of credits?\b"
+    r"|(used|spent) all .{0,60}credits?\b|credits?[ _](are |is |have been )?(exhausted|depleted)"
+    r"|spend(ing)? limit|arrearage|account is in good standing|account_?overdue|overdue balance"
+    r"|billing_hard_limit|billing_not_active|exceeded_current_quota|no payment method"
+    r"|free_?tier_?only|free tier .{0,60}exhausted|余额不足|欠费",
+    re.IGNORECASE,
+)
+# Spent credit at OpenAI; a limit of a minute or a day at Google and DashScope.
+_QUOTA = re.compile(r"insufficient_quota|exceeded your current quota", re.IGNORECASE)
+_RATE_QUOTA = re.compile(
+    r"resource_exhausted|ai\.google\.dev|per[ _-]?(minute|day)|#token-limit|\b[rt]p[md]\b",
+    re.IGNORECASE,
+)
+# Google's models that are not in the free tier have this limit.
+_ZERO_QUOTA = re.compile(r"\blimit: 0\b|\"quotaValue\":\"0\"")
+_DAILY_QUOTA = re.compile(r"\"quotaId\":\"[^\"]{0,100}PerDay")
+_RATE_LIMIT = re.compile(
+    r"\brate[ _-]?limit|\b(tokens|requests) per (min|sec|hour|day)|too many requests|throttl",
+    re.IGNORECASE,
+)
+_TOO_LARGE = re.compile(r"request too large", re.IGNORECASE)
+
+
+def _map_spent_credit(failure: UpstreamFailure) -> ApiError | None:
+    """Map spent credit, which no retry restores, to a billing error."""
+    if failure.status not in (400, 401, 402, 403, 429, 500):
+        return None
+    text = failure.searchable_text
+    is_spent = failure.status == 402 or _NO_CREDIT.search(text) is not None
+    if not is_spent and _QUOTA.search(text):
+        is_spent = not _is_rate_quota(failure)
+    return ApiError(402, failure.redacted_text, _NO_RETRY_HEADERS) if is_spent else None
+
+
+def _is_rate_quota(failure: UpstreamFailure) -> bool:
+    """Return whether an exceeded quota is a limit of a time, which ends by itself."""
+    google_status = str(failure.error.get("status"))
+    text = " ".join([failure.searchable_text, google_status, _dump_details(failure)])
+    if _ZERO_QUOTA.search(text):
+        return False
+    if _RATE_QUOTA.search(text):
+        return True
+    return "insufficient_quota" not in failure.codes and find_retry_delay(failure) is not None
+
+
+def _dump_details(failure: UpstreamFailure) -> str:
+    return dumps(list_details(failure.error)).decode()[:MAX_TEXT_LENGTH]
+
+
+def _map_rate_limit_of_bad_request(failure: UpstreamFailure) -> ApiError | None:
+    """Map a rate limit with another status, such as Groq's 413 for the tokens of a minute.
+
+    A single request that exceeds the limit would fail again at any time.
+    """
+    if failure.status not in (400, 413) or not _RATE_LIMIT.search(failure.searchable_text):
+        return None
+    headers = _build_retry_after(failure, None)
+    if _TOO_LARGE.search(failure.text):
+        headers = dict(_NO_RETRY_HEADERS)
+    return ApiError(429, failure.redacted_text, headers)
+
+
 def _map_busy(failure: UpstreamFailure) -> ApiError | None:
-    if failure.status == 429:
-        return ApiError(429, failure.redacted_text, _build_retry_after(failure, None))
-    # Cloudflare returns 520 to 524.
-    if failure.status in (503, 529) or 520 <= failure.status <= 524:
+    is_overloaded = failure.status in (503, 529) or 520 <= failure.status <= 524
+    if failure.status == 429 and "overloaded" in failure.codes:
+        is_overloaded = True
+    if is_overloaded:
+        # Cloudflare returns 520 to 524.
         headers = _build_retry_after(failure, _OVERLOADED_RETRY_AFTER)
         return ApiError(529, failure.redacted_text, headers)
-    return None
+    if failure.status != 429:
+        return None
+    if _DAILY_QUOTA.search(_dump_details(failure)):
+        # Google's delay is that of a minute.
+        return ApiError(429, failure.redacted_text, _NO_RETRY_HEADERS)
+    return ApiError(429, failure.redacted_text, _build_retry_after(failure, None))
 
 
 def _build_retry_after(failure: UpstreamFailure, default: str | None) -> dict[str, str]:
-    seconds = parse_retry_after(failure.headers)
+    seconds = find_retry_delay(failure)
     if seconds is not None:
         return {"retry-after": f"{min(seconds, _MAX_RETRY_AFTER):g}"}
     if default is not None:
@@ -488,7 +404,7 @@ _RULES: tuple[Callable[[UpstreamFailure], ApiError | None], ...] = (
     ),
     _ErrorRule(
         (400,),
-        _TLS_PORT,
+        TLS_PORT,
         500,
         "The upstream {failure.upstream_name} accepts only TLS (400): "
         "UPSTREAM_BASE_URL has to begin with https://",
@@ -513,20 +429,12 @@ _RULES: tuple[Callable[[UpstreamFailure], ApiError | None], ...] = (
         "Could not process image: {failure.redacted_text}",
     ),
     _map_failed_generation,
-    _ErrorRule((402,), _ANY_WORDING, 402, headers=_NO_RETRY_HEADERS),
-    _ErrorRule(
-        (403, 429),
-        re.compile(
-            r"insufficient_quota|exceeded your current quota|insufficient (credits|balance)",
-            re.IGNORECASE,
-        ),
-        402,
-        headers=_NO_RETRY_HEADERS,
-    ),
+    _map_spent_credit,
     _ErrorRule((403,), re.compile(r"moderation|flagged", re.IGNORECASE), 400),
     _map_rejected_key,
     # OpenRouter's "No endpoints found that support tool use" is about the request.
     _ErrorRule((404,), re.compile(r"\ANo endpoints found that support"), 400),
     _map_missing_path,
+    _map_rate_limit_of_bad_request,
     _map_busy,
 )

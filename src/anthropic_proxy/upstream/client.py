@@ -17,7 +17,7 @@ from anthropic_proxy.errors import ApiError
 from anthropic_proxy.observability.metrics import Metrics
 from anthropic_proxy.observability.observation import Observation, UpstreamRequest
 from anthropic_proxy.routing.upstream import Upstream
-from anthropic_proxy.translate.upstream_errors import UpstreamIdentity
+from anthropic_proxy.translate.upstream_failure import UpstreamIdentity
 from anthropic_proxy.upstream.circuit_breaker import (
     BreakerConfig,
     BreakerState,

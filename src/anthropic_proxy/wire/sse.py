@@ -19,6 +19,7 @@ _BLANK_LINES = re.compile(rb"\n{3,}")
 _DATA_FIELD = b"\ndata:"
 _DATA_LINE = re.compile(rb"\ndata: ?([^\n]*)")
 _ERROR_LINE = re.compile(rb"^event: ?error$", re.MULTILINE)
+_FIELD = re.compile(rb"(?:data|event|id|retry)?:|$")
 _BOM = b"\xef\xbb\xbf"
 
 # Incomplete events up to this size are joined with each read and searched again from their start.
@@ -151,6 +152,12 @@ def parse_data(event: bytes) -> bytes | None:
 def is_error_event(event: bytes) -> bool:
     """Return whether the name of an event is `error`."""
     return b"event:" in event and _ERROR_LINE.search(event) is not None
+
+
+def get_stray_text(event: bytes) -> bytes:
+    """Return the lines of a complete event that are neither fields nor comments."""
+    lines = [line for line in event.split(b"\n") if not _FIELD.match(line)]
+    return b"\n".join(lines).strip()
 
 
 def encode_event(event: JsonObject) -> bytes:

@@ -158,6 +158,63 @@ def test_a_refusal_within_an_answer(
     assert ["reasoning_effort" in each for each in sent] == [True, False, False]
 
 
+_PARTS = (
+    "This endpoint's maximum context length is 40000 tokens. However, you requested about 45000 "
+    "tokens (12000 of text input, 1000 of tool input, 32000 in the output)."
+)
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        refusal(_PARTS),
+        answers({"error": {"message": _PARTS, "code": 400}}),
+        answers({"code": 400, "msg": _PARTS, "success": False}),
+    ],
+    ids=["status", "error", "success"],
+)
+def test_a_shorter_response_suffices(
+    proxy: str, upstream: ScriptedUpstream, refused: Script
+) -> None:
+    upstream.then(refused, answers(completion("Hello")))
+    assert post(proxy, REQUEST).json()["content"] == [{"type": "text", "text": "Hello"}]
+    assert [upstream.request().body["max_tokens"] for _ in range(2)] == [32000, 27000]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize(
+    ("body", "kind", "expected"),
+    [
+        (
+            {"choices": None, "base_resp": {"status_code": 1002, "status_msg": "limited(RPM)"}},
+            "application/json",
+            (429, "rate_limit_error", "limited(RPM)"),
+        ),
+        (b"Too many requests", "text/plain", (429, "rate_limit_error", "Too many requests")),
+        (
+            {"error": {"message": "busy", "code": "server_overloaded"}},
+            "text/event-stream",
+            (529, "overloaded_error", "busy"),
+        ),
+        ({"detail": "worker died"}, "application/json", (500, "api_error", "worker died")),
+    ],
+    ids=["minimax", "text", "overload", "detail"],
+)
+def test_an_error_in_place_of_a_response(
+    proxy: str,
+    upstream: ScriptedUpstream,
+    body: Any,
+    kind: str,
+    expected: tuple[int, str, str],
+    *,
+    stream: bool,
+) -> None:
+    upstream.then(answers(body, headers={"content-type": kind}))
+    response = post(proxy, {**REQUEST, "stream": stream})
+    error = response.json()["error"]
+    assert (response.status_code, error["type"], error["message"]) == expected
+
+
 def test_what_can_not_be_mended_within_an_answer_has_its_status(
     proxy: str, upstream: ScriptedUpstream
 ) -> None:

@@ -298,7 +298,7 @@ OVERFLOW = (
             403,
             b'{"type":"error","error":{"type":"permission_error","message":"no"}}',
             500,
-            "refused the proxy",
+            "refused the request (403): no",
         ),
         (
             400,
@@ -317,6 +317,84 @@ def test_other_errors_are_translated(
     response = post(proxy, REQUEST)
     assert (response.status_code, response.json()["type"]) == (told, "error")
     assert text in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("request_", [REQUEST, STREAM], ids=["whole", "stream"])
+@pytest.mark.parametrize(
+    ("body", "told", "text"),
+    [
+        (OVERLOADED, 529, "Overloaded"),
+        (b'{"code":500,"msg":"404 NOT_FOUND","success":false}', 500, "404 NOT_FOUND"),
+        (
+            b'{"content":null,"base_resp":{"status_code":1008,"status_msg":"no balance"}}',
+            402,
+            "no balance",
+        ),
+        (b'{"error":{"type":"rate_limit_error","message":"slow"}}', 429, "slow"),
+        (b'{"error":{"message":"I know sk-ours-0123","code":400}}', 400, "I know ***"),
+        (
+            (
+                b'{"type":"error","error":{"type":"invalid_request_error",'
+                b'"message":"invalid params, context window exceeds limit (2013)"}}'
+            ),
+            400,
+            "prompt is too long: invalid params, context window exceeds limit (2013)",
+        ),
+        (b"{}", 500, "The upstream 127.0.0.1"),
+    ],
+    ids=["overload", "success", "minimax", "error", "secret", "overflow", "empty"],
+)
+def test_an_error_with_status_200(
+    proxy: str, upstream: ScriptedUpstream, request_: bytes, body: bytes, told: int, text: str
+) -> None:
+    upstream.then(answers(body))
+    response = post(proxy, request_)
+    assert (response.status_code, response.json()["type"]) == (told, "error")
+    assert response.json()["error"]["message"].startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "told"),
+    [
+        (
+            400,
+            "invalid params, context window exceeds limit (2013)",
+            "prompt is too long: invalid params, context window exceeds limit (2013)",
+        ),
+        (
+            400,
+            "Your request exceeded model token limit: 262144 (requested: 270001)",
+            "prompt is too long: 270001 tokens > 262144 maximum",
+        ),
+        (
+            400,
+            "prompt is too long: 9 tokens > 8 maximum. See the guide.",
+            "prompt is too long: 9 tokens > 8 maximum. See the guide.",
+        ),
+        (
+            400,
+            "max_tokens: 64000 > 32000, which is the maximum allowed number of output tokens",
+            "max_tokens: 64000 > 32000, which is the maximum allowed number of output tokens",
+        ),
+        (500, "insufficient balance (1008)", "insufficient balance (1008)"),
+    ],
+)
+def test_an_overflow_gets_the_text_of_the_api(
+    proxy: str, upstream: ScriptedUpstream, status: int, text: str, told: str
+) -> None:
+    error = {"type": "error", "error": {"type": "api_error", "message": text}}
+    upstream.then(answers(error, status))
+    response = post(proxy, REQUEST)
+    assert response.json()["error"]["message"] == told
+    assert response.status_code == (402 if status == 500 else 400)
+
+
+def test_an_error_event_with_other_words(proxy: str, upstream: ScriptedUpstream) -> None:
+    error = b'event: error\ndata: {"message":"slow down","code":429}\n\n'
+    upstream.then(events(START, PING, error), events(b"event: error\ndata: \n\n"))
+    response = post(proxy, STREAM)
+    assert (response.status_code, response.json()["error"]["message"]) == (429, "slow down")
+    assert "ended its response with an error" in post(proxy, STREAM).text
 
 
 @pytest.mark.parametrize(

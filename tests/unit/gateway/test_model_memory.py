@@ -8,7 +8,7 @@ import pytest
 from anthropic_proxy.gateway.model_memory import ModelMemory, RequestAdapter
 from anthropic_proxy.translate.adaptation.changes import RequestChange
 from anthropic_proxy.translate.apis import APIS
-from anthropic_proxy.translate.upstream_errors import UpstreamFailure, UpstreamIdentity
+from anthropic_proxy.translate.upstream_failure import UpstreamFailure, UpstreamIdentity
 
 CHAT = APIS["chat_completions"]
 
@@ -298,3 +298,42 @@ def test_two_requests_that_both_need_the_other_api() -> None:
         assert api == "responses"
         known.set_api(api, 0)
     assert known.api == "responses"
+
+
+VLLM = refusal(
+    "This model's maximum context length is 8192 tokens. However, you requested 9000 output tokens "
+    "and your prompt contains at least 1 input tokens, for a total of at least 9001 tokens."
+)
+CHARACTERS = refusal(
+    "This model's maximum context length is 8192 tokens. However, you requested 9000 output tokens "
+    "and your prompt contains 12000 characters."
+)
+
+
+@pytest.mark.parametrize("failure", [VLLM, CHARACTERS], ids=["vllm", "characters"])
+@pytest.mark.parametrize(
+    ("estimate", "max_tokens"),
+    [(10, 8192 - 11 - 256), (6000, 8192 - 6600 - 256), (7000, None)],
+)
+def test_the_estimate_counts_where_the_refusal_does_not_state_the_prompt(
+    failure: UpstreamFailure, estimate: int, max_tokens: int | None
+) -> None:
+    """Servers that stop counting would refuse each response that is one token shorter."""
+    attempt = RequestAdapter(ModelMemory(), CHAT, BODY, estimate, 0)
+    change = attempt.adapt_to(failure, 0)
+    assert (change is not None and attempt.body["max_tokens"]) == (max_tokens or False)
+    assert attempt.adapt_to(failure, 0) is None
+
+
+def test_a_stated_minimum_counts_if_the_estimate_is_lower() -> None:
+    text = VLLM.text.replace("at least 1 input", "at least 5000 input").replace("9001", "14000")
+    attempt = RequestAdapter(ModelMemory(), CHAT, BODY, 10, 0)
+    assert attempt.adapt_to(replace(VLLM, text=text), 0) is not None
+    assert attempt.body["max_tokens"] == 8192 - 5000
+
+
+def test_the_limit_of_a_prompt_is_not_remembered_as_the_window() -> None:
+    known = ModelMemory()
+    text = "prompt token count of 130012 exceeds the limit of 128000"
+    assert RequestAdapter(known, CHAT, BODY, 10, 0).adapt_to(refusal(text), 0) is None
+    assert known.context_window == 0

@@ -19,7 +19,8 @@ from anthropic_proxy.translate.responses_api.stream import ResponsesReader
 from anthropic_proxy.translate.tool_calls.json_repair import repair_json
 from anthropic_proxy.translate.tool_calls.text_formats import BARE_FORMAT, FORMATS
 from anthropic_proxy.translate.tool_calls.text_parser import TextCallParser
-from anthropic_proxy.translate.upstream_errors import UpstreamIdentity, parse_chunk_error
+from anthropic_proxy.translate.upstream_errors import parse_chunk_error
+from anthropic_proxy.translate.upstream_failure import UpstreamIdentity
 from tests.support.response_specs import answer_spec
 from tests.support.scaling import Prepare, assert_linear_cpu, assert_linear_lines
 

@@ -2,7 +2,10 @@
 
 import pytest
 
-from anthropic_proxy.translate.rate_limit_headers import convert_rate_limit_headers
+from anthropic_proxy.translate.rate_limit_headers import (
+    convert_rate_limit_headers,
+    find_reset_delay,
+)
 
 NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z
 
@@ -64,3 +67,27 @@ def test_the_named_kind_wins() -> None:
         "x-ratelimit-remaining": "many",
     }
     assert convert_rate_limit_headers(upstream, NOW) == {"anthropic-ratelimit-requests-limit": "2"}
+
+
+_DATE = "Fri, 15 Jan 2027 08:00:00 GMT"
+
+
+@pytest.mark.parametrize(
+    ("upstream", "seconds"),
+    [
+        ({}, None),
+        ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "45s"}, 45),
+        ({"x-ratelimit-remaining": "1", "x-ratelimit-reset": "45s"}, None),
+        ({"x-ratelimit-reset": "45s"}, None),
+        ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "soon"}, None),
+        ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "6m0s"}, 360),
+        ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "1800000030000"}, None),
+        (
+            {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "1800000030000", "date": _DATE},
+            30,
+        ),
+        ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "1799999999", "date": _DATE}, 0),
+    ],
+)
+def test_the_delay_until_a_reset(upstream: dict[str, str], seconds: float | None) -> None:
+    assert find_reset_delay(upstream) == seconds

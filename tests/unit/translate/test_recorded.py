@@ -14,7 +14,8 @@ import pytest
 
 from anthropic_proxy.translate.response.stream import StreamTranslator
 from anthropic_proxy.translate.response.whole import collect_message, to_message
-from anthropic_proxy.translate.upstream_errors import UpstreamIdentity, parse_api_error
+from anthropic_proxy.translate.upstream_errors import parse_api_error
+from anthropic_proxy.translate.upstream_failure import UpstreamIdentity
 from anthropic_proxy.wire.json_codec import loads
 from tests.support import grammar
 from tests.support.cases import CASES

@@ -10,17 +10,19 @@ import pytest
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.errors.redaction import MAX_SEARCHED, Redactor, Secret
 from anthropic_proxy.translate.upstream_errors import (
-    UpstreamIdentity,
     html_page_error,
     is_html_page,
     not_a_completion_error,
     parse_api_error,
+    parse_body_error,
     parse_chunk_error,
-    parse_failure,
+    parse_error_data,
     to_api_error,
     wants_tls,
 )
-from tests.support.cases import cases
+from anthropic_proxy.translate.upstream_failure import UpstreamIdentity, parse_failure
+from anthropic_proxy.wire.json_codec import dumps
+from tests.support.cases import cases, texts
 from tests.support.scaling import assert_linear_cpu
 
 Json = dict[str, Any]
@@ -54,6 +56,61 @@ def test_an_error_in_a_stream(error: Json, status: int, message: str) -> None:
     parsed = parse_chunk_error({"error": error}, SOURCE)
     assert parsed is not None
     assert (parsed.status, parsed.message) == (status, message)
+
+
+@pytest.mark.parametrize("case", texts("errors_in_responses"))
+def test_an_error_in_a_response(case: Json) -> None:
+    for parsed in (
+        parse_chunk_error(case["payload"], SOURCE),
+        parse_error_data(dumps(case["payload"]), SOURCE),
+    ):
+        assert parsed is not None
+        assert (parsed.status, parsed.message) == (case["status"], case["message"])
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        {"choices": [], "usage": {"prompt_tokens": 1}},
+        {"choices": [], "prompt_filter_results": [{}]},
+        {"choices": [{"delta": {}}], "base_resp": {"status_code": 0, "status_msg": ""}},
+        {"choices": [{"delta": {}}], "message": "a note", "detail": "another"},
+        {"type": "ping"},
+        {"type": "status", "message": "waiting"},
+        {"code": 200, "msg": "ok", "data": {}},
+        {"success": True, "message": "ok"},
+        {"object": "chat.completion.chunk", "message": "queued"},
+        {"model": "m", "message": {"role": "assistant", "content": "Hi"}, "done": False},
+        {"message": "", "detail": None},
+        {"errors": [], "base_resp": "odd"},
+        {},
+    ],
+)
+def test_a_chunk_that_reports_no_error(chunk: Json) -> None:
+    assert parse_chunk_error(chunk, SOURCE) is None
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "message"),
+    [
+        (b"Too many requests", 429, "Too many requests"),
+        (b"upstream connect error or disconnect/reset before headers", 529, None),
+        (b"Internal Server Error", 500, "Internal Server Error"),
+        (b'"died"', 500, "died"),
+        (b'[{"error": {"code": 429, "message": "slow"}}]', 429, "slow"),
+        (b"prompt is too long: 9 tokens > 8 maximum", 400, None),
+    ],
+)
+def test_a_body_that_is_no_json_object(data: bytes, status: int, message: str | None) -> None:
+    error = parse_body_error(data, SOURCE)
+    assert (error.status, error.message) == (status, message or data.decode())
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b" ", b"<html>Welcome</html>", b"null", b"[]", b"[1]", b"{}"]
+)
+def test_a_body_without_words(data: bytes) -> None:
+    assert parse_body_error(data, SOURCE).message.endswith("that is not a chat completion")
 
 
 KEY = "sk-secret-0123456789"
@@ -105,10 +162,10 @@ def test_a_hostile_text_costs_no_more_than_its_length(piece: str) -> None:
 @pytest.mark.parametrize("digits", [15, 16, 5000])
 def test_a_number_of_any_length_is_read(digits: int) -> None:
     """Python's `int` refuses thousands of digits."""
-    text = f"maximum context length is {'9' * digits} tokens, your request has 9 input tokens"
+    text = f"maximum context length is 8 tokens, your request has {'9' * digits} input tokens"
     error = parse_api_error(400, {}, text.encode(), SOURCE)
     assert error.message.startswith(
-        "prompt is too long: " + ("9 tokens > 9" if digits == 15 else "maximum")
+        "prompt is too long: " + (f"{'9' * 15} tokens > 8" if digits == 15 else "maximum")
     )
 
 

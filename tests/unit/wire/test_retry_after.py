@@ -2,7 +2,7 @@
 
 import pytest
 
-from anthropic_proxy.wire.retry_after import parse_retry_after
+from anthropic_proxy.wire.retry_after import parse_delay_text, parse_duration, parse_retry_after
 
 _DATE = "Fri, 15 Jan 2027 08:00:00 GMT"
 
@@ -23,6 +23,7 @@ _DATE = "Fri, 15 Jan 2027 08:00:00 GMT"
         ({"retry-after-ms": "1500", "retry-after": "7"}, 1.5),
         ({"retry-after-ms": "0", "retry-after": "7"}, 0.0),
         ({"retry-after-ms": "soon", "retry-after": "7"}, 7.0),
+        ({"x-ms-retry-after-ms": "1500", "retry-after": "7"}, 1.5),
         # The milliseconds are never a date.
         ({"retry-after-ms": "Fri, 15 Jan 2027 08:00:30 GMT", "date": _DATE}, None),
         ({"retry-after": "Fri, 15 Jan 2027 08:00:30 GMT", "date": _DATE}, 30.0),
@@ -33,3 +34,33 @@ _DATE = "Fri, 15 Jan 2027 08:00:00 GMT"
 )
 def test_seconds(headers: dict[str, str], seconds: float | None) -> None:
     assert parse_retry_after(headers) == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("Please retry in 26s.", 26),
+        ("Please try again in 4.77s. Need more tokens?", 4.77),
+        ("Please try again in 430ms.", 0.43),
+        ("Please try again in 6m0s.", 360),
+        ("Please try again in 1h2m3.5s", 3723.5),
+        ("Please retry after 45 seconds.", 45),
+        ("wait 2 minutes and 5 seconds before", 125),
+        ("Try again in 20 Minutes", 1200),
+        ("resets in 2 days", 172_800),
+        ("Please try again in a moment", None),
+        ("retry 3 times", None),
+        ("it took 26s", None),
+        ("retry in 26 sheep", None),
+        ("", None),
+    ],
+)
+def test_delays_in_texts(text: str, seconds: float | None) -> None:
+    assert parse_delay_text(text) == (None if seconds is None else pytest.approx(seconds))
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("26s", 26), ("1.5s", 1.5), ("5ms", 0.005), ("soon", None), ("", None)]
+)
+def test_durations(text: str, seconds: float | None) -> None:
+    assert parse_duration(text) == seconds

@@ -13,6 +13,7 @@ from anthropic_proxy.wire.sse import (
     EventTooLargeError,
     SSEDecoder,
     encode_event,
+    get_stray_text,
     is_error_event,
     parse_data,
 )
@@ -238,3 +239,21 @@ def test_blank_lines_are_no_events(blank: bytes, size: int) -> None:
 )
 def test_events_named_error(event: bytes, is_error: bool) -> None:
     assert is_error_event(event) == is_error
+
+
+@pytest.mark.parametrize(
+    ("event", "is_error", "stray"),
+    [
+        (b"data: {}", False, b""),
+        (b"event: error\ndata: {}", True, b""),
+        (b"data: a\nevent:error", True, b""),
+        (b"event: errors\ndata: event: error", False, b""),
+        (b'{"error": 1}', False, b'{"error": 1}'),
+        (b": comment\nid: 7\nretry: 1", False, b""),
+        (b'{\n  "a": 1\n}\ndata: x', False, b'{\n  "a": 1\n}'),
+        (b"", False, b""),
+    ],
+)
+def test_errors_and_text_outside_of_events(event: bytes, *, is_error: bool, stray: bytes) -> None:
+    assert is_error_event(event) is is_error
+    assert get_stray_text(event) == stray

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from anthropic_proxy.errors import ApiError, TruncatedError
 from anthropic_proxy.gateway.streams.base import FIRST_CONTENT_SECONDS, EventStream
 from anthropic_proxy.translate import passthrough
-from anthropic_proxy.translate.upstream_errors import UpstreamIdentity, parse_error_event
+from anthropic_proxy.translate.upstream_errors import parse_error_event
+from anthropic_proxy.translate.upstream_failure import UpstreamIdentity
 from anthropic_proxy.upstream.http_client import UpstreamResponse
 from anthropic_proxy.wire.anthropic import events
 from anthropic_proxy.wire.json_codec import loads_object
@@ -68,11 +69,13 @@ class PassthroughStream(EventStream[bytes]):
         self.tool_calls = 0
         # Input tokens, for an upstream that does not report them. The caller sets it.
         self.input_estimate = 0
-        self._upstream_name = identity.name
         self._identity = identity
+        self._upstream_name = identity.name
         self._redact = identity.redact
         # True if the first byte of the body has arrived, which shows its format.
         self._has_format = False
+        # The beginning of a body that is not a stream of events.
+        self._invalid_beginning: bytes | None = None
         self._partial_event = bytearray()
         # The last bytes of the complete events.
         self._tail = b""
@@ -110,6 +113,8 @@ class PassthroughStream(EventStream[bytes]):
         # The clock is checked here too, because `until` does not limit reads that return at once.
         while not self._is_finished and self._loop.time() < until:
             await self._step(until)
+            if self._invalid_beginning is not None:
+                raise await self._read_error(self._invalid_beginning)
             # Only the new events are searched. They are complete, so they contain complete names.
             complete_events, self._output = self._output, b""
             opening += complete_events
@@ -121,25 +126,32 @@ class PassthroughStream(EventStream[bytes]):
                 until = self._loop.time() + FIRST_CONTENT_SECONDS
         self._output = bytes(opening)
 
-    def _check_format(self, data: bytes) -> None:
-        """Raise ApiError if the first bytes of the body do not begin a stream of events.
+    def _is_stream(self, data: bytes) -> bool:
+        """Return whether the first bytes of the body begin a stream of events.
 
         The content type is not sufficient: some servers send a wrong one with a correct stream.
         """
         beginning = strip_leading(data)
         self._has_format = bool(beginning)
-        if is_json(beginning) or beginning.startswith(b"<"):
-            content_type = self._response.headers.get("content-type", "")
-            media_type = content_type.partition(";")[0].strip().lower() or "no content type"
-            raise self._create_error(
-                f"returned status 200 with {media_type} and no stream of events"
-            )
+        return not (is_json(beginning) or beginning.startswith(b"<"))
+
+    async def _read_error(self, beginning: bytes) -> ApiError:
+        """Return the error for a body that is not a stream of events."""
+        body = beginning + await self._response.read()
+        error = passthrough.parse_success_error(body, self._identity)
+        if error is not None:
+            return error
+        content_type = self._response.headers.get("content-type", "")
+        media_type = content_type.partition(";")[0].strip().lower() or "no content type"
+        return self._create_error(f"returned status 200 with {media_type} and no stream of events")
 
     def _opening_error(self, opening: bytes) -> ApiError:
         """Return the error in the first events of the stream."""
         for raw_event in SSEDecoder().split_events(opening):
             payload = parse_data(raw_event) or b""
-            error = passthrough.parse_event_error(payload)
+            error = None
+            if is_error_event(raw_event) or passthrough.parse_event_error(payload) is not None:
+                error = passthrough.parse_success_error(payload, self._identity)
             if error is not None:
                 return error
             if is_error_event(raw_event):
@@ -151,8 +163,9 @@ class PassthroughStream(EventStream[bytes]):
 
     def _feed(self, data: bytes) -> None:
         """Forward the complete events, and hold the bytes of an incomplete one."""
-        if not self._has_format:
-            self._check_format(data)
+        if not self._has_format and not self._is_stream(data):
+            self._invalid_beginning = data
+            return
         if not self._partial_event and data.endswith(b"\n\n"):
             self._forward(data)
             return

@@ -20,9 +20,12 @@ from anthropic_proxy.wire.payloads import is_done, is_json, strip_leading
 from anthropic_proxy.wire.sse import (
     EventTooLargeError,
     SSEDecoder,
+    get_stray_text,
     is_error_event,
     parse_data,
 )
+
+_MAX_STRAY_BYTES = 16 * 1024
 
 
 class TranslatedStream(EventStream[list[JsonObject]]):
@@ -61,6 +64,8 @@ class TranslatedStream(EventStream[list[JsonObject]]):
         self._json_beginning: bytes | None = None
         # The content so far when `_complete_at` was set.
         self._content_count = -1
+        # The beginning of the text outside of events.
+        self._stray_text = bytearray()
 
     @property
     def usage(self) -> JsonObject | None:
@@ -157,7 +162,12 @@ class TranslatedStream(EventStream[list[JsonObject]]):
 
     def _translate_event(self, raw_event: bytes) -> None:
         """Translate one event. After the end of the message, it is ignored."""
-        payload = parse_data(raw_event) or b""
+        payload = parse_data(raw_event)
+        if payload is None:
+            # Some servers write an error into the stream without the format of an event.
+            self._stray_text += get_stray_text(raw_event)[:_MAX_STRAY_BYTES]
+            del self._stray_text[_MAX_STRAY_BYTES:]
+            payload = b""
         # The first check is fast, and sufficient for nearly all events.
         if not payload.startswith(b"{") and is_done(payload):
             self._end_message(done=self._api.done_ends_stream)
@@ -193,13 +203,28 @@ class TranslatedStream(EventStream[list[JsonObject]]):
     def _end_message(self, *, done: bool) -> None:
         """End the message. The rest of the body contains nothing that belongs to it."""
         self._is_input_complete = True
+        self._close_translation(done=done)
+
+    def _close_translation(self, *, done: bool) -> None:
+        """Add the last events of the response. Raises ApiError if it is incomplete."""
+        if self._stray_text and not self._translator.is_finished:
+            self._raise_stray_error()
         self._output += self._translator.close(done=done)
+
+    def _raise_stray_error(self) -> None:
+        """Raise ApiError if the text outside of events is an error, or all that was sent."""
+        upstream, text = self._translator.spec.upstream, bytes(self._stray_text)
+        error = upstream_errors.parse_stray_error(text, upstream)
+        if error is None and not self._translator.has_finish_reason:
+            error = upstream_errors.parse_error_data(text, upstream)
+        if error is not None:
+            raise error
 
     def _end_of_input(self) -> None:
         for raw_event in self._decoder.split_rest():
             if not self._translator.has_finish_reason or _is_whole(raw_event):
                 self._translate_event(raw_event)
-        self._output += self._translator.close(done=False)
+        self._close_translation(done=False)
         self._is_finished = True
 
     def _handle_silence(self) -> None:
@@ -217,5 +242,5 @@ class TranslatedStream(EventStream[list[JsonObject]]):
 
 def _is_whole(raw_event: bytes) -> bool:
     """Return whether the data of an event that no empty line ended is complete."""
-    payload = parse_data(raw_event) or b""
-    return is_done(payload) or loads_object(payload) is not None
+    payload = parse_data(raw_event)
+    return payload is None or is_done(payload) or loads_object(payload) is not None

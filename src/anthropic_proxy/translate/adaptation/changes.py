@@ -172,6 +172,12 @@ def _request_whole(body: JsonObject) -> JsonObject:
     return {name: value for name, value in body.items() if name not in _STREAM_FIELDS}
 
 
+def get_output_limit(body: JsonObject) -> int:
+    """Return the maximum tokens of the response in a Chat Completions request; 0 if unlimited."""
+    limits = [body[name] for name in _TOKEN_LIMIT_FIELDS if name in body]
+    return min(limits, default=0)
+
+
 def _choose_nearest_level(body: JsonObject, field: str, allowed: tuple[str, ...]) -> JsonObject:
     """Replace a refused effort by the next lower allowed level, else by the lowest.
 

@@ -3,11 +3,10 @@
 import re
 
 from anthropic_proxy.translate.adaptation.refusal_rule import RefusalRule, get_rule_text, wordings
-from anthropic_proxy.translate.upstream_errors import (
-    CONTEXT_OVERFLOW,
+from anthropic_proxy.translate.context_overflow import is_context_overflow, parse_context_sizes
+from anthropic_proxy.translate.upstream_failure import (
     UpstreamFailure,
     drop_thousands_separators,
-    parse_context_sizes,
     parse_count,
 )
 from anthropic_proxy.wire.json_codec import JsonObject
@@ -88,22 +87,18 @@ def _read_limit(match: re.Match[str], failure: UpstreamFailure, _body: JsonObjec
 def _read_minimum(match: re.Match[str], failure: UpstreamFailure, _body: JsonObject) -> int:
     """Return the model's minimum, or 0 for an implausible one."""
     minimum = parse_count(match)
-    if minimum > _MAX_MINIMUM or _is_about_context(failure):
+    if minimum > _MAX_MINIMUM or is_context_overflow(failure):
         return 0
     return minimum
 
 
 def _read_common_limit(_match: re.Match[str], failure: UpstreamFailure, _body: JsonObject) -> int:
     """Return the limit to try, or 0 if the refusal names its limit or is about another one."""
-    if _is_about_context(failure) or _RATE_LIMIT.search(failure.text):
+    if is_context_overflow(failure) or _RATE_LIMIT.search(failure.text):
         return 0
     if _LIMIT_NAMED[0].search(drop_thousands_separators(get_rule_text(failure))):
         return 0
     return _COMMON_LIMIT
-
-
-def _is_about_context(failure: UpstreamFailure) -> bool:
-    return CONTEXT_OVERFLOW.search(failure.searchable_text) is not None
 
 
 # In order of evaluation.

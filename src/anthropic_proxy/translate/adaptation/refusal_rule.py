@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 from anthropic_proxy.translate.adaptation.changes import Condition, RequestChange, build_condition
-from anthropic_proxy.translate.upstream_errors import (
+from anthropic_proxy.translate.upstream_failure import (
     UpstreamFailure,
     drop_thousands_separators,
     parse_count,

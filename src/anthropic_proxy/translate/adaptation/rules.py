@@ -21,6 +21,7 @@ from anthropic_proxy.translate.adaptation.changes import (
     EFFORT_LEVELS,
     THINKING_FIELDS,
     RequestChange,
+    get_output_limit,
 )
 from anthropic_proxy.translate.adaptation.output_rules import (
     OUTPUT_LIMIT_RULES,
@@ -38,12 +39,9 @@ from anthropic_proxy.translate.adaptation.refusal_rule import (
 )
 from anthropic_proxy.translate.adaptation.stream_rules import STREAM_RULES
 from anthropic_proxy.translate.adaptation.tool_rules import REFUSED_TOOL_RULES, TOOL_SCHEMA_RULES
+from anthropic_proxy.translate.context_overflow import parse_context_sizes
 from anthropic_proxy.translate.reasoning.fields import REASONING_FIELDS
-from anthropic_proxy.translate.upstream_errors import (
-    CONTEXT_OVERFLOW,
-    UpstreamFailure,
-    parse_context_sizes,
-)
+from anthropic_proxy.translate.upstream_failure import UpstreamFailure
 from anthropic_proxy.wire.json_codec import JsonObject
 
 _REFUSAL_STATUSES = frozenset({400, 404, 413, 422, 500, 501})
@@ -65,11 +63,11 @@ def find_change(failure: UpstreamFailure, body: JsonObject) -> RequestChange | N
     return replace(change, is_lasting=change.is_lasting and is_about_messages)
 
 
-def _read_room(_match: re.Match[str], failure: UpstreamFailure, _body: JsonObject) -> int:
+def _read_room(_match: re.Match[str], failure: UpstreamFailure, body: JsonObject) -> int:
     """Return the tokens of the context that the prompt leaves; 0 if unknown or too few."""
-    sizes = parse_context_sizes(failure)
-    room = sizes.limit - sizes.prompt
-    if not sizes.prompt or room < _MIN_OUTPUT_TOKENS:
+    sizes = parse_context_sizes(failure, get_output_limit(body))
+    room = sizes.window - sizes.prompt
+    if not sizes.prompt or sizes.is_lower_bound or room < _MIN_OUTPUT_TOKENS:
         return 0
     return room
 
@@ -320,7 +318,7 @@ RULES: tuple[RefusalRule, ...] = (
     ),
     *OUTPUT_LIMIT_RULES,
     RefusalRule(
-        (CONTEXT_OVERFLOW,),
+        ANY_WORDING,
         "fit_output_to_context",
         "max_tokens",
         read_value=_read_room,

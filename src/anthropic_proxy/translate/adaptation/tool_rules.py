@@ -15,7 +15,7 @@ from anthropic_proxy.translate.adaptation.tool_limits import (
     get_name,
     leave_out_tool,
 )
-from anthropic_proxy.translate.upstream_errors import UpstreamFailure
+from anthropic_proxy.translate.upstream_failure import UpstreamFailure
 from anthropic_proxy.wire.json_codec import JsonObject
 
 # Refusals of the schema of the response, which `rules.py` has.

@@ -248,6 +248,9 @@ class StreamTranslator:
         self.fast_path.close()
         return [*self._writer.take(), error.body(request_id)]
 
+    def _abort_error(self) -> ApiError:
+        return self._create_error("aborted the response without an error message")
+
     def _create_error(self, text: str) -> ApiError:
         return ApiError(500, f"The upstream {self.spec.upstream.name} {text}")
 
@@ -293,9 +296,10 @@ class StreamTranslator:
         if self.is_finished:
             return
         # OpenRouter's location of a provider's error.
-        error = upstream_errors.parse_chunk_error(choice, self.spec.upstream)
-        if error:
-            raise error
+        if choice.get("error"):
+            error = upstream_errors.parse_chunk_error(choice, self.spec.upstream)
+            if error is not None:
+                raise error
         # Of several finish reasons, the most severe counts. OpenRouter reports `stop` for some
         # responses that the provider cut or refused.
         for field in ("finish_reason", "native_finish_reason"):

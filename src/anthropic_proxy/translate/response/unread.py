@@ -10,7 +10,7 @@ from typing import Any
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.translate.response.spec import ResponseSpec
 from anthropic_proxy.translate.response.usage import to_usage
-from anthropic_proxy.translate.upstream_errors import UpstreamIdentity
+from anthropic_proxy.translate.upstream_failure import UpstreamIdentity
 from anthropic_proxy.wire.json_codec import JsonObject, loads_object
 from anthropic_proxy.wire.payloads import InvalidPayloadError, parse_payload
 

@@ -20,7 +20,7 @@ from anthropic_proxy.translate.response.unread import parse_chunks
 from anthropic_proxy.wire.json_codec import JsonObject, loads_partial
 from anthropic_proxy.wire.openai import get_content_text, list_choices, unwrap_envelope
 from anthropic_proxy.wire.payloads import is_done, is_json, parse_json_body, strip_leading
-from anthropic_proxy.wire.sse import EventTooLargeError, SSEDecoder
+from anthropic_proxy.wire.sse import EventTooLargeError, SSEDecoder, is_error_event, parse_data
 
 # Bytes of a body that are decoded at once.
 _READ_BYTES = 64 * 1024
@@ -62,27 +62,32 @@ def _translate_sse(body: bytes, api: Api, translator: StreamTranslator) -> list[
     reader = api.new_reader()
     events: list[JsonObject] = []
     is_empty = True
-    for payload in _iter_payloads(body):
+    for raw_event in _iter_events(body):
+        payload = parse_data(raw_event)
+        if payload is None:
+            continue
         is_empty = False
         if is_done(payload):
             return [*events, *translator.close(done=api.done_ends_stream)]
+        if is_error_event(raw_event):
+            raise upstream_errors.parse_error_event(payload, translator.spec.upstream)
         for each in parse_chunks(payload, translator.spec.upstream):
             for chunk in reader.feed(each):
                 events += translator.feed(chunk)
     if is_empty:
-        raise upstream_errors.not_a_completion_error(translator.spec.upstream)
+        raise upstream_errors.parse_body_error(body, translator.spec.upstream)
     return [*events, *translator.close(done=False)]
 
 
-def _iter_payloads(body: bytes) -> Iterator[bytes]:
-    """Yield the data of the server-sent events in a body. Raises ApiError for a too large event."""
+def _iter_events(body: bytes) -> Iterator[bytes]:
+    """Yield the server-sent events in a body. Raises ApiError for a too large event."""
     decoder = SSEDecoder()
     try:
         for start in range(0, len(body), _READ_BYTES):
-            yield from decoder.feed(body[start : start + _READ_BYTES])
+            yield from decoder.split_events(body[start : start + _READ_BYTES])
     except EventTooLargeError as error:
         raise ApiError(500, f"The upstream sent {error}") from error
-    yield from decoder.close()
+    yield from decoder.split_rest()
 
 
 def _number_calls(choice: JsonObject, first_number: int) -> tuple[JsonObject, int]:

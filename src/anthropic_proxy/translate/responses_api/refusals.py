@@ -17,7 +17,7 @@ from anthropic_proxy.translate.adaptation.refusal_rule import (
     wordings,
 )
 from anthropic_proxy.translate.reasoning.fields import DETAILS
-from anthropic_proxy.translate.upstream_errors import UpstreamFailure
+from anthropic_proxy.translate.upstream_failure import UpstreamFailure
 from anthropic_proxy.wire.json_codec import JsonObject
 from anthropic_proxy.wire.openai import string_or_empty
 

@@ -14,10 +14,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from anthropic_proxy.translate.error_codes import find_named_status
 from anthropic_proxy.translate.reasoning.fields import DETAILS
 from anthropic_proxy.translate.response.stop_reasons import parse_finish_reason
 from anthropic_proxy.translate.responses_api import reasoning
 from anthropic_proxy.translate.responses_api.open_items import OpenItems, OutputItem, get_item
+from anthropic_proxy.translate.upstream_failure import find_error
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
 from anthropic_proxy.wire.openai import string_or_empty
 
@@ -124,6 +126,8 @@ class ResponsesReader:
         if event.get("error"):
             # Gateways report failures in other formats.
             return [build_error_chunk(event["error"])]
+        if not event_type.startswith("response.") and find_error(event) is not None:
+            return [event]
         return []
 
     # Events of texts and items.
@@ -331,7 +335,7 @@ def to_completion(response: JsonObject) -> JsonObject:
     """
     status = "failed" if response.get("error") else response.get("status")
     if status is None:
-        return {"choices": []}
+        return response if find_error(response) else {"choices": []}
     message: JsonObject = {"role": "assistant", "content": None}
     choice: JsonObject = {"index": 0, "message": message, "finish_reason": None}
     completion: JsonObject = {}
@@ -355,35 +359,6 @@ def _merge_delta(message: JsonObject, delta: JsonObject) -> None:
             message.setdefault(name, []).extend(delta[name])
 
 
-# HTTP status by code or type of an error in a response; 500 for other errors.
-_STATUS_BY_CODE = {
-    "rate_limit_exceeded": 429,
-    "insufficient_quota": 429,
-    "server_is_overloaded": 503,
-    "slow_down": 503,
-    "invalid_request_error": 400,
-    "context_length_exceeded": 400,
-    "invalid_prompt": 400,
-    "data_residency_mismatch": 400,
-    "bio_policy": 400,
-    "cyber_policy": 400,
-    "misalignment_policy_violation": 400,
-    "invalid_image": 400,
-    "invalid_image_format": 400,
-    "invalid_base64_image": 400,
-    "invalid_image_url": 400,
-    "invalid_image_mode": 400,
-    "image_too_large": 400,
-    "image_too_small": 400,
-    "image_parse_error": 400,
-    "image_content_policy_violation": 400,
-    "image_file_too_large": 400,
-    "image_file_not_found": 400,
-    "unsupported_image_media_type": 400,
-    "empty_image_file": 400,
-    "failed_to_download_image": 400,
-}
-
 # Usage fields of this API, with their names in Chat Completions.
 _USAGE_FIELDS = {
     "input_tokens": "prompt_tokens",
@@ -405,10 +380,9 @@ def build_error_chunk(error: Any) -> JsonObject:
         return {"error": {"message": string_or_empty(error), "type": "response.failed"}}
     code = error.get("code")
     names = [name for name in (code, error.get("type")) if isinstance(name, str)]
-    known_names = [name for name in names if name in _STATUS_BY_CODE]
     message = string_or_empty(error.get("message"))
-    status = _STATUS_BY_CODE[known_names[0]] if known_names else code
-    return {"error": {"message": message, "type": " ".join(names), "code": status}}
+    status = find_named_status(names) or code
+    return {"error": {**error, "message": message, "type": " ".join(names), "code": status}}
 
 
 def _build_finish_chunk(response: JsonObject, finish_reason: str) -> JsonObject:

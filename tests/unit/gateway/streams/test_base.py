@@ -8,7 +8,7 @@ import pytest
 
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.gateway.streams.passthrough import PassthroughStream
-from anthropic_proxy.translate.upstream_errors import UpstreamIdentity
+from anthropic_proxy.translate.upstream_failure import UpstreamIdentity
 from anthropic_proxy.upstream.http_client import UpstreamResponse
 
 START = b'event: content_block_start\ndata: {"type":"content_block_start"}\n\n'

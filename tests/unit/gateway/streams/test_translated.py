@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anthropic_proxy.errors import ApiError
+from anthropic_proxy.errors import TYPE_BY_STATUS, ApiError
 from anthropic_proxy.gateway.streams.translated import TranslatedStream
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.translate.apis import APIS
@@ -17,7 +17,7 @@ from anthropic_proxy.translate.response.whole import collect_message
 from anthropic_proxy.upstream.http_client import UpstreamResponse
 from anthropic_proxy.wire.json_codec import dumps
 from tests.support import grammar
-from tests.support.cases import cases
+from tests.support.cases import cases, texts
 from tests.support.odd_bodies import OddBody, odd_bodies
 from tests.support.response_specs import answer_spec
 from tests.support.splits import byte_by_byte, random_splits, whole
@@ -388,3 +388,68 @@ def test_text_about_errors_is_no_error() -> None:
     named = b"event: message\n" + wire([saying("a")], done=False)
     received = [event for batch in streamed([named + wire([END], done=True)]) for event in batch]
     assert received[-1]["type"] == "message_stop"
+
+
+_SPLITS = pytest.mark.parametrize("split", [whole, byte_by_byte, random_splits])
+_TEXT = b'data: {"choices":[{"delta":{"content":"Hel"}}]}\n\n'
+_DONE = b"data: [DONE]\n\n"
+
+
+def _fail(read: Any, data: bytes) -> tuple[int, str]:
+    """Return the status and the message of the error that the data causes.
+
+    It is raised before the first content, and an `error` event after it.
+    """
+    try:
+        events = [event for batch in streamed(read(data)) for event in batch]
+    except ApiError as error:
+        return error.status, error.message
+    *others, last = events
+    assert last["type"] == "error"
+    assert not any(event["type"] in ("message_delta", "message_stop") for event in others)
+    statuses = {name: status for status, name in TYPE_BY_STATUS.items()}
+    return statuses[last["error"]["type"]], last["error"]["message"]
+
+
+@_SPLITS
+@pytest.mark.parametrize("case", texts("errors_in_responses"))
+def test_an_error_in_a_stream(split: Any, case: Json) -> None:
+    payload = dumps(case["payload"])
+    expected = (case["status"], case["message"])
+    error = b"data: %b\n\n" % payload
+    for data in (
+        error,
+        error + _DONE,
+        _TEXT + error + _DONE,
+        b"event: error\n" + error,
+        _TEXT + b"event: error\n" + error + _DONE,
+        # Without the format of an event.
+        payload,
+        payload + b"\n\n",
+        _TEXT + payload + b"\n\n" + _DONE,
+    ):
+        assert _fail(split, data) == expected
+
+
+@_SPLITS
+def test_a_text_in_place_of_a_stream(split: Any) -> None:
+    assert _fail(split, b"Too many requests\n") == (429, "Too many requests")
+    assert _fail(split, _TEXT + b"worker died\n\n") == (500, "worker died")
+    assert _fail(split, b"event: error\ndata: worker died\n\n") == (500, "worker died")
+    indented = b'{\n  "error": {\n    "code": 503,\n    "message": "busy"\n  }\n}\n'
+    assert _fail(split, _TEXT + indented) == (529, "busy")
+
+
+@_SPLITS
+def test_a_text_beside_a_complete_response_is_skipped(split: Any) -> None:
+    end = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n'
+    for data in (b"a note\n\n" + _TEXT + end + _DONE, _TEXT + end + b'{"usage": {}}\n\n'):
+        events = [event for batch in streamed(split(data)) for event in batch]
+        assert events[-1]["type"] == "message_stop"
+
+
+def test_only_the_beginning_of_a_text_is_kept() -> None:
+    text = b"x" * 9000 + b"\n\n"
+    status, message = _fail(whole, text * 9)
+    assert status == 500
+    assert message.startswith("xxx")

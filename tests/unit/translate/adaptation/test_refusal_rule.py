@@ -12,7 +12,7 @@ from anthropic_proxy.translate.adaptation.refusal_rule import (
     read_limit,
     wordings,
 )
-from anthropic_proxy.translate.upstream_errors import UpstreamFailure, UpstreamIdentity
+from anthropic_proxy.translate.upstream_failure import UpstreamFailure, UpstreamIdentity
 
 Json = dict[str, Any]
 

@@ -8,7 +8,7 @@ import pytest
 from anthropic_proxy.translate.adaptation.changes import RequestChange, build_condition
 from anthropic_proxy.translate.adaptation.refusal_rule import RefusalRule, find_rule_change
 from anthropic_proxy.translate.adaptation.rules import RULES, find_change
-from anthropic_proxy.translate.upstream_errors import (
+from anthropic_proxy.translate.upstream_failure import (
     UpstreamFailure,
     UpstreamIdentity,
     parse_failure,

@@ -12,7 +12,7 @@ from anthropic_proxy.errors.redaction import Redactor, Secret
 from anthropic_proxy.translate.response.stop_reasons import FAILURES, STOP_REASONS
 from anthropic_proxy.translate.response.stream import StreamTranslator
 from anthropic_proxy.translate.response.whole import collect_message
-from anthropic_proxy.translate.upstream_errors import UpstreamIdentity
+from anthropic_proxy.translate.upstream_failure import UpstreamIdentity
 from anthropic_proxy.wire.json_codec import dumps
 from tests.support import grammar
 from tests.support.cases import cases

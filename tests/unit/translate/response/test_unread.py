@@ -5,7 +5,7 @@ import pytest
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.errors.redaction import Redactor, Secret
 from anthropic_proxy.translate.response.unread import UnreadResponse, parse_chunks
-from anthropic_proxy.translate.upstream_errors import UpstreamIdentity
+from anthropic_proxy.translate.upstream_failure import UpstreamIdentity
 from tests.support.response_specs import answer_spec
 
 _KEY = "sk-upstream-0123456789"

@@ -10,7 +10,7 @@ from anthropic_proxy.translate.responses_api.refusals import (
     requires_responses_api,
     to_chat_failure,
 )
-from anthropic_proxy.translate.upstream_errors import (
+from anthropic_proxy.translate.upstream_failure import (
     UpstreamFailure,
     UpstreamIdentity,
     parse_failure,

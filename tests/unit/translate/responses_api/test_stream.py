@@ -15,8 +15,13 @@ from anthropic_proxy.errors import ApiError
 from anthropic_proxy.translate.apis import APIS
 from anthropic_proxy.translate.response.stream import StreamTranslator
 from anthropic_proxy.translate.response.whole import collect_message, to_message
-from anthropic_proxy.translate.responses_api.stream import build_error_chunk, to_completion
-from anthropic_proxy.translate.upstream_errors import UpstreamIdentity, parse_chunk_error
+from anthropic_proxy.translate.responses_api.stream import (
+    ResponsesReader,
+    build_error_chunk,
+    to_completion,
+)
+from anthropic_proxy.translate.upstream_errors import parse_chunk_error
+from anthropic_proxy.translate.upstream_failure import UpstreamIdentity
 from anthropic_proxy.wire.json_codec import dumps, loads
 from anthropic_proxy.wire.sse import DONE, SSEDecoder
 from tests.support import grammar, responses_shapes
@@ -441,3 +446,43 @@ def test_what_only_the_last_event_has_is_not_lost(events: list[Json], types: lis
     message, error = told({"events": events, "done": False, "request": request})
     assert error is None
     assert [block["type"] for block in message["content"]] == types
+
+
+@pytest.mark.parametrize(
+    ("event", "status", "message"),
+    [
+        ({"detail": "worker died"}, 500, "worker died"),
+        ({"message": "slow", "code": 429}, 429, "slow"),
+        ({"object": "error", "type": "InternalServerError", "message": "died"}, 500, "died"),
+        (
+            {"type": "error", "error": {"type": "usage_limit_reached", "resets_in_seconds": 30}},
+            429,
+            "The upstream up:1 aborted the response without an error message",
+        ),
+    ],
+)
+def test_errors_in_other_shapes(event: Json, status: int, message: str) -> None:
+    (chunk,) = ResponsesReader().feed(event)
+    error = parse_chunk_error(chunk, UpstreamIdentity("up:1"))
+    assert error is not None
+    assert (error.status, error.message) == (status, message)
+    assert error.headers.get("retry-after") == ("30" if "resets_in" in str(event) else None)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"type": "response.new", "message": "a note"},
+        {"type": "ping"},
+        {"type": "codex.rate_limits", "plan": "a"},
+    ],
+)
+def test_unknown_events_are_skipped(event: Json) -> None:
+    assert ResponsesReader().feed(event) == []
+
+
+def test_a_body_that_is_an_error_keeps_its_words() -> None:
+    completion = to_completion({"detail": "worker died"})
+    error = parse_chunk_error(completion, UpstreamIdentity("up:1"))
+    assert error is not None
+    assert error.message == "worker died"
