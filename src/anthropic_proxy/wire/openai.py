@@ -92,10 +92,11 @@ def get_first_choice(chunk: JsonObject) -> JsonObject | None:
 
 def get_plain_text(chunk: JsonObject) -> str:
     """Return the text of a chunk that contains only text; empty for other chunks."""
-    if chunk.get("usage") or chunk.get("error"):
+    # Groq reports the usage in `x_groq`, Moonshot in the choice.
+    if chunk.get("usage") or chunk.get("error") or chunk.get("x_groq"):
         return ""
     choice = get_first_choice(chunk)
-    if not choice or choice.get("finish_reason"):
+    if not choice or choice.get("finish_reason") or choice.get("usage"):
         return ""
     delta = choice.get("delta")
     if not isinstance(delta, dict):

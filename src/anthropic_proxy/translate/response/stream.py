@@ -149,8 +149,7 @@ class StreamTranslator:
         error = upstream_errors.parse_chunk_error(chunk, self.spec.upstream)
         if error:
             raise error
-        if chunk.get("usage"):
-            self._counter.reported = chunk["usage"]
+        self._counter.record(chunk)
         choice = get_first_choice(chunk)
         if choice is not None:
             self._feed_choice(choice)

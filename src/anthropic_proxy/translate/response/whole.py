@@ -33,7 +33,11 @@ def _to_chunk(response: JsonObject) -> JsonObject:
     if isinstance(delta.get("tool_calls"), list):
         calls = [call for call in delta["tool_calls"] if isinstance(call, dict)]
         delta["tool_calls"] = [{**call, "index": index} for index, call in enumerate(calls)]
-    chunk_choice = {"delta": delta, "finish_reason": choice.get("finish_reason", "")}
+    chunk_choice = {
+        "delta": delta,
+        "finish_reason": choice.get("finish_reason", ""),
+        "usage": choice.get("usage"),
+    }
     return {**response, "choices": [chunk_choice]}
 
 
