@@ -23,16 +23,13 @@ from anthropic_proxy.translate.request.content import (
 )
 from anthropic_proxy.translate.request.context import TranslationContext
 from anthropic_proxy.translate.request.prefill import to_prefill_message
+from anthropic_proxy.translate.request.system_prompt import strip_billing_header
 from anthropic_proxy.translate.request.tool_ids import ToolCallIds
 from anthropic_proxy.translate.request.turns import AssistantTurn, SystemText, UserTurn, to_turns
 from anthropic_proxy.translate.tool_names import to_upstream_name
 from anthropic_proxy.wire import openai
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
 from anthropic_proxy.wire.quoting import shorten
-
-# Claude Code's first system block, or the first line if a gateway joined the blocks. It differs
-# between conversations, and would invalidate prefix caches because it comes first.
-_BILLING_HEADER = "x-anthropic-billing-header:"
 
 
 @dataclass(frozen=True)
@@ -99,7 +96,7 @@ def _system_messages(blocks: list[JsonObject], context: TranslationContext) -> l
         if block["type"] != "text":
             context.notes.ignored.add(f"system block {block['type']}")
             continue
-        text = _strip_billing_header(block["text"])
+        text = strip_billing_header(block["text"])
         if text:
             parts.append(openai.text_part(text, find_cache_control(block, context)))
     note = build_unavailable_note(context.notes)
@@ -110,12 +107,6 @@ def _system_messages(blocks: list[JsonObject], context: TranslationContext) -> l
     if any("cache_control" in part for part in parts):
         return [openai.system_message(parts)]
     return [openai.system_message("\n\n".join(part["text"] for part in parts))]
-
-
-def _strip_billing_header(text: str) -> str:
-    if not text.startswith(_BILLING_HEADER):
-        return text
-    return text.partition("\n")[2].lstrip("\n")
 
 
 def _convert_calls(turn: AssistantTurn, ids: ToolCallIds) -> list[_Call]:
