@@ -31,7 +31,10 @@ REQUEST_BLOCKS: Mapping[str, str] = {
         "encrypted reasoning of the upstream, restored from `data`; blocks of other servers are "
         "left out"
     ),
-    "tool_use": "`tool_calls`, with valid and unique names and ids",
+    "tool_use": (
+        "`tool_calls`, with valid and unique names and ids; ids of Kimi K2 return as the model "
+        "wrote them"
+    ),
     "tool_result": (
         "`tool` messages after the calls, in their order; a user message with labels contains "
         "images and files. `is_error` becomes text, a result without a call becomes user text, and "

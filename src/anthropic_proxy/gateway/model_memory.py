@@ -24,6 +24,9 @@ _MARGIN_TOKENS = 256
 # Tokens. If less room is left for the response, `max_tokens` is not reduced.
 _MIN_RESPONSE_TOKENS = 1024
 
+# The change for models that write ids of tool calls in their own form (Kimi K2).
+_NUMBER_CALLS = RequestChange("change_call_ids", "messages", "numbered")
+
 
 @dataclass(frozen=True)
 class _ChangeEntry:
@@ -66,12 +69,21 @@ class ModelMemory:
     def record_changes(self, changes: list[RequestChange], now: float) -> None:
         """Record the changes that made the model accept a request, in the given order."""
         for change in changes:
-            key = (change.change, change.field, change.conditions)
+            key = _get_key(change)
             # The newest change is applied last.
             self._changes.pop(key, None)
             self._changes[key] = _ChangeEntry(change, now)
         while len(self._changes) > _MAX_CHANGES:
             del self._changes[next(iter(self._changes))]
+
+    def record_native_call_ids(self, now: float) -> None:
+        """Record that the model writes ids of tool calls in its own form, and so expects them.
+
+        A server may still refuse these ids.
+        """
+        entry = self._changes.get(_get_key(_NUMBER_CALLS))
+        if entry is None or entry.change == _NUMBER_CALLS:
+            self.record_changes([_NUMBER_CALLS], now)
 
     def set_api(self, api: str, now: float) -> None:
         """Use this API for later requests."""
@@ -187,6 +199,10 @@ class RequestAdapter:
         if change is not None:
             return change
         return find_change(self._api.to_chat_failure(failure), self.body)
+
+
+def _get_key(change: RequestChange) -> tuple[str, str, tuple[Condition, ...]]:
+    return change.change, change.field, change.conditions
 
 
 def _describe_change(change: RequestChange) -> JsonObject:

@@ -22,7 +22,7 @@ __all__ = [
 
 # Recorded: Ollama 0.5 and transformers ignore max_completion_tokens and generate without a limit,
 # but every server accepts max_tokens. llama.cpp, vLLM, Ollama, LM Studio and SGLang accept top_k
-# but not `file` parts. llama.cpp and Ollama do not fetch images.
+# but not `file` parts. llama.cpp and Ollama do not fetch images. Any of them may serve Kimi K2.
 GENERIC = ProviderProfile(
     "generic",
     max_tokens_field="max_tokens",
@@ -30,6 +30,7 @@ GENERIC = ProviderProfile(
     system_anywhere=False,
     replays_reasoning=True,
     reasoning="template",
+    tool_call_ids="native",
     user_field="user",
     prompt_cache_key=False,
     counts_tokens=True,
@@ -64,7 +65,7 @@ PROFILES: tuple[ProviderProfile, ...] = (
     # learn.microsoft.com/azure/azure-government/compare-azure-government-global-azure.
     # Deployments of reasoning models refuse versions before 2024-12-01-preview. Chat Completions
     # refuses files ("This model does not support file content types", also for models that accept
-    # them at OpenAI); Responses accepts them (.../how-to/responses).
+    # them at OpenAI); Responses accepts them (.../how-to/responses). It also hosts Kimi K2.
     replace(
         _OPENAI,
         name="azure",
@@ -77,6 +78,7 @@ PROFILES: tuple[ProviderProfile, ...] = (
         api_path="/openai/v1",
         auth="api-key",
         api_version="2025-04-01-preview",
+        tool_call_ids="native",
         user_field="user",
         takes_files=False,
     ),
@@ -95,6 +97,7 @@ PROFILES: tuple[ProviderProfile, ...] = (
         replays_reasoning=True,
         # openrouter.ai/docs/use-cases/reasoning-tokens
         reasoning="openrouter",
+        tool_call_ids="native",
         cache_control=True,
         user_field="user",
         prompt_cache_key=False,

@@ -79,9 +79,10 @@ class ProviderProfile:
 
     # Tools.
     tool_call_ids: Annotated[
-        Literal["plain", "nine"],
-        "form of tool call ids: up to 40 letters, digits, `_` and `-`, or exactly 9 letters and "
-        "digits",
+        Literal["plain", "nine", "native", "numbered"],
+        "form of tool call ids: up to 40 letters, digits, `_` and `-` (`plain`), or exactly 9 "
+        "letters and digits (`nine`), or `functions.NAME:N` of Kimi K2 (`numbered`), or this form "
+        "if the model wrote a call of the conversation in it, otherwise `plain` (`native`)",
     ] = "plain"
     tool_choices: Annotated[
         Literal["named", "words", "auto"],

@@ -21,6 +21,7 @@ from anthropic_proxy.translate.request.response_format import (
 )
 from anthropic_proxy.translate.request.system_prompt import merge_system_into_user
 from anthropic_proxy.translate.request.tool_choice import require_chosen_tool
+from anthropic_proxy.translate.request.tool_ids import IdForm, change_call_ids
 from anthropic_proxy.wire import openai
 from anthropic_proxy.wire.json_codec import JsonObject
 
@@ -184,6 +185,10 @@ def _separate_tool_results(body: JsonObject, text: str) -> JsonObject:
     return {**body, "messages": messages}
 
 
+def _change_call_ids(body: JsonObject, form: IdForm) -> JsonObject:
+    return {**body, "messages": change_call_ids(body["messages"], form)}
+
+
 def _add_tool_names(body: JsonObject) -> JsonObject:
     """Add the tool's name to each tool message."""
     names: dict[str, str] = {}
@@ -249,6 +254,7 @@ _CHANGES: dict[str, _Change] = {
     "merge_system_into_user": lambda body, _, __: _merge_system_messages(body),
     "separate_tool_results": lambda body, _, text: _separate_tool_results(body, text),
     "add_tool_names": lambda body, _, __: _add_tool_names(body),
+    "change_call_ids": lambda body, _, form: _change_call_ids(body, form),
 }
 
 # Functions of one message instead of the request. They are applied to all messages.

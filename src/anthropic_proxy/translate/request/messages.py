@@ -24,8 +24,15 @@ from anthropic_proxy.translate.request.content import (
 from anthropic_proxy.translate.request.context import TranslationContext
 from anthropic_proxy.translate.request.prefill import to_prefill_message
 from anthropic_proxy.translate.request.system_prompt import strip_billing_header
-from anthropic_proxy.translate.request.tool_ids import ToolCallIds
-from anthropic_proxy.translate.request.turns import AssistantTurn, SystemText, UserTurn, to_turns
+from anthropic_proxy.translate.request.tool_ids import IdForm, ToolCallIds
+from anthropic_proxy.translate.request.turns import (
+    AssistantTurn,
+    SystemText,
+    Turn,
+    UserTurn,
+    to_turns,
+)
+from anthropic_proxy.translate.tool_calls.native_ids import restore_native_id
 from anthropic_proxy.translate.tool_names import to_upstream_name
 from anthropic_proxy.wire import openai
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
@@ -67,7 +74,7 @@ def to_chat_messages(request: JsonObject, context: TranslationContext) -> ChatMe
     messages: list[JsonObject] = []
     # The calls of the last assistant turn, whose results must follow.
     open_calls: list[_Call] = []
-    ids = ToolCallIds(context.profile.tool_call_ids)
+    ids = ToolCallIds(_choose_id_form(turns, context))
     for turn in turns:
         if isinstance(turn, AssistantTurn):
             open_calls = _convert_calls(turn, ids)
@@ -109,16 +116,35 @@ def _system_messages(blocks: list[JsonObject], context: TranslationContext) -> l
     return [openai.system_message("\n\n".join(part["text"] for part in parts))]
 
 
+def _choose_id_form(turns: list[Turn], context: TranslationContext) -> IdForm:
+    """Return the form of call ids: the model's own form if it wrote a call of the conversation."""
+    form = context.profile.tool_call_ids
+    if form != "native":
+        return form
+    for turn in turns:
+        for block in turn.calls if isinstance(turn, AssistantTurn) else ():
+            if restore_native_id(block["id"], _get_upstream_name(block)):
+                return "numbered"
+    return "plain"
+
+
 def _convert_calls(turn: AssistantTurn, ids: ToolCallIds) -> list[_Call]:
-    return [
-        _Call(
-            tool_use_id=block["id"],
-            upstream_id=ids.assign_id(block["id"]),
-            upstream_name=to_upstream_name(block["name"], block.get("toolset_name")),
-            arguments=dumps(block["input"]).decode(),
+    calls: list[_Call] = []
+    for block in turn.calls:
+        name = _get_upstream_name(block)
+        calls.append(
+            _Call(
+                tool_use_id=block["id"],
+                upstream_id=ids.assign_id(block["id"], name),
+                upstream_name=name,
+                arguments=dumps(block["input"]).decode(),
+            )
         )
-        for block in turn.calls
-    ]
+    return calls
+
+
+def _get_upstream_name(block: JsonObject) -> str:
+    return to_upstream_name(block["name"], block.get("toolset_name"))
 
 
 def _assistant_message(

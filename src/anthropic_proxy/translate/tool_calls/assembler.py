@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from anthropic_proxy.translate.tool_calls.arguments import ToolArguments
+from anthropic_proxy.translate.tool_calls.native_ids import add_native_number, is_native_id
 from anthropic_proxy.translate.tool_names import NamePrefixes
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
 from anthropic_proxy.wire.openai import string_or_empty
@@ -65,6 +66,11 @@ class ToolCallAssembler:
         if self._single:
             return self.calls[:1]
         return self.calls
+
+    @property
+    def has_native_ids(self) -> bool:
+        """True if the upstream's id of a call has the form of Kimi K2."""
+        return any(is_native_id(call.upstream_id) for call in self.calls)
 
     @cached_property
     def _prefixes(self) -> NamePrefixes:
@@ -129,7 +135,8 @@ class ToolCallAssembler:
         return call
 
     def _start_call(self, fragment: JsonObject, new_id: str) -> ToolCall:
-        call = ToolCall(new_id, string_or_empty(fragment.get("id")))
+        upstream_id = string_or_empty(fragment.get("id"))
+        call = ToolCall(add_native_number(new_id, upstream_id), upstream_id)
         self.calls.append(call)
         self._by_upstream_id.setdefault(call.upstream_id, call)
         index = fragment.get("index")
