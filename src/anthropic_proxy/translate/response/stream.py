@@ -89,6 +89,8 @@ class StreamTranslator:
         self._deferred: list[ReasoningDelta | str] = []
         self._finish_reason = ""
         self._refusals: list[str] = []
+        # Reasoning that the client did not request; see `_write_hidden_answer`.
+        self._hidden_reasoning: list[str] = []
         self._counter = UsageCounter()
         # Handles chunks that only extend the open text block. `feed` opens it while all filters
         # are idle, and closes it before a filter gets text.
@@ -184,7 +186,8 @@ class StreamTranslator:
         self._write_deferred()
         # This depends on whether the response has any text.
         self._write_unclosed_thinking()
-        # The last two steps may have added text to the filters.
+        self._write_hidden_answer()
+        # The last steps may have added text to the filters.
         self._flush_text()
         # A stop sequence in one of these texts has already finished the response.
         if not self.is_finished:
@@ -351,14 +354,34 @@ class StreamTranslator:
         if text:
             self._put(text)
 
+    def _write_hidden_answer(self) -> None:
+        """Write reasoning that the client did not request as text if there is nothing else.
+
+        Some servers put the complete answer into the reasoning, for example if the request forbids
+        thinking or requires a JSON document.
+        """
+        has_ended_normally = to_stop_fields(self._finish_reason, has_calls=False)
+        if has_ended_normally["stop_reason"] != "end_turn":
+            return
+        if self.is_finished or self.assembler.calls or self._writer.has_text:
+            return
+        text = "".join(self._hidden_reasoning)
+        if text.strip():
+            self._put(text)
+
     def _put(self, content: ReasoningDelta | str) -> None:
-        """Write reasoning or text to its block, after the text that the filters hold."""
+        """Write reasoning or text to its block.
+
+        Text that the filters hold is not flushed before reasoning: it is part of a text that the
+        reasoning does not split.
+        """
         if self.is_finished:
             return
         if isinstance(content, str):
             self._put_text(self._text_filter.feed(content))
-        elif self.spec.reasoning is not ReasoningDisplay.HIDDEN:
-            self._flush_text()
+        elif self.spec.reasoning is ReasoningDisplay.HIDDEN:
+            self._hidden_reasoning.append(content.text)
+        else:
             self._writer.write_thinking(content)
 
     def _flush_text(self) -> None:
