@@ -92,11 +92,16 @@ TOOLS: Mapping[str, str] = {
 # Content blocks of responses, by type.
 RESPONSE_BLOCKS: Mapping[str, str] = {
     "thinking": (
-        "`reasoning_content`, `reasoning`, `reasoning_details`, thinking parts of the content, or "
-        "`<think>` in the text; only if the request enables thinking"
+        "`reasoning_content`, `reasoning`, `reasoning_details`, LiteLLM's `thinking_blocks`, "
+        "Copilot's `reasoning_text`, thinking parts of the content, or `<think>` and the tags of "
+        "other models in the text; only if the request enables thinking. Reasoning within a text "
+        "follows it before a tool call, and is left out at the end"
     ),
     "redacted_thinking": "encrypted reasoning without a text",
-    "text": "`content`, or only its JSON document if the request sets a format; `refusal`",
+    "text": (
+        "`content`, or only its JSON document if the request sets a format; `refusal`; the "
+        "reasoning if there is nothing else and the request does not enable thinking"
+    ),
     "tool_use": (
         "`tool_calls`, the deprecated `function_call`, and calls that the model wrote as text; "
         "invalid arguments are repaired if that is unambiguous, else the block contains them as "

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from anthropic_proxy.translate import upstream_errors
-from anthropic_proxy.translate.response.spec import ResponseSpec
+from anthropic_proxy.translate.response.spec import ReasoningDisplay, ResponseSpec
 from anthropic_proxy.translate.response.stream import StreamTranslator
 from anthropic_proxy.translate.response.think_tags import has_lone_closing_tag
 from anthropic_proxy.wire.json_codec import JsonObject, loads_partial
@@ -54,7 +54,9 @@ def to_events(response: JsonObject, translator: StreamTranslator) -> list[JsonOb
         raise upstream_errors.not_a_completion_error(translator.spec.upstream)
     chunk = _to_chunk(response)
     choice = chunk["choices"][0]
-    if has_lone_closing_tag(get_content_text(choice["delta"].get("content"))):
+    text = get_content_text(choice["delta"].get("content"))
+    expects_reasoning = translator.spec.reasoning is not ReasoningDisplay.HIDDEN
+    if has_lone_closing_tag(text, expects_reasoning=expects_reasoning):
         translator.start_in_thinking()
     events = translator.feed(chunk)
     return [*events, *translator.close(done=choice["finish_reason"] is not None)]
