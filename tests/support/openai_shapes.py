@@ -41,6 +41,7 @@ _FOREIGN = frozenset(
         "reasoning_opaque",
         "reasoning_text",
         "thinking_blocks",
+        "thinking_budget_tokens",
         "thinking_token_budget",
         "reasoning_split",
         "thinking",

@@ -107,11 +107,19 @@ PROFILES: tuple[ProviderProfile, ...] = (
     # Self-hosted servers. A probe detects them (see upstream/detection.py), or the configuration
     # selects them by name.
     replace(GENERIC, name="ollama"),
-    replace(GENERIC, name="llamacpp"),
+    # github.com/ggml-org/llama.cpp, tools/server: the field that its Messages API sets.
+    replace(GENERIC, name="llamacpp", thinking_budget_field="thinking_budget_tokens"),
     # docs.vllm.ai and docs.sglang.ai, references of the chat API: they fetch images. Recorded: if
     # the last message is an assistant message, they begin a new response, unless a field requests
-    # the continuation of that message.
-    replace(GENERIC, name="vllm", fetches_image_urls=True, prefill="continue_final_message"),
+    # the continuation of that message. docs.vllm.ai/en/latest/features/reasoning_outputs: servers
+    # without a reasoning configuration refuse a thinking budget.
+    replace(
+        GENERIC,
+        name="vllm",
+        thinking_budget_field="thinking_token_budget",
+        fetches_image_urls=True,
+        prefill="continue_final_message",
+    ),
     replace(GENERIC, name="sglang", fetches_image_urls=True, prefill="continue_final_message"),
     # Recorded: "Invalid tool_choice type: 'object'. Supported string values: none, auto, required".
     replace(GENERIC, name="lmstudio", tool_choices="words"),
@@ -311,6 +319,7 @@ def to_responses_profile(profile: ProviderProfile) -> ProviderProfile:
     return replace(
         profile,
         reasoning="responses",
+        thinking_budget_field="",
         replays_reasoning=True,
         takes_files=profile.responses_files,
         tool_parts=profile.responses_files,

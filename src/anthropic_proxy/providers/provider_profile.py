@@ -76,6 +76,10 @@ class ProviderProfile:
         ReasoningForm,
         "request fields for thinking and effort; see [below](#values-of-reasoning)",
     ] = "openai"
+    thinking_budget_field: Annotated[
+        Literal["thinking_token_budget", "thinking_budget_tokens", ""],
+        "request field for `budget_tokens` besides the effort; empty for none",
+    ] = ""
 
     # Tools.
     tool_call_ids: Annotated[

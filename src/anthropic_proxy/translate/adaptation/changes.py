@@ -42,6 +42,8 @@ THINKING_FIELDS = (
     "thinking",
     "enable_thinking",
     "thinking_budget",
+    "thinking_token_budget",
+    "thinking_budget_tokens",
 )
 _SWITCHES = ("enabled", "enable_thinking", "thinking", "type", "effort")
 

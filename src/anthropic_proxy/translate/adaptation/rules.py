@@ -374,5 +374,9 @@ RULES: tuple[RefusalRule, ...] = (
         "top_p",
         requires="temperature",
     ),
+    # vLLM without a reasoning configuration has several texts for this. The effort remains.
+    RefusalRule(
+        wordings("thinking_token_budget"), "drop", "thinking_token_budget", shared="thinking"
+    ),
     *_build_drop_rules(),
 )
