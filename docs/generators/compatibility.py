@@ -129,7 +129,8 @@ server, and back.
 [upstreams.md](upstreams.md) describes the differences between kinds of upstreams.
 
 Fields and blocks that are not listed are never rejected.
-The proxy omits such a field, and sends such a block of a user as JSON, which the model can read.
+The proxy forwards such a field if the `extra_fields` of the provider contain it, and omits others.
+It sends such a block of a user as JSON, which the model can read.
 
 `make docs` generates this page from the tables of the source, and a test compares it with the types
 of the official SDK.

@@ -28,10 +28,12 @@ _FOREIGN = frozenset(
     {
         "add_generation_prompt",
         "cache_control",
+        "cache_salt",
         "chat_template_kwargs",
         "continue_final_message",
         "enable_thinking",
         "extra_content",
+        "min_p",
         "name",
         "partial",
         "prefix",
@@ -47,6 +49,7 @@ _FOREIGN = frozenset(
         "thinking",
         "thinking_budget",
         "top_k",
+        "vllm_xargs",
     }
 )
 

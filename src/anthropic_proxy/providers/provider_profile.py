@@ -21,6 +21,10 @@ ReasoningForm = Literal[
 ]
 PrefillMode = Literal["continued", "refused", "continue_final_message", "prefix", "partial"]
 
+# platform.openai.com/docs/api-reference/chat. Fields that OpenAI and compatible servers have for
+# sampling; the Responses API lacks them.
+SAMPLING_FIELDS = ("frequency_penalty", "presence_penalty", "seed", "logit_bias")
+
 
 @dataclass(frozen=True)
 class ProviderProfile:
@@ -78,7 +82,7 @@ class ProviderProfile:
     ] = "openai"
     thinking_budget_field: Annotated[
         Literal["thinking_token_budget", "thinking_budget_tokens", ""],
-        "request field for `budget_tokens` besides the effort; empty for none",
+        "request field for `budget_tokens` besides the effort; empty if there is none",
     ] = ""
 
     # Tools.
@@ -113,6 +117,11 @@ class ProviderProfile:
         "request field for the end user; empty if there is none",
     ] = "safety_identifier"
     prompt_cache_key: Annotated[bool, "whether requests may contain `prompt_cache_key`"] = True
+    extra_fields: Annotated[
+        tuple[str, ...],
+        "fields outside of the Messages API that a client may add for its server; the proxy omits "
+        "others (a list, only in the configuration file)",
+    ] = (*SAMPLING_FIELDS, "verbosity")
     counts_tokens: Annotated[
         bool,
         "whether the proxy looks for an endpoint of the server that counts tokens; hosted services "
