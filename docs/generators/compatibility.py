@@ -34,7 +34,10 @@ REQUEST_BLOCKS: Mapping[str, str] = {
         "encrypted reasoning of the upstream, restored from `data`; blocks of other servers are "
         "left out"
     ),
-    "tool_use": "`tool_calls`, with valid and unique names and ids",
+    "tool_use": (
+        "`tool_calls`, with valid and unique names and ids; ids of Kimi K2 return as the model "
+        "wrote them"
+    ),
     "tool_result": (
         "`tool` messages after the calls, in their order; a user message with labels contains "
         "images and files. `is_error` becomes text, a result without a call becomes user text, and "
@@ -93,13 +96,16 @@ TOOLS: Mapping[str, str] = {
 # Content blocks of responses, by type.
 RESPONSE_BLOCKS: Mapping[str, str] = {
     "thinking": (
-        "`reasoning_content`, `reasoning`, `reasoning_details`, thinking parts of the content, or "
-        "`<think>` in the text; only if the request enables thinking"
+        "`reasoning_content`, `reasoning`, `reasoning_details`, LiteLLM's `thinking_blocks`, "
+        "Copilot's `reasoning_text`, thinking parts of the content, or `<think>` and the tags of "
+        "other models in the text; only if the request enables thinking. Reasoning within a text "
+        "follows it before a tool call, and is left out at the end"
     ),
     "redacted_thinking": "encrypted reasoning without a text",
     "text": (
         "`content` or `text`, of a delta, a message or a choice, or only its JSON document if the "
-        "request sets a format; `refusal`"
+        "request sets a format; `refusal`; the reasoning if there is nothing else and the request "
+        "does not enable thinking"
     ),
     "tool_use": (
         "`tool_calls`, the deprecated `function_call`, and calls that the model wrote as text; "
@@ -134,7 +140,8 @@ server, and back.
 [upstreams.md](upstreams.md) describes the differences between kinds of upstreams.
 
 Fields and blocks that are not listed are never rejected.
-The proxy omits such a field, and sends such a block of a user as JSON, which the model can read.
+The proxy forwards such a field if the `extra_fields` of the provider contain it, and omits others.
+It sends such a block of a user as JSON, which the model can read.
 Finish reasons are compared without regard to case and separators: `MAX_TOKENS` is `max_tokens`.
 
 `make docs` generates this page from the tables of the source, and a test compares it with the types

@@ -464,7 +464,8 @@ def _format_value(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
-        return "; ".join(f"{name}: {text}" for name, text in value)
+        # Names, or pairs of a name and a text.
+        return "; ".join(item if isinstance(item, str) else ": ".join(item) for item in value)
     return str(value)
 
 

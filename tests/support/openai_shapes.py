@@ -28,20 +28,28 @@ _FOREIGN = frozenset(
     {
         "add_generation_prompt",
         "cache_control",
+        "cache_salt",
         "chat_template_kwargs",
         "continue_final_message",
         "enable_thinking",
         "extra_content",
+        "min_p",
         "name",
         "partial",
         "prefix",
         "reasoning",
         "reasoning_content",
         "reasoning_details",
+        "reasoning_opaque",
+        "reasoning_text",
+        "thinking_blocks",
+        "thinking_budget_tokens",
+        "thinking_token_budget",
         "reasoning_split",
         "thinking",
         "thinking_budget",
         "top_k",
+        "vllm_xargs",
     }
 )
 

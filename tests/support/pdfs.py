@@ -83,3 +83,31 @@ def encrypted(raw: bytes, password: str) -> bytes:
 
 def base64_of(raw: bytes) -> str:
     return base64.b64encode(raw).decode()
+
+
+def handmade(*replacements: tuple[bytes, bytes]) -> bytes:
+    """Return a PDF with the text "Hello", after replacements in its objects."""
+    stream = b"BT /F1 12 Tf 20 100 Td (Hello) Tj ET"
+    bodies = (
+        b"<< /Type /Catalog /Pages 2 0 R >>",
+        b"<< /Type /Pages /Count 1 /Kids [3 0 R] >>",
+        (
+            b"<< /Type /Page /MediaBox [0 0 200 200] /Contents 4 0 R"
+            b" /Resources << /Font << /F1 5 0 R >> >> >>"
+        ),
+        b"<< /Length %d >>\nstream\n%b\nendstream" % (len(stream), stream),
+        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+    )
+    trailer = b"trailer\n<< /Size 6 /Root 1 0 R >>\n"
+    raw, table = b"%PDF-1.4\n", b"xref\n0 6\n0000000000 65535 f \n"
+    for number, body in enumerate(bodies, 1):
+        table += b"%010d 00000 n \n" % len(raw)
+        raw += _replace(b"%d 0 obj\n%b\nendobj\n" % (number, body), replacements)
+    end = b"startxref\n%d\n%%%%EOF\n" % len(raw)
+    return raw + table + _replace(trailer, replacements) + end
+
+
+def _replace(text: bytes, replacements: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    for old, new in replacements:
+        text = text.replace(old, new)
+    return text

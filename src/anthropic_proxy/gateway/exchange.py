@@ -1,5 +1,6 @@
 """Send a prepared request, and read its response as a Message or as a stream of events."""
 
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
@@ -203,6 +204,8 @@ class Exchange:
             memory = self._sender.get_memory(prepared.model)
             memory.opens_thinking[prepared.forbids_thinking] = translator.next_starts_in_thinking
             memory.record_prompt(reported_tokens or 0)
+            if translator.assembler.has_native_ids:
+                memory.record_native_call_ids(time.monotonic())
 
 
 def _build_stream_fields(prepared: PreparedRequest) -> JsonObject:

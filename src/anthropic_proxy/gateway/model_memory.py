@@ -27,6 +27,9 @@ _MARGIN_TOKENS = 256
 # Tokens. If less room is left for the response, `max_tokens` is not reduced.
 _MIN_RESPONSE_TOKENS = 1024
 
+# The change for models that write ids of tool calls in their own form (Kimi K2).
+_NUMBER_CALLS = RequestChange("change_call_ids", "messages", "numbered")
+
 
 @dataclass(frozen=True)
 class _ChangeEntry:
@@ -70,6 +73,15 @@ class ModelMemory:
             self._changes[change.key] = _ChangeEntry(change, now)
         while len(self._changes) > _MAX_CHANGES:
             del self._changes[next(iter(self._changes))]
+
+    def record_native_call_ids(self, now: float) -> None:
+        """Record that the model writes ids of tool calls in its own form, and so expects them.
+
+        A server may still refuse these ids.
+        """
+        entry = self._changes.get(_NUMBER_CALLS.key)
+        if entry is None or entry.change == _NUMBER_CALLS:
+            self.record_changes([_NUMBER_CALLS], now)
 
     def set_api(self, api: str, now: float) -> None:
         """Use this API for later requests."""

@@ -7,7 +7,11 @@ add a row here and a case to tests/cases/requests.
 
 from dataclasses import replace
 
-from anthropic_proxy.providers.provider_profile import ProviderProfile, override_profile
+from anthropic_proxy.providers.provider_profile import (
+    SAMPLING_FIELDS,
+    ProviderProfile,
+    override_profile,
+)
 
 __all__ = [
     "GENERIC",
@@ -20,9 +24,12 @@ __all__ = [
     "to_responses_profile",
 ]
 
+# llama.cpp, vLLM and SGLang have these too, and Ollama and LM Studio ignore unknown fields.
+_LOCAL_FIELDS = (*SAMPLING_FIELDS, "min_p", "repetition_penalty", "chat_template_kwargs")
+
 # Recorded: Ollama 0.5 and transformers ignore max_completion_tokens and generate without a limit,
 # but every server accepts max_tokens. llama.cpp, vLLM, Ollama, LM Studio and SGLang accept top_k
-# but not `file` parts. llama.cpp and Ollama do not fetch images.
+# but not `file` parts. llama.cpp and Ollama do not fetch images. Any of them may serve Kimi K2.
 GENERIC = ProviderProfile(
     "generic",
     max_tokens_field="max_tokens",
@@ -30,8 +37,10 @@ GENERIC = ProviderProfile(
     system_anywhere=False,
     replays_reasoning=True,
     reasoning="template",
+    tool_call_ids="native",
     user_field="user",
     prompt_cache_key=False,
+    extra_fields=_LOCAL_FIELDS,
     counts_tokens=True,
     takes_files=False,
     responses_files=False,
@@ -46,6 +55,7 @@ _SERVICE = replace(
     GENERIC,
     sampling_top_k=False,
     reasoning="effort",
+    extra_fields=SAMPLING_FIELDS,
     counts_tokens=False,
     fetches_image_urls=True,
     prefill="refused",
@@ -64,7 +74,7 @@ PROFILES: tuple[ProviderProfile, ...] = (
     # learn.microsoft.com/azure/azure-government/compare-azure-government-global-azure.
     # Deployments of reasoning models refuse versions before 2024-12-01-preview. Chat Completions
     # refuses files ("This model does not support file content types", also for models that accept
-    # them at OpenAI); Responses accepts them (.../how-to/responses).
+    # them at OpenAI); Responses accepts them (.../how-to/responses). It also hosts Kimi K2.
     replace(
         _OPENAI,
         name="azure",
@@ -77,6 +87,7 @@ PROFILES: tuple[ProviderProfile, ...] = (
         api_path="/openai/v1",
         auth="api-key",
         api_version="2025-04-01-preview",
+        tool_call_ids="native",
         user_field="user",
         takes_files=False,
     ),
@@ -95,25 +106,90 @@ PROFILES: tuple[ProviderProfile, ...] = (
         replays_reasoning=True,
         # openrouter.ai/docs/use-cases/reasoning-tokens
         reasoning="openrouter",
+        tool_call_ids="native",
         cache_control=True,
         user_field="user",
         prompt_cache_key=False,
+        extra_fields=(
+            *SAMPLING_FIELDS,
+            "min_p",
+            "top_a",
+            "repetition_penalty",
+            "verbosity",
+            "provider",
+            "transforms",
+        ),
         prefill="continued",
         service_tiers=False,
     ),
     # Self-hosted servers. A probe detects them (see upstream/detection.py), or the configuration
     # selects them by name.
     replace(GENERIC, name="ollama"),
-    replace(GENERIC, name="llamacpp"),
+    # github.com/ggml-org/llama.cpp, tools/server: the field that its Messages API sets.
+    replace(
+        GENERIC,
+        name="llamacpp",
+        thinking_budget_field="thinking_budget_tokens",
+        extra_fields=(
+            *_LOCAL_FIELDS,
+            "typical_p",
+            "repeat_penalty",
+            "repeat_last_n",
+            "dry_multiplier",
+            "xtc_probability",
+            "grammar",
+            "cache_prompt",
+        ),
+    ),
     # docs.vllm.ai and docs.sglang.ai, references of the chat API: they fetch images. Recorded: if
     # the last message is an assistant message, they begin a new response, unless a field requests
-    # the continuation of that message.
-    replace(GENERIC, name="vllm", fetches_image_urls=True, prefill="continue_final_message"),
-    replace(GENERIC, name="sglang", fetches_image_urls=True, prefill="continue_final_message"),
+    # the continuation of that message. docs.vllm.ai/en/latest/features/reasoning_outputs: servers
+    # without a reasoning configuration refuse a thinking budget.
+    replace(
+        GENERIC,
+        name="vllm",
+        thinking_budget_field="thinking_token_budget",
+        extra_fields=(
+            *_LOCAL_FIELDS,
+            "min_tokens",
+            "bad_words",
+            "stop_token_ids",
+            "allowed_token_ids",
+            "skip_special_tokens",
+            "structured_outputs",
+            "mm_processor_kwargs",
+            "cache_salt",
+            "vllm_xargs",
+        ),
+        fetches_image_urls=True,
+        prefill="continue_final_message",
+    ),
+    replace(
+        GENERIC,
+        name="sglang",
+        extra_fields=(
+            *_LOCAL_FIELDS,
+            "min_tokens",
+            "stop_token_ids",
+            "skip_special_tokens",
+            "regex",
+            "ebnf",
+            "custom_params",
+        ),
+        fetches_image_urls=True,
+        prefill="continue_final_message",
+    ),
     # Recorded: "Invalid tool_choice type: 'object'. Supported string values: none, auto, required".
     replace(GENERIC, name="lmstudio", tool_choices="words"),
     # docs.litellm.ai: it translates requests for its own upstreams.
-    replace(_SERVICE, name="litellm", takes_files=True, responses_files=True, sampling_top_k=True),
+    replace(
+        _SERVICE,
+        name="litellm",
+        takes_files=True,
+        responses_files=True,
+        sampling_top_k=True,
+        extra_fields=_LOCAL_FIELDS,
+    ),
     # api-docs.deepseek.com; .../guides/thinking_mode: `thinking: {type}` and `reasoning_effort`;
     # within a tool loop, requests must return the reasoning; prefix completion is in beta.
     # .../guides/json_mode: JSON without schemas.
@@ -134,6 +210,7 @@ PROFILES: tuple[ProviderProfile, ...] = (
         stream_options=False,
         tool_call_ids="nine",
         user_field="",
+        extra_fields=("frequency_penalty", "presence_penalty", "random_seed", "safe_prompt"),
         prefill="prefix",
     ),
     # console.groq.com/docs/api-reference, .../docs/reasoning and .../docs/prefilling. Its service
@@ -153,6 +230,7 @@ PROFILES: tuple[ProviderProfile, ...] = (
         hosts=("api.together.xyz", "api.together.ai"),
         reasoning="toggle",
         sampling_top_k=True,
+        extra_fields=(*SAMPLING_FIELDS, "min_p", "repetition_penalty"),
     ),
     # docs.fireworks.ai/api-reference/post-chatcompletions
     replace(
@@ -161,6 +239,7 @@ PROFILES: tuple[ProviderProfile, ...] = (
         hosts=("api.fireworks.ai",),
         api_path="/inference/v1",
         sampling_top_k=True,
+        extra_fields=(*SAMPLING_FIELDS, "min_p", "repetition_penalty"),
     ),
     # inference-docs.cerebras.ai/api-reference/chat-completions: images only as data.
     replace(
@@ -246,6 +325,7 @@ PROFILES: tuple[ProviderProfile, ...] = (
         reasoning="enable_thinking",
         sampling_top_k=True,
         user_field="",
+        extra_fields=("presence_penalty", "seed", "repetition_penalty"),
         prefill="partial",
     ),
     # docs.api.nvidia.com/nim/reference: vLLM and other servers. Recorded: servers accept the tool
@@ -275,6 +355,14 @@ PROFILES: tuple[ProviderProfile, ...] = (
         api_path="",
         replays_reasoning=False,
         user_field="",
+        extra_fields=(
+            "frequency_penalty",
+            "presence_penalty",
+            "search_mode",
+            "search_domain_filter",
+            "search_recency_filter",
+            "web_search_options",
+        ),
     ),
 )
 
@@ -308,10 +396,12 @@ def to_responses_profile(profile: ProviderProfile) -> ProviderProfile:
     return replace(
         profile,
         reasoning="responses",
+        thinking_budget_field="",
         replays_reasoning=True,
         takes_files=profile.responses_files,
         tool_parts=profile.responses_files,
         prefill="refused",
         sampling_top_k=False,
+        extra_fields=tuple(name for name in profile.extra_fields if name not in SAMPLING_FIELDS),
         cache_control=False,
     )

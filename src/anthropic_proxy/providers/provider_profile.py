@@ -21,6 +21,10 @@ ReasoningForm = Literal[
 ]
 PrefillMode = Literal["continued", "refused", "continue_final_message", "prefix", "partial"]
 
+# platform.openai.com/docs/api-reference/chat. Fields that OpenAI and compatible servers have for
+# sampling; the Responses API lacks them.
+SAMPLING_FIELDS = ("frequency_penalty", "presence_penalty", "seed", "logit_bias")
+
 
 @dataclass(frozen=True)
 class ProviderProfile:
@@ -76,12 +80,17 @@ class ProviderProfile:
         ReasoningForm,
         "request fields for thinking and effort; see [below](#values-of-reasoning)",
     ] = "openai"
+    thinking_budget_field: Annotated[
+        Literal["thinking_token_budget", "thinking_budget_tokens", ""],
+        "request field for `budget_tokens` besides the effort; empty if there is none",
+    ] = ""
 
     # Tools.
     tool_call_ids: Annotated[
-        Literal["plain", "nine"],
-        "form of tool call ids: up to 40 letters, digits, `_` and `-`, or exactly 9 letters and "
-        "digits",
+        Literal["plain", "nine", "native", "numbered"],
+        "form of tool call ids: up to 40 letters, digits, `_` and `-` (`plain`), or exactly 9 "
+        "letters and digits (`nine`), or `functions.NAME:N` of Kimi K2 (`numbered`), or this form "
+        "if the model wrote a call of the conversation in it, otherwise `plain` (`native`)",
     ] = "plain"
     tool_choices: Annotated[
         Literal["named", "words", "auto"],
@@ -108,6 +117,11 @@ class ProviderProfile:
         "request field for the end user; empty if there is none",
     ] = "safety_identifier"
     prompt_cache_key: Annotated[bool, "whether requests may contain `prompt_cache_key`"] = True
+    extra_fields: Annotated[
+        tuple[str, ...],
+        "fields outside of the Messages API that a client may add for its server; the proxy omits "
+        "others (a list, only in the configuration file)",
+    ] = (*SAMPLING_FIELDS, "verbosity")
     counts_tokens: Annotated[
         bool,
         "whether the proxy looks for an endpoint of the server that counts tokens; hosted services "

@@ -117,10 +117,12 @@ def get_choice_index(choice: JsonObject) -> int:
 def get_plain_text(chunk: JsonObject) -> str:
     """Return the text of a chunk that contains only text; empty for other chunks."""
     choices = chunk.get("choices")
-    if chunk.get("usage") or chunk.get("error") or not isinstance(choices, list):
+    # Groq reports the usage in `x_groq`, Moonshot in the choice.
+    has_other_fields = chunk.get("usage") or chunk.get("error") or chunk.get("x_groq")
+    if has_other_fields or not isinstance(choices, list):
         return ""
     choice = choices[0] if len(choices) == 1 else None
-    if not isinstance(choice, dict) or choice.get("finish_reason"):
+    if not isinstance(choice, dict) or choice.get("finish_reason") or choice.get("usage"):
         return ""
     # `ChoiceReader` reads other choices, and content outside of the delta.
     if choice.get("index") or choice.get("message"):

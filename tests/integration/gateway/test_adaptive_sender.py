@@ -445,3 +445,53 @@ def test_names_that_begin_with_a_digit_come_back(proxy: str, upstream: ScriptedU
     upstream.then(answers(called))
     block = post(proxy, {**REQUEST, "tools": [tool("21st_builder")]}).json()["content"][0]
     assert block["name"] == "21st_builder"
+
+
+def _call(call_id: str) -> dict[str, Any]:
+    function = {"name": "Bash", "arguments": "{}"}
+    return {"id": call_id, "type": "function", "function": function}
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_the_models_own_ids_of_calls_return(
+    proxy: str, upstream: ScriptedUpstream, *, is_stream: bool
+) -> None:
+    model = f"kimi-{is_stream}"
+    request = {**REQUEST, "model": model, "stream": is_stream}
+    if is_stream:
+        deltas = [
+            {"tool_calls": [{"index": 0, **_call("functions.Bash:0")}]},
+            {"content": None},
+        ]
+        chunks = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
+        chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]})
+        upstream.then(streams(chunks))
+        events = events_of(post(proxy, request).text)
+        starts = [event for event in events if event["type"] == "content_block_start"]
+        block = {**starts[0]["content_block"], "input": {}}
+    else:
+        calls = [_call("functions.Bash:0")]
+        upstream.then(
+            answers(completion(None, message={"tool_calls": calls}, finish_reason="tool_calls"))
+        )
+        block = post(proxy, request).json()["content"][0]
+    upstream.request()
+    result = {"type": "tool_result", "tool_use_id": block["id"], "content": "done"}
+    history = [
+        *request["messages"],
+        {"role": "assistant", "content": [block]},
+        {"role": "user", "content": [result]},
+    ]
+    other_call = {**block, "id": "toolu_of_another_model"}
+    other_result = {**result, "tool_use_id": "toolu_of_another_model"}
+    other_history = [
+        *request["messages"],
+        {"role": "assistant", "content": [other_call]},
+        {"role": "user", "content": [other_result]},
+    ]
+    for messages in (history, other_history):
+        upstream.then(answers(completion("Hello")))
+        assert post(proxy, {**REQUEST, "model": model, "messages": messages}).status_code == 200
+        _, assistant, tool = upstream.request().body["messages"]
+        assert assistant["tool_calls"] == [_call("functions.Bash:0")]
+        assert tool["tool_call_id"] == "functions.Bash:0"

@@ -337,3 +337,26 @@ def test_the_limit_of_a_prompt_is_not_remembered_as_the_window() -> None:
     text = "prompt token count of 130012 exceeds the limit of 128000"
     assert RequestAdapter(known, CHAT, BODY, 10, 0).adapt_to(refusal(text), 0) is None
     assert known.context_window == 0
+
+
+_CALL = {"id": "toolu_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+WITH_CALL: Json = {**BODY, "messages": [{"role": "assistant", "tool_calls": [_CALL]}]}
+
+
+def test_a_model_with_ids_of_its_own_gets_them_for_all_calls() -> None:
+    memory = ModelMemory()
+    memory.record_native_call_ids(0)
+    memory.record_native_call_ids(HOUR - 1)
+    changed = memory.apply_to(WITH_CALL, 10, HOUR + 1)
+    assert changed["messages"][0]["tool_calls"][0]["id"] == "functions.f:0"
+    assert memory.apply_to(WITH_CALL, 10, 2 * HOUR) == WITH_CALL
+
+
+def test_ids_that_the_server_refuses_stay_plain() -> None:
+    memory = ModelMemory()
+    memory.record_native_call_ids(0)
+    failure = refusal("tool_use.id: String should match pattern '^[a-zA-Z0-9_-]+$'")
+    plain = taught(memory, WITH_CALL, failure)
+    memory.record_native_call_ids(0)
+    assert memory.apply_to(WITH_CALL, 10, 0) == WITH_CALL
+    assert plain["messages"][0]["tool_calls"][0]["id"].startswith("functions_f_0_")

@@ -21,8 +21,10 @@ _ROUTES = {
     "models": "/v1/models",
 }
 
-# Provider names of the conventions. Other providers have the name of their upstream.
+# Provider names of the conventions, by profile. By the conventions, a server without a profile has
+# the name of the API that it is compatible with; `server.address` identifies it.
 _PROVIDERS = {
+    "generic": "openai",
     "openai": "openai",
     "azure": "azure.ai.openai",
     "deepseek": "deepseek",
@@ -91,7 +93,7 @@ def describe_upstream_request(
     if upstream_request is observation.upstream_requests[-1] and not has_failed:
         response_attributes = _response_attributes(observation, model)
     attributes = {
-        "gen_ai.provider.name": _PROVIDERS.get(upstream.profile.name, upstream.name),
+        "gen_ai.provider.name": _PROVIDERS.get(upstream.profile.name, upstream.profile.name),
         "server.address": upstream.host,
         "server.port": upstream.port,
         "http.request.method": upstream_request.method,

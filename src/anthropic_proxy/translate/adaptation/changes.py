@@ -26,6 +26,7 @@ from anthropic_proxy.translate.request.response_format import (
 )
 from anthropic_proxy.translate.request.system_prompt import merge_system_into_user
 from anthropic_proxy.translate.request.tool_choice import require_chosen_tool
+from anthropic_proxy.translate.request.tool_ids import IdForm, change_call_ids
 from anthropic_proxy.wire import openai
 from anthropic_proxy.wire.json_codec import JsonObject
 
@@ -47,6 +48,8 @@ THINKING_FIELDS = (
     "thinking",
     "enable_thinking",
     "thinking_budget",
+    "thinking_token_budget",
+    "thinking_budget_tokens",
 )
 _SWITCHES = ("enabled", "enable_thinking", "thinking", "type", "effort")
 
@@ -226,6 +229,10 @@ def _separate_tool_results(body: JsonObject, text: str) -> JsonObject:
     return {**body, "messages": messages}
 
 
+def _change_call_ids(body: JsonObject, form: IdForm) -> JsonObject:
+    return {**body, "messages": change_call_ids(body["messages"], form)}
+
+
 def _add_tool_names(body: JsonObject) -> JsonObject:
     """Add the tool's name to each tool message."""
     names: dict[str, str] = {}
@@ -319,6 +326,7 @@ _CHANGES: dict[str, _Change] = {
     "use_uniform_items": lambda body, _, __: schema_changes.use_uniform_items(body),
     "drop_reference_siblings": lambda body, _, __: schema_changes.drop_reference_siblings(body),
     "leave_out_tool": lambda body, _, tool: leave_out_tool(body, tool),
+    "change_call_ids": lambda body, _, form: _change_call_ids(body, form),
 }
 
 # Changes that are needed for each of their values.

@@ -218,6 +218,21 @@ RULES: tuple[RefusalRule, ...] = (
         "merge_system_into_user",
         "messages",
     ),
+    # Mistral's models on any server, such as vLLM.
+    RefusalRule(
+        wordings(r"tool call id was .{0,300}length of 9"), "change_call_ids", "messages", "nine"
+    ),
+    # Calls with ids of Kimi K2, after a switch to Claude (Anthropic and Bedrock behind gateways) or
+    # to a model of OpenAI.
+    RefusalRule(
+        wordings(
+            r"(tool_?use_?id|tool_use\.id|tool_call_?id|tool_calls.{0,20}\bid\b)"
+            r".{0,200}(\bpattern\b|string too long)"
+        ),
+        "change_call_ids",
+        "messages",
+        "plain",
+    ),
     # Gateways in front of Gemini.
     RefusalRule(
         wordings(
@@ -365,6 +380,10 @@ RULES: tuple[RefusalRule, ...] = (
         "drop",
         "top_p",
         requires="temperature",
+    ),
+    # vLLM without a reasoning configuration has several texts for this. The effort remains.
+    RefusalRule(
+        wordings("thinking_token_budget"), "drop", "thinking_token_budget", shared="thinking"
     ),
     *_build_drop_rules(),
     *REFUSED_TOOL_RULES,

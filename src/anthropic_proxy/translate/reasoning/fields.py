@@ -1,39 +1,57 @@
 """Parse the reasoning of upstreams, which becomes thinking blocks.
 
-Upstreams send reasoning in several forms: in a text field with one of two names, as a list of
-details with signatures and encrypted parts (OpenRouter), as parts of the content (Mistral), or in
-tags in the text (see think_tags). Some require it in the next request, in the same form. The
-`signature` of the block contains the data for this (see signatures).
+Upstreams send reasoning in several forms: in a text field, as a text field and a field with data
+for the next request (GitHub Copilot), as a list of details with signatures and encrypted parts
+(OpenRouter, LiteLLM), as parts of the content (Mistral), or in tags in the text (see think_tags).
+Some require it in the next request, in the same form. The `signature` of the block contains the
+data for this (see signatures).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from anthropic_proxy.wire.json_codec import JsonObject
 from anthropic_proxy.wire.openai import string_or_empty
 
-# In order of precedence. Servers that send both fields send the same text.
-_TEXT_FIELDS = ("reasoning", "reasoning_content")
+# Fields with data for the next request, by the fields with the text of the same reasoning. Copilot
+# has the second pair for models of Azure (vscode-copilot-chat, thinkingUtils.ts).
+OPAQUE_FIELDS: Mapping[str, str] = {
+    "reasoning_text": "reasoning_opaque",
+    "cot_summary": "cot_id",
+}
+# In order of precedence. Servers that send several fields send the same text.
+_TEXT_FIELDS = ("reasoning", "reasoning_content", *OPAQUE_FIELDS)
+
+# Lists of details: OpenRouter's, and LiteLLM's thinking blocks in Anthropic's form
+# (docs.litellm.ai/docs/reasoning_content).
 DETAILS = "reasoning_details"
+THINKING_BLOCKS = "thinking_blocks"
+LIST_FIELDS = (DETAILS, THINKING_BLOCKS)
 
 # The origin of reasoning in parts of the content (Mistral):
 # `{"type": "thinking", "thinking": [{"type": "text", "text": ...}]}`.
 CONTENT_PARTS = "content_parts"
 
 # The fields of a message with reasoning.
-REASONING_FIELDS = (DETAILS, *reversed(_TEXT_FIELDS))
+REASONING_FIELDS = (*LIST_FIELDS, *OPAQUE_FIELDS.values(), *reversed(_TEXT_FIELDS))
 _FIELDS = frozenset(REASONING_FIELDS)
 
 # The origin of reasoning in the text. It is not sent back, because the chat templates of such
 # models omit it from the history.
 IN_TEXT = "content"
 
+ORIGINS = (*LIST_FIELDS, *_TEXT_FIELDS, CONTENT_PARTS, IN_TEXT)
+# The origin of a block whose deltas have different origins is the one with the highest rank, and
+# of several with the same rank the first. Others have rank 1.
+_RANKS = {DETAILS: 4, THINKING_BLOCKS: 3, **dict.fromkeys(OPAQUE_FIELDS, 2), IN_TEXT: 0}
+
 # Keys whose values are equal in all pieces of one detail. Summaries of OpenAI's Responses API have
 # several parts with different `summary_index`.
 _IDENTITY_KEYS = ("type", "index", "summary_index")
 
 # Keys of a detail's text, depending on the type of the detail.
-DETAIL_TEXT_KEYS = ("text", "summary")
+DETAIL_TEXT_KEYS = ("text", "summary", "thinking")
 
 
 @dataclass(frozen=True)
@@ -52,10 +70,15 @@ def parse_reasoning(delta: JsonObject) -> ReasoningDelta | None:
         return None
     name = next((each for each in _TEXT_FIELDS if string_or_empty(delta.get(each))), None)
     text = delta[name] if name else ""
-    details = _get_objects(delta.get(DETAILS))
-    if details:
-        text = text or "".join(map(get_detail_text, details))
-        return ReasoningDelta(DETAILS, text, tuple(details))
+    for origin in LIST_FIELDS:
+        details = _get_objects(delta.get(origin))
+        if details:
+            text = text or "".join(map(get_detail_text, details))
+            return ReasoningDelta(origin, text, tuple(details))
+    for text_field, opaque_field in OPAQUE_FIELDS.items():
+        data = string_or_empty(delta.get(opaque_field))
+        if data:
+            return ReasoningDelta(text_field, text, ({"type": opaque_field, "data": data},))
     if name:
         return ReasoningDelta(name, text)
     text = _join_thinking_parts(delta.get("content"))
@@ -111,7 +134,7 @@ def _get_objects(value: Any) -> list[JsonObject]:
 class ReasoningBlock:
     """The reasoning of one thinking block, as far as it has arrived."""
 
-    # the origin of its deltas; see `add`
+    # the origin of its deltas; see _RANKS
     origin: str = IN_TEXT
     texts: list[str] = field(default_factory=list)
     _details: list[JsonObject] = field(default_factory=list)
@@ -121,11 +144,8 @@ class ReasoningBlock:
     )
 
     def add(self, delta: ReasoningDelta) -> None:
-        """Add reasoning.
-
-        If origins differ, DETAILS has the highest precedence and IN_TEXT the lowest.
-        """
-        if delta.origin == DETAILS or self.origin == IN_TEXT:
+        """Add reasoning."""
+        if _RANKS.get(delta.origin, 1) > _RANKS.get(self.origin, 1):
             self.origin = delta.origin
         if delta.text:
             self.texts.append(delta.text)
@@ -143,8 +163,11 @@ class ReasoningBlock:
     @property
     def is_encrypted(self) -> bool:
         """True if there is data for the upstream, but no text."""
-        if any(self.texts):
-            return False
+        return self.has_data and not any(self.texts)
+
+    @property
+    def has_data(self) -> bool:
+        """True if there is data for the upstream."""
         return any(detail.get("data") or detail.get("signature") for detail in self.details)
 
     @property

@@ -27,6 +27,10 @@ from anthropic_proxy.translate.reasoning.fields import (
     DETAIL_TEXT_KEYS,
     DETAILS,
     IN_TEXT,
+    LIST_FIELDS,
+    OPAQUE_FIELDS,
+    ORIGINS,
+    THINKING_BLOCKS,
     ReasoningBlock,
     find_text_key,
     get_detail_text,
@@ -37,7 +41,7 @@ from anthropic_proxy.wire.json_codec import JsonObject, dumps, has_more_values, 
 
 _PREFIX = "anthropic-proxy.1"
 _SIGNATURE = re.compile(
-    r"anthropic-proxy\.1\.(reasoning|reasoning_content|reasoning_details|content_parts|content)"
+    rf"anthropic-proxy\.1\.({'|'.join(ORIGINS)})"
     r"(?:\.([\w-]*)(?:\.([\w-]{22}))?)?",
     re.ASCII,
 )
@@ -92,31 +96,30 @@ class Signer:
 
     def replay_reasoning(self, blocks: list[JsonObject], message: JsonObject) -> JsonObject:
         """Add the reasoning of thinking blocks to an assistant message, in the upstream's form."""
-        # Details or texts by their origin.
-        pieces: dict[str, list[Any]] = {}
+        values: dict[str, list[Any]] = {}
         for block in blocks:
             reasoning = self._parse_block(block)
-            if reasoning is None:
-                continue
-            values = _get_replayable(reasoning)
-            if values:
-                pieces.setdefault(reasoning.origin, []).extend(values)
+            if reasoning is not None:
+                for name, value in _list_replayable(reasoning):
+                    values.setdefault(name, []).append(value)
         replayed = dict(message)
-        for origin, values in pieces.items():
-            if origin == DETAILS:
-                replayed[DETAILS] = values
-            elif origin == CONTENT_PARTS:
-                replayed["content"] = [thinking_part("".join(values))]
+        for name, pieces in values.items():
+            if name in LIST_FIELDS:
+                replayed[name] = pieces
+            elif name in OPAQUE_FIELDS.values():
+                replayed[name] = pieces[-1]
+            elif name == CONTENT_PARTS:
+                replayed["content"] = [thinking_part("".join(pieces))]
                 if message["content"]:
                     replayed["content"].append(openai.text_part(message["content"]))
             else:
-                replayed[origin] = "".join(values)
+                replayed[name] = "".join(pieces)
         return replayed
 
     def can_replay(self, block: JsonObject) -> bool:
         """Return whether a thinking or redacted_thinking block can be sent to the upstream."""
         reasoning = self._parse_block(block)
-        return reasoning is not None and bool(_get_replayable(reasoning))
+        return reasoning is not None and bool(_list_replayable(reasoning))
 
     def _parse_block(self, block: JsonObject) -> ReasoningBlock | None:
         signature = block.get("signature") or block.get("data")
@@ -131,13 +134,41 @@ class Signer:
 UNSIGNED = Signer()
 
 
-def _get_replayable(reasoning: ReasoningBlock) -> list[Any]:
-    """Return the details or the text that the upstream requires in the next request."""
-    if reasoning.origin == DETAILS:
-        return reasoning.details
-    if reasoning.origin == IN_TEXT or not reasoning.text:
+def _list_replayable(reasoning: ReasoningBlock) -> list[tuple[str, Any]]:
+    """Return the fields that the upstream requires in the next request, and their values.
+
+    A field may occur several times; see `replay_reasoning`.
+    """
+    origin = reasoning.origin
+    if origin == DETAILS:
+        return [(DETAILS, detail) for detail in reasoning.details]
+    if origin == THINKING_BLOCKS:
+        return [(THINKING_BLOCKS, block) for block in _complete_blocks(reasoning)]
+    if origin == IN_TEXT:
         return []
-    return [reasoning.text]
+    values: list[tuple[str, Any]] = [(origin, reasoning.text)] if reasoning.text else []
+    opaque_field = OPAQUE_FIELDS.get(origin)
+    for detail in reasoning.details:
+        if detail.get("type") == opaque_field:
+            values.append((detail["type"], detail.get("data")))
+    return values
+
+
+def _complete_blocks(reasoning: ReasoningBlock) -> list[JsonObject]:
+    """Return LiteLLM's thinking blocks that have a signature or encrypted data.
+
+    If only another field contained the text, it is added to the first block with a signature.
+    """
+    has_text = any(map(get_detail_text, reasoning.details))
+    blocks: list[JsonObject] = []
+    for block in reasoning.details:
+        if block.get("signature") and not has_text:
+            blocks.append({**block, "thinking": reasoning.text})
+            has_text = True
+        elif block.get("signature") or block.get("data"):
+            # Claude refuses an incomplete block, which has no signature.
+            blocks.append(block)
+    return blocks
 
 
 def _pack(reasoning: ReasoningBlock, visible_text: str) -> str:
@@ -146,11 +177,13 @@ def _pack(reasoning: ReasoningBlock, visible_text: str) -> str:
     If the texts of the details make up `visible_text`, they are replaced by their lengths.
     """
     content: JsonObject = {}
-    if reasoning.text != visible_text and reasoning.origin not in (IN_TEXT, DETAILS):
-        content["text"] = reasoning.text
     details = reasoning.details
+    detail_text = "".join(map(get_detail_text, details))
+    has_own_text = reasoning.origin not in (IN_TEXT, DETAILS) and reasoning.text != detail_text
+    if has_own_text and reasoning.text != visible_text:
+        content["text"] = reasoning.text
     if details:
-        if "".join(map(get_detail_text, details)) == visible_text:
+        if detail_text == visible_text:
             details = [_replace_text_with_length(detail) for detail in details]
         content["details"] = details
     if not content:

@@ -70,7 +70,7 @@ def to_chat_request(
     cannot be translated.
     """
     profile = route.profile
-    notes = TranslationNotes(ignored=_describe_ignored_fields(request))
+    notes = TranslationNotes(ignored=_describe_ignored_fields(request, profile))
     tools = resolve_tools(request, notes)
     output_format = get_output_format(request)
     context = TranslationContext(profile, notes, signer, pdf_pages)
@@ -84,6 +84,7 @@ def to_chat_request(
         **to_reasoning_fields(request, profile),
         **to_user_fields(request, profile),
     }
+    body = _add_extra_fields(body, request, profile)
     body = TOOL_CHOICE_CONVERTERS[profile.tool_choices](body)
     body = RESPONSE_FORMAT_CONVERTERS[profile.answer_format](body)
     return TranslatedRequest(
@@ -96,10 +97,31 @@ def to_chat_request(
     )
 
 
-def _describe_ignored_fields(request: JsonObject) -> set[str]:
+def _describe_ignored_fields(request: JsonObject, profile: ProviderProfile) -> set[str]:
     """Return notes for the fields and context edits that the proxy does not support."""
-    fields = {f"field {name}" for name in request if name not in REQUEST_FIELDS}
+    known_fields = (*REQUEST_FIELDS, *profile.extra_fields)
+    fields = {f"field {name}" for name in request if name not in known_fields}
     return fields | describe_ignored_edits(request)
+
+
+def _add_extra_fields(
+    body: JsonObject, request: JsonObject, profile: ProviderProfile
+) -> JsonObject:
+    """Add the fields that the client has for its server.
+
+    Fields of the translation have precedence, also within an object such as
+    `chat_template_kwargs`.
+    """
+    extended = dict(body)
+    for name in profile.extra_fields:
+        value = request.get(name)
+        if value is None or name in REQUEST_FIELDS:
+            continue
+        if isinstance(value, dict) and isinstance(body.get(name), dict):
+            extended[name] = {**value, **body[name]}
+        else:
+            extended.setdefault(name, value)
+    return extended
 
 
 def get_output_format(request: JsonObject) -> JsonObject | None:

@@ -24,16 +24,20 @@ from anthropic_proxy.translate.request.content import (
 )
 from anthropic_proxy.translate.request.context import TranslationContext
 from anthropic_proxy.translate.request.prefill import to_prefill_message
-from anthropic_proxy.translate.request.tool_ids import ToolCallIds
-from anthropic_proxy.translate.request.turns import AssistantTurn, SystemText, UserTurn, to_turns
+from anthropic_proxy.translate.request.system_prompt import strip_billing_header
+from anthropic_proxy.translate.request.tool_ids import IdForm, ToolCallIds
+from anthropic_proxy.translate.request.turns import (
+    AssistantTurn,
+    SystemText,
+    Turn,
+    UserTurn,
+    to_turns,
+)
+from anthropic_proxy.translate.tool_calls.native_ids import restore_native_id
 from anthropic_proxy.translate.tool_names import to_upstream_name
 from anthropic_proxy.wire import openai
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
 from anthropic_proxy.wire.quoting import shorten
-
-# Claude Code's first system block, or the first line if a gateway joined the blocks. It differs
-# between conversations, and would invalidate prefix caches because it comes first.
-_BILLING_HEADER = "x-anthropic-billing-header:"
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ def to_chat_messages(request: JsonObject, context: TranslationContext) -> ChatMe
     messages: list[JsonObject] = []
     # The calls of the last assistant turn, whose results must follow.
     open_calls: list[_Call] = []
-    ids = ToolCallIds(context.profile.tool_call_ids)
+    ids = ToolCallIds(_choose_id_form(turns, context))
     for turn in turns:
         if isinstance(turn, AssistantTurn):
             open_calls = _convert_calls(turn, ids)
@@ -100,7 +104,7 @@ def _system_messages(blocks: list[JsonObject], context: TranslationContext) -> l
         if block["type"] != "text":
             context.notes.ignored.add(f"system block {block['type']}")
             continue
-        text = _strip_billing_header(block["text"])
+        text = strip_billing_header(block["text"])
         if text:
             parts.append(openai.text_part(text, find_cache_control(block, context)))
     note = build_unavailable_note(context.notes)
@@ -113,22 +117,35 @@ def _system_messages(blocks: list[JsonObject], context: TranslationContext) -> l
     return [openai.system_message("\n\n".join(part["text"] for part in parts))]
 
 
-def _strip_billing_header(text: str) -> str:
-    if not text.startswith(_BILLING_HEADER):
-        return text
-    return text.partition("\n")[2].lstrip("\n")
+def _choose_id_form(turns: list[Turn], context: TranslationContext) -> IdForm:
+    """Return the form of call ids: the model's own form if it wrote a call of the conversation."""
+    form = context.profile.tool_call_ids
+    if form != "native":
+        return form
+    for turn in turns:
+        for block in turn.calls if isinstance(turn, AssistantTurn) else ():
+            if restore_native_id(block["id"], _get_upstream_name(block)):
+                return "numbered"
+    return "plain"
 
 
 def _convert_calls(turn: AssistantTurn, ids: ToolCallIds) -> list[_Call]:
-    return [
-        _Call(
-            tool_use_id=block["id"],
-            upstream_id=ids.assign_id(block["id"]),
-            upstream_name=to_upstream_name(block["name"], block.get("toolset_name")),
-            arguments=dumps(block["input"]).decode(),
+    calls: list[_Call] = []
+    for block in turn.calls:
+        name = _get_upstream_name(block)
+        calls.append(
+            _Call(
+                tool_use_id=block["id"],
+                upstream_id=ids.assign_id(block["id"], name),
+                upstream_name=name,
+                arguments=dumps(block["input"]).decode(),
+            )
         )
-        for block in turn.calls
-    ]
+    return calls
+
+
+def _get_upstream_name(block: JsonObject) -> str:
+    return to_upstream_name(block["name"], block.get("toolset_name"))
 
 
 def _assistant_message(

@@ -7,6 +7,7 @@ so the server extracts texts in a process with resource limits (gateway/pdf_proc
 """
 
 import base64
+from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
 
@@ -50,15 +51,18 @@ def _extract_pages(raw: bytes) -> list[str]:
     reader = PdfReader(BytesIO(raw))
     if _is_encrypted(reader):
         raise invalid_pdf_error("it is encrypted; send it without a password")
-    if len(reader.pages) > MAX_PAGES:
+    page_objects = _list_pages(reader)
+    if not page_objects:
+        raise invalid_pdf_error("it has no pages")
+    if len(page_objects) > MAX_PAGES:
         raise invalid_pdf_error(
-            f"it has {len(reader.pages)} pages, more than the maximum of {MAX_PAGES}"
+            f"it has {len(page_objects)} pages, more than the maximum of {MAX_PAGES}"
         )
     pages: list[str] = []
     # A document may contain the same page many times.
     text_by_object: dict[int, str] = {}
     characters = 0
-    for page in reader.pages:
+    for page in page_objects:
         reference = page.indirect_reference
         text = text_by_object.get(reference.idnum) if reference is not None else None
         if text is None:
@@ -74,6 +78,49 @@ def _extract_pages(raw: bytes) -> list[str]:
             )
         pages.append(text)
     return pages
+
+
+def _list_pages(reader: Any) -> Sequence[Any]:
+    """Return the pages in the order of the page tree, or of the file if the tree is broken."""
+    from pypdf.errors import PyPdfError
+
+    try:
+        pages: Sequence[Any] = reader.pages
+        page_count = len(pages)
+    except (PyPdfError, LookupError, TypeError, AttributeError):
+        # The tree has a loop, or an object of a wrong type.
+        page_count = 0
+    return pages if page_count else _find_page_objects(reader)
+
+
+def _find_page_objects(reader: Any) -> list[Any]:
+    """Return all objects of the type Page, by their numbers."""
+    from pypdf import PageObject
+    from pypdf.generic import DictionaryObject
+
+    references = {
+        number: generation for generation, objects in reader.xref.items() for number in objects
+    }
+    references |= dict.fromkeys(reader.xref_objStm, 0)
+    pages = []
+    for number, generation in sorted(references.items()):
+        page_object = _get_object(reader, number, generation)
+        if isinstance(page_object, DictionaryObject) and page_object.get("/Type") == "/Page":
+            page = PageObject(reader, page_object.indirect_reference)
+            page.update(page_object)
+            pages.append(page)
+    return pages
+
+
+def _get_object(reader: Any, number: int, generation: int) -> Any:
+    """Return an object of a PDF, or None if it cannot be read."""
+    from pypdf.errors import PyPdfError
+    from pypdf.generic import IndirectObject
+
+    try:
+        return reader.get_object(IndirectObject(number, generation, reader))
+    except (PyPdfError, ValueError, LookupError, TypeError):
+        return None
 
 
 def _is_encrypted(reader: Any) -> bool:

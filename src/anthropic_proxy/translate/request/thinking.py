@@ -41,7 +41,11 @@ class ReasoningRequest:
 
 def to_reasoning_fields(request: JsonObject, profile: ProviderProfile) -> JsonObject:
     """Return the reasoning fields for this profile; none if the request sets no thinking."""
-    return _CONVERTERS[profile.reasoning](_parse_reasoning_request(request))
+    reasoning = _parse_reasoning_request(request)
+    fields = _CONVERTERS[profile.reasoning](reasoning)
+    if profile.thinking_budget_field and reasoning.budget:
+        fields[profile.thinking_budget_field] = reasoning.budget
+    return fields
 
 
 def disables_thinking(body: JsonObject) -> bool:

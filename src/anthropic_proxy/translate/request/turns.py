@@ -16,6 +16,7 @@ from anthropic_proxy.translate.request.server_tool_blocks import (
     SILENT_TYPES,
     render_as_text,
 )
+from anthropic_proxy.translate.request.system_prompt import strip_billing_header
 from anthropic_proxy.wire.anthropic.tools import TOOL_CHANGE_TYPES
 from anthropic_proxy.wire.json_codec import JsonObject
 
@@ -149,11 +150,12 @@ def _add_assistant_message(
 
 def _add_system_message(turns: list[Turn], message: JsonObject) -> None:
     for block in _iterate_kept_blocks(message):
-        turn = _get_user_turn(turns)
-        if block["type"] == "text":
-            turn.content.append(SystemText(block["text"]))
-        else:
-            turn.add_block(block)
+        if block["type"] != "text":
+            _get_user_turn(turns).add_block(block)
+            continue
+        text = strip_billing_header(block["text"])
+        if text:
+            _get_user_turn(turns).content.append(SystemText(text))
 
 
 def _add_user_message(turns: list[Turn], message: JsonObject, context: TranslationContext) -> None:

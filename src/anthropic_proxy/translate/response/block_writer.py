@@ -69,17 +69,19 @@ class BlockWriter:
         """Write reasoning.
 
         As in the real API, the signature is sent at the end of the block. Encrypted reasoning does
-        not open a block: it is part of adjacent reasoning, or becomes a redacted block.
+        not open a block: it is part of adjacent reasoning, or becomes a redacted block. Reasoning
+        within a text waits for the end of the text, which clients show as one block (GLM sends such
+        pieces at ModelScope and JD).
         """
-        if self._open_kind != "thinking" and delta.text:
+        if delta.text and self._open_kind not in ("thinking", "text"):
             # Earlier encrypted reasoning is part of this block.
             encrypted, self._reasoning = self._reasoning, None
             self._open("thinking", events.thinking_block())
             self._reasoning = encrypted
         self._reasoning = self._reasoning or ReasoningBlock()
         self._reasoning.add(delta)
-        if delta.text and not self._omits_thinking:
-            self.pending_events.append(events.thinking_delta(self.index, delta.text))
+        if self._open_kind == "thinking":
+            self._write_thinking_text(delta.text)
 
     def write_tool_use(self, call: ToolCall) -> None:
         """Open the block of `call` if necessary, and write the new part of its arguments."""
@@ -105,23 +107,44 @@ class BlockWriter:
             self.pending_events.append(events.text_delta(self.index, text))
         self.close()
 
-    def close(self) -> None:
+    def close(self, *, ends_response: bool = True) -> None:
         """Close the open block, if any."""
         reasoning, self._reasoning = self._reasoning, None
         if reasoning is not None and self._open_kind == "thinking":
-            visible_text = "" if self._omits_thinking else reasoning.text
-            signature = self._signer.sign(reasoning, visible_text)
-            self.pending_events.append(events.signature_delta(self.index, signature))
+            self._write_signature(reasoning)
+            reasoning = None
         if self.open_call is not None:
             self._write_arguments(self.open_call.arguments.finish(truncated=self.is_truncated))
         if self._open_kind is not None:
             self.pending_events.append(events.block_stop(self.index))
         self._open_kind = self.open_call = None
-        if reasoning is not None and reasoning.is_encrypted:
-            self.index += 1
-            block = events.redacted_thinking_block(self._signer.sign(reasoning, ""))
-            self.pending_events.append(events.block_start(self.index, block))
-            self.pending_events.append(events.block_stop(self.index))
+        if reasoning is not None:
+            self._write_waiting_reasoning(reasoning, ends_response=ends_response)
+
+    def _write_waiting_reasoning(self, reasoning: ReasoningBlock, *, ends_response: bool) -> None:
+        """Write a block for reasoning that has no block yet.
+
+        Clients expect that a response ends with its text (`claude -p` prints the last block). So
+        reasoning after it is only written if the next request must contain it.
+        """
+        if reasoning.text and (reasoning.has_data or not ends_response):
+            self._start_block(events.thinking_block())
+            self._write_thinking_text(reasoning.text)
+            self._write_signature(reasoning)
+        elif reasoning.is_encrypted:
+            self._start_block(events.redacted_thinking_block(self._signer.sign(reasoning, "")))
+        else:
+            return
+        self.pending_events.append(events.block_stop(self.index))
+
+    def _write_thinking_text(self, text: str) -> None:
+        if text and not self._omits_thinking:
+            self.pending_events.append(events.thinking_delta(self.index, text))
+
+    def _write_signature(self, reasoning: ReasoningBlock) -> None:
+        visible_text = "" if self._omits_thinking else reasoning.text
+        signature = self._signer.sign(reasoning, visible_text)
+        self.pending_events.append(events.signature_delta(self.index, signature))
 
     def _write_arguments(self, text: str) -> None:
         if text:
@@ -133,8 +156,11 @@ class BlockWriter:
         return pending_events
 
     def _open(self, kind: str, block: JsonObject) -> None:
-        self.close()
+        self.close(ends_response=False)
         self._space = []
         self._open_kind = kind
+        self._start_block(block)
+
+    def _start_block(self, block: JsonObject) -> None:
         self.index += 1
         self.pending_events.append(events.block_start(self.index, block))

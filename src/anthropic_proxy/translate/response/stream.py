@@ -106,6 +106,8 @@ class StreamTranslator:
         # The kinds of content that have arrived.
         self.received: set[str] = set()
         self._unread = UnreadResponse(spec.upstream)
+        # Reasoning that the client did not request; see `_write_hidden_answer`.
+        self._hidden_reasoning: list[str] = []
         self._counter = UsageCounter()
         # Handles chunks that only extend the open text block. `feed` opens it while all filters
         # are idle, and closes it before a filter gets text.
@@ -177,9 +179,7 @@ class StreamTranslator:
         if error:
             raise error
         content_count = self._counter.delta_count
-        has_usage = bool(chunk.get("usage"))
-        if has_usage:
-            self._counter.reported = chunk["usage"]
+        has_usage = self._counter.record(chunk)
         for choice in list_choices(chunk):
             self._feed_choice(choice)
         # Gateways for Gemini send a finish reason and usage with each piece of content.
@@ -222,7 +222,8 @@ class StreamTranslator:
         self._write_deferred()
         # This depends on whether the response has any text.
         self._write_unclosed_thinking()
-        # The last two steps may have added text to the filters.
+        self._write_hidden_answer()
+        # The last steps may have added text to the filters.
         self._flush_text()
         # A stop sequence in one of these texts has already finished the response.
         if not self.is_finished:
@@ -247,9 +248,6 @@ class StreamTranslator:
         self.is_finished = True
         self.fast_path.close()
         return [*self._writer.take(), error.body(request_id)]
-
-    def _abort_error(self) -> ApiError:
-        return self._create_error("aborted the response without an error message")
 
     def _create_error(self, text: str) -> ApiError:
         return ApiError(500, f"The upstream {self.spec.upstream.name} {text}")
@@ -462,14 +460,33 @@ class StreamTranslator:
         if text:
             self._put(text)
 
+    def _write_hidden_answer(self) -> None:
+        """Write reasoning that the client did not request as text if there is nothing else.
+
+        Some servers put the complete answer into the reasoning, for example if the request forbids
+        thinking or requires a JSON document.
+        """
+        if self._finish_reason is None or self._finish_reason.is_cut:
+            return
+        if self.is_finished or self.assembler.calls or self._writer.has_text:
+            return
+        text = "".join(self._hidden_reasoning)
+        if text.strip():
+            self._put(text)
+
     def _put(self, content: ReasoningDelta | str) -> None:
-        """Write reasoning or text to its block, after the text that the filters hold."""
+        """Write reasoning or text to its block.
+
+        Text that the filters hold is not flushed before reasoning: it is part of a text that the
+        reasoning does not split.
+        """
         if self.is_finished:
             return
         if isinstance(content, str):
             self._put_text(self._text_filter.feed(content))
-        elif self.spec.reasoning is not ReasoningDisplay.HIDDEN:
-            self._flush_text()
+        elif self.spec.reasoning is ReasoningDisplay.HIDDEN:
+            self._hidden_reasoning.append(content.text)
+        else:
             self._writer.write_thinking(content)
 
     def _flush_text(self) -> None:

@@ -1,38 +1,113 @@
-"""Separate reasoning from text if the server sends it as `<think>...</think>`.
+"""Separate reasoning from text if the server sends it between tags, such as `<think>...</think>`.
 
-DeepSeek R1 and similar models generate these tags, and some servers do not parse them. Only a tag
-at the beginning of the response counts, because later tags may be quotations.
+Models generate these tags, and some servers do not parse them. Only a tag at the beginning of the
+response counts, because later tags may be quotations.
 
 Some chat templates open the block themselves, so the response contains only the closing tag. If
-this tag is on a separate line, a response that is not streamed is split correctly. In a stream, the
-tag arrives too late, but the next responses of the model are split correctly.
+this tag is on a separate line, a response that is not streamed is split correctly; if the client
+requested thinking, other positions than those of a quotation are enough. In a stream, the tag
+arrives too late, but the next responses of the model are split correctly.
 """
 
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from enum import Enum, auto
 
-OPEN_TAG, CLOSE_TAG = "<think>", "</think>"
-_LONE_CLOSE_TAG = f"\n{CLOSE_TAG}\n"
-_SENTENCE_ENDS = tuple(".!?:)…。")
-_REASONING_ENDS = (*_SENTENCE_ENDS, "\n")
+
+@dataclass(frozen=True)
+class _Format:
+    """The tags around the reasoning of a kind of models."""
+
+    open_tag: str
+    # the first of them ends the reasoning
+    close_tags: tuple[str, ...]
+    # a tag without a meaning for the client, before and after the reasoning
+    dropped_tag: str | None = None
+    # a tag at the beginning of the text
+    text_tag: str | None = None
+    # whether chat templates may open the block
+    may_be_opened: bool = True
+
+
+_FORMATS = (
+    # DeepSeek R1, Qwen3, GLM, MiniMax M2 and many others.
+    _Format("<think>", ("</think>",)),
+    # Magistral. huggingface.co/mistralai/Magistral-Small-2507
+    _Format("[THINK]", ("[/THINK]",)),
+    # MiniMax M3.
+    _Format("<mm:think>", ("</mm:think>",)),
+    # Seed-OSS. huggingface.co/ByteDance-Seed/Seed-OSS-36B-Instruct
+    _Format("<seed:think>", ("</seed:think>",)),
+    # Kimi-VL and Kimi K1.5. huggingface.co/moonshotai/Kimi-VL-A3B-Thinking
+    _Format("◁think▷", ("◁/think▷",)),
+    # Gemma 4.
+    _Format("<|channel>thought", ("<channel|>",), may_be_opened=False),
+    # gpt-oss. cookbook.openai.com/articles/openai-harmony. Some servers drop `<|end|>`. The channel
+    # `commentary` contains text and calls (see tool_calls/text_formats).
+    _Format(
+        "<|channel|>analysis<|message|>",
+        ("<|end|>", "<|start|>assistant", "<|channel|>final<|message|>"),
+        dropped_tag="<|start|>assistant",
+        text_tag="<|channel|>final<|message|>",
+        may_be_opened=False,
+    ),
+)
+_FORMAT_BY_OPEN_TAG = {each.open_tag: each for each in _FORMATS}
+_DROPPED_TAGS = {each.dropped_tag for each in _FORMATS if each.dropped_tag}
+_TEXT_TAGS = {each.text_tag for each in _FORMATS if each.text_tag}
+# At the beginning of a response.
+_FIRST_TAGS = (*_FORMAT_BY_OPEN_TAG, *_DROPPED_TAGS, *_TEXT_TAGS)
+
+# Each tag before the text costs a copy of the rest. Responses of models have a few.
+_MAX_TAGS = 32
+
+
+def _compile(tags: Iterable[str]) -> re.Pattern[str]:
+    return re.compile("|".join(map(re.escape, tags)))
+
+
+_OPENABLE_FORMATS = tuple(each for each in _FORMATS if each.may_be_opened)
+_CLOSE_TAGS = tuple(tag for each in _OPENABLE_FORMATS for tag in each.close_tags)
+# The format of reasoning whose opening tag is in the prompt.
+_UNKNOWN_FORMAT = _Format("", _CLOSE_TAGS)
+_CLOSE_PATTERNS = {each: _compile(each.close_tags) for each in (*_FORMATS, _UNKNOWN_FORMAT)}
+_OPEN_TAG = _compile(each.open_tag for each in _OPENABLE_FORMATS)
+_CLOSE_TAG = _compile(_CLOSE_TAGS)
+# In a stream, text without `<` skips the splitter.
+_ANGLE_OPEN_TAG = _compile(tag for tag in _FORMAT_BY_OPEN_TAG if tag.startswith("<"))
+_SEPARATE_CLOSE_TAG = _compile(f"\n{tag}\n" for tag in _CLOSE_TAGS)
+_LONE_CLOSE_TAGS = tuple(f"\n{tag}\n" for tag in _CLOSE_TAGS if tag.startswith("<"))
+_LONE_CLOSE_TAG = _compile(_LONE_CLOSE_TAGS)
+_MAX_LONE_LENGTH = max(map(len, _LONE_CLOSE_TAGS))
+
+# Opening and closing quotation marks include those of other languages.
+_QUOTES = frozenset("`'\"()[]{}\u2018\u2019\u201c\u201d\u00ab\u00bb")
+_PUNCTUATION = frozenset(" \t.,;:!?")
 
 
 def has_lone_closing_tag(text: str, *, expects_reasoning: bool = False) -> bool:
-    """Return whether a complete text has a closing tag on a separate line, but no opening tag.
+    """Return whether a complete text starts with reasoning that only a closing tag ends.
 
-    If the client `expects_reasoning`, a single tag directly after a sentence or a word counts too.
-    A tag that is part of a sentence or a quotation does not.
+    The tag is on a separate line, or, if the client `expects_reasoning`, in another position than
+    that of a quotation.
     """
-    before, close_tag, after = text.partition(CLOSE_TAG)
-    if not close_tag or OPEN_TAG in before:
+    close_tag = _CLOSE_TAG.search(text)
+    if close_tag is None or _OPEN_TAG.search(text, 0, close_tag.start()):
         return False
-    if _LONE_CLOSE_TAG in f"\n{text}\n":
+    if _SEPARATE_CLOSE_TAG.search(f"\n{text}\n"):
         return True
-    if not expects_reasoning or CLOSE_TAG in after:
-        return False
-    # `Enough.</think>Yes` (the tests of llama.cpp).
-    if before[-1:].isalnum() or before[-1:] in _REASONING_ENDS:
+    return expects_reasoning and not _is_quoted(text, close_tag)
+
+
+def _is_quoted(text: str, close_tag: re.Match[str]) -> bool:
+    """Return whether the text mentions a closing tag."""
+    if _CLOSE_TAG.search(text, close_tag.end()) or text.count("```", 0, close_tag.start()) % 2:
         return True
-    return before.rstrip()[-1:] in _SENTENCE_ENDS and after.startswith("\n")
+    before, after = text[: close_tag.start()][-1:], text[close_tag.end() :][:1]
+    if before in _QUOTES or after in _QUOTES:
+        return True
+    return before in (" ", "\t") and after in _PUNCTUATION
 
 
 class _State(Enum):
@@ -59,6 +134,8 @@ class ThinkTagSplitter:
         """
         self._starts_in_thinking = starts_in_thinking
         self._state = _State.START
+        self._format = _UNKNOWN_FORMAT
+        self._tag_count = 0
         # White space at the beginning of the response.
         self._space: list[str] = []
         # A possible beginning of a tag.
@@ -74,25 +151,34 @@ class ThinkTagSplitter:
 
     def feed(self, piece: str) -> list[tuple[bool, str]]:
         """Return the pairs that are complete after `piece`."""
-        if self._is_in(_State.TEXT):
+        if self._state is _State.TEXT:
             return self._feed_text(piece)
-        if self._is_in(_State.START) and not self._buffer and not piece.strip():
+        is_blank = self._state is _State.START and not self._buffer and not piece.strip()
+        if is_blank and not self._tag_count:
             # A response may start with endless white space, so it is joined only once.
             self._space.append(piece)
             return []
         self._buffer = "".join((*self._space, self._buffer, piece))
         self._space = []
         pairs: list[tuple[bool, str]] = []
-        if self._is_in(_State.START):
-            self._detect_open_tag()
-        if self._is_in(_State.THINKING):
-            pairs += self._feed_thinking()
-        if self._is_in(_State.GAP):
-            self._skip_space()
-        if self._is_in(_State.TEXT):
-            text, self._buffer = self._buffer, ""
-            pairs += self._feed_text(text)
+        state = None
+        # Each state but the last one waits for more text, or takes a tag from the buffer.
+        while state is not self._state:
+            state = self._state
+            pairs += self._feed_buffer(state)
         return pairs
+
+    def _feed_buffer(self, state: _State) -> list[tuple[bool, str]]:
+        if state is _State.START:
+            self._detect_open_tag()
+        elif state is _State.THINKING:
+            return self._feed_thinking()
+        elif state is _State.GAP:
+            self._skip_gap()
+        else:
+            text, self._buffer = self._buffer, ""
+            return self._feed_text(text)
+        return []
 
     @property
     def is_idle(self) -> bool:
@@ -111,7 +197,7 @@ class ThinkTagSplitter:
         """Return the buffered text at the end of the response."""
         text = "".join((*self._space, self._buffer))
         self._space, self._buffer = [], ""
-        is_thinking = self._is_in(_State.THINKING)
+        is_thinking = self._state is _State.THINKING
         if is_thinking and self._unclosed is not None:
             self._unclosed.append(text)
         return [(is_thinking, text)] if text else []
@@ -133,36 +219,57 @@ class ThinkTagSplitter:
     def _feed_text(self, piece: str) -> list[tuple[bool, str]]:
         if self._is_searching:
             window = self._tail + piece
-            before, close_tag, _ = window.partition(_LONE_CLOSE_TAG)
-            self._has_lone_close = bool(close_tag) and OPEN_TAG not in before
+            close_tag = _LONE_CLOSE_TAG.search(window)
+            end = close_tag.start() if close_tag else len(window)
             # After an opening tag, for example in a quotation, a closing tag does not count.
-            self._is_searching = not close_tag and OPEN_TAG not in before
-            self._tail = window[-len(_LONE_CLOSE_TAG) :]
+            has_open_tag = _ANGLE_OPEN_TAG.search(window, 0, end) is not None
+            self._has_lone_close = close_tag is not None and not has_open_tag
+            self._is_searching = close_tag is None and not has_open_tag
+            self._tail = window[-_MAX_LONE_LENGTH:]
         if not piece:
             return []
         return [(False, piece)]
 
-    def _is_in(self, state: _State) -> bool:
-        return self._state is state
-
     def _detect_open_tag(self) -> None:
         start = self._buffer.lstrip()
-        if start.startswith(OPEN_TAG):
-            self._buffer = start.removeprefix(OPEN_TAG)
-            self._is_searching = False
-            self._state = _State.THINKING
-        elif not OPEN_TAG.startswith(start):
+        while tag := self._find_next_tag(start, _FIRST_TAGS):
+            if tag not in _DROPPED_TAGS:
+                self._take_tag(tag, start)
+                return
+            start = start.removeprefix(tag).lstrip()
+        if self._tag_count:
+            self._buffer = start
+        if not _may_start_tag(start, _FIRST_TAGS):
             self._state = _State.THINKING if self._starts_in_thinking else _State.TEXT
             self._unclosed = [] if self._starts_in_thinking else None
 
+    def _find_next_tag(self, text: str, tags: Iterable[str]) -> str | None:
+        """Return the tag at the beginning of `text`, or None, also if there were too many."""
+        tag = next((tag for tag in tags if text.startswith(tag)), None)
+        if tag is None or self._tag_count >= _MAX_TAGS:
+            return None
+        self._tag_count += 1
+        return tag
+
+    def _take_tag(self, tag: str, text: str) -> None:
+        """Start reasoning or text after `tag`, which is the beginning of `text`."""
+        self._buffer = text.removeprefix(tag)
+        self._state = _State.TEXT
+        if tag in _FORMAT_BY_OPEN_TAG:
+            self._format = _FORMAT_BY_OPEN_TAG[tag]
+            self._is_searching = False
+            self._state = _State.THINKING
+
     def _feed_thinking(self) -> list[tuple[bool, str]]:
-        reasoning, close_tag, rest = self._buffer.partition(CLOSE_TAG)
-        if close_tag:
+        close_tag = _CLOSE_PATTERNS[self._format].search(self._buffer)
+        if close_tag is not None:
+            reasoning = self._buffer[: close_tag.start()]
             self._unclosed = None
-            self._buffer = rest
-            self._state = _State.GAP
+            self._buffer = self._buffer[close_tag.end() :]
+            has_text = close_tag[0] == self._format.text_tag
+            self._state = _State.TEXT if has_text else _State.GAP
         else:
-            certain = len(self._buffer) - _measure_overlap(self._buffer, CLOSE_TAG)
+            certain = len(self._buffer) - _measure_overlap(self._buffer, self._format.close_tags)
             reasoning, self._buffer = self._buffer[:certain], self._buffer[certain:]
         if not self._has_reasoning:
             # If thinking is disabled, some models generate an empty block.
@@ -174,15 +281,32 @@ class ThinkTagSplitter:
             return []
         return [(True, reasoning)]
 
-    def _skip_space(self) -> None:
+    def _skip_gap(self) -> None:
+        """Skip white space and dropped tags. More reasoning or a tag of the text may follow."""
         self._buffer = self._buffer.lstrip()
-        if self._buffer:
+        form = self._format
+        tags = [tag for tag in (form.dropped_tag, form.text_tag) if tag]
+        if tags:
+            tags.append(form.open_tag)
+        while tag := self._find_next_tag(self._buffer, tags):
+            if tag != form.dropped_tag:
+                self._take_tag(tag, self._buffer)
+                return
+            self._buffer = self._buffer.removeprefix(tag).lstrip()
+        if self._buffer and not _may_start_tag(self._buffer, tags):
             self._state = _State.TEXT
 
 
-def _measure_overlap(text: str, tag: str) -> int:
-    """Return the length of the longest suffix of `text` that is a proper prefix of `tag`."""
-    for size in range(min(len(text), len(tag) - 1), 0, -1):
-        if text.endswith(tag[:size]):
+def _may_start_tag(text: str, tags: Iterable[str]) -> bool:
+    """Return whether more text could make `text` begin with a tag."""
+    return any(tag.startswith(text) for tag in tags)
+
+
+def _measure_overlap(text: str, tags: tuple[str, ...]) -> int:
+    """Return the length of the longest suffix of `text` that is a proper prefix of a tag."""
+    longest = max(map(len, tags)) - 1
+    for size in range(min(len(text), longest), 0, -1):
+        suffix = text[-size:]
+        if any(len(tag) > size and tag.startswith(suffix) for tag in tags):
             return size
     return 0

@@ -3,8 +3,12 @@
 OpenAI's `prompt_tokens` includes cached tokens; Anthropic has three separate counts of input
 tokens, whose sum is the prompt. No count is negative, even if the upstream's counts are
 inconsistent (Azure's Grok reports more cached than prompt tokens).
+
+Some upstreams report the usage elsewhere than in `usage`, with other names, or more than once. The
+tables below contain the known places and names.
 """
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from anthropic_proxy.wire.json_codec import JsonObject
@@ -21,6 +25,34 @@ _COUNTS = (
 _MAX_COUNT = 2**53
 
 _CHARACTERS_PER_TOKEN = 4
+
+# Names of counts, in order of precedence. The first name of each table is OpenAI's.
+_PROMPT_NAMES = ("prompt_tokens", "input_tokens")
+_OUTPUT_NAMES = ("completion_tokens", "output_tokens")
+_CACHE_READ_NAMES = (
+    "cached_tokens",  # Together, Moonshot
+    "prompt_cache_hit_tokens",  # DeepSeek
+    "cache_read_input_tokens",  # Anthropic, LiteLLM
+)
+_CACHE_WRITE_NAMES = (
+    "cache_write_tokens",  # OpenAI, OpenRouter
+    "cache_creation_input_tokens",  # Anthropic, LiteLLM, Vercel; Qwen, in the details
+    "cache_creation_tokens",  # LiteLLM, in the details
+    "created_cache_tokens",  # vLLM, in the details
+)
+# `thinking_tokens` is Anthropic's name. SGLang has `reasoning_tokens` outside the details.
+_REASONING_NAMES = ("reasoning_tokens", "thinking_tokens")
+
+# Objects with the parts of a count, also with the names of the Responses API.
+_PROMPT_DETAILS = ("prompt_tokens_details", "input_tokens_details")
+_OUTPUT_DETAILS = ("completion_tokens_details", "output_tokens_details")
+
+# With Anthropic's names, the prompt is the sum of these counts.
+_ANTHROPIC_INPUT_NAMES = (
+    "input_tokens",
+    "cache_creation_input_tokens",
+    "cache_read_input_tokens",
+)
 
 # The SDKs support standard, priority and batch, and strict SDKs reject other values.
 _SERVICE_TIERS = {
@@ -48,6 +80,22 @@ class UsageCounter:
         self.delta_count = 0
         # The number of characters of text and reasoning.
         self.characters = 0
+
+    def record(self, chunk: JsonObject) -> bool:
+        """Record the usage that a chunk reports, and return whether it reports any.
+
+        A later report replaces an earlier one, unless it has no prompt: some upstreams send zeros
+        at the end, others only the output.
+        """
+        has_usage = False
+        for usage in _find_usages(chunk):
+            has_usage = True
+            if count_prompt(usage) or not isinstance(self.reported, dict):
+                self.reported = usage
+            elif _count_output(usage) > _count_output(self.reported):
+                output = {_OUTPUT_NAMES[0]: _count_output(usage)}
+                self.reported = {**self.reported, **output}
+        return has_usage
 
     def add(self, text: str) -> None:
         """Count a delta and its text."""
@@ -77,20 +125,16 @@ def to_usage(
     The estimates replace counts that the upstream did not report.
     """
     usage = reported if isinstance(reported, dict) else {}
-    prompt = _get_count(usage, "prompt_tokens")
-    details = _get_object(usage, "prompt_tokens_details")
-    cached = (
-        _get_count(details, "cached_tokens")
-        or _get_count(usage, "cached_tokens")
-        or _get_count(usage, "prompt_cache_hit_tokens")
-    )
+    prompt = count_prompt(usage)
+    cached = _find_count(usage, _PROMPT_DETAILS, _CACHE_READ_NAMES)
+    written = _find_count(usage, _PROMPT_DETAILS, _CACHE_WRITE_NAMES)
     cache_read = min(cached, prompt)
-    cache_write = min(_get_count(details, "cache_write_tokens"), prompt - cache_read)
+    cache_write = min(written, prompt - cache_read)
     counts: JsonObject = {
         "input_tokens": prompt - cache_read - cache_write if prompt else input_estimate,
         "cache_creation_input_tokens": cache_write,
         "cache_read_input_tokens": cache_read,
-        "output_tokens": _count_output(usage, prompt) or output_estimate,
+        "output_tokens": _count_all_output(usage, prompt) or output_estimate,
     }
     reasoning = _count_reasoning(usage)
     if reasoning:
@@ -102,7 +146,16 @@ def get_reported_input(reported: JsonObject | None) -> int | None:
     """Return the reported input tokens, including cached tokens, or None."""
     if not isinstance(reported, dict):
         return None
-    return _get_count(reported, "prompt_tokens") or None
+    return count_prompt(reported) or None
+
+
+def count_prompt(usage: JsonObject) -> int:
+    """Return the tokens of the prompt, including cached tokens; 0 if they are not reported."""
+    prompt = _find_count(usage, (), _PROMPT_NAMES)
+    if _get_count(usage, _PROMPT_NAMES[0]) or any(name in usage for name in _PROMPT_DETAILS):
+        return prompt
+    # Without OpenAI's names, `input_tokens` excludes the cached tokens.
+    return sum(_get_count(usage, name) for name in _ANTHROPIC_INPUT_NAMES)
 
 
 def fills_context(usage: JsonObject, context_window: int) -> bool:
@@ -130,14 +183,25 @@ def to_usage_iteration(kind: str, usage: JsonObject) -> JsonObject:
     return {"type": kind, **{name: usage[name] for name in _COUNTS}}
 
 
-def _count_output(usage: JsonObject, prompt: int) -> int:
+def _find_usages(chunk: JsonObject) -> Iterator[JsonObject]:
+    """Yield the usage objects of a chunk or a response; the last has the highest precedence."""
+    choices = chunk.get("choices")
+    # Groq has a field of its own, Moonshot reports in the choice with the finish reason.
+    places = [chunk.get("x_groq"), *(choices if isinstance(choices, list) else ()), chunk]
+    for place in places:
+        usage = place.get("usage") if isinstance(place, dict) else None
+        if usage and isinstance(usage, dict):
+            yield usage
+
+
+def _count_all_output(usage: JsonObject, prompt: int) -> int:
     """Return the completion tokens, including reasoning tokens.
 
     xAI and Gemini exclude reasoning from `completion_tokens`, but include it in the total. Gemini
     does not report it separately, and a gateway for Gemini excludes it from the total too (all
     recorded).
     """
-    completion = _get_count(usage, "completion_tokens")
+    completion = _count_output(usage)
     reasoning = _count_reasoning(usage)
     if reasoning > completion:
         return completion + reasoning
@@ -146,9 +210,22 @@ def _count_output(usage: JsonObject, prompt: int) -> int:
     return max(completion, _get_count(usage, "total_tokens") - prompt)
 
 
+def _count_output(usage: JsonObject) -> int:
+    return _find_count(usage, (), _OUTPUT_NAMES)
+
+
 def _count_reasoning(usage: JsonObject) -> int:
-    details = _get_object(usage, "completion_tokens_details")
-    return _get_count(details, "reasoning_tokens") or _get_count(usage, "reasoning_tokens")
+    return _find_count(usage, _OUTPUT_DETAILS, _REASONING_NAMES)
+
+
+def _find_count(usage: JsonObject, detail_names: Iterable[str], names: Iterable[str]) -> int:
+    """Return the first count above zero, in the details or in the usage itself."""
+    for holder in (*(_get_object(usage, name) for name in detail_names), usage):
+        for name in names:
+            count = _get_count(holder, name)
+            if count:
+                return count
+    return 0
 
 
 def _get_object(usage: JsonObject, name: str) -> JsonObject:

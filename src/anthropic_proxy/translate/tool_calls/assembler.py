@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from anthropic_proxy.translate.tool_calls.arguments import ToolArguments
+from anthropic_proxy.translate.tool_calls.native_ids import add_native_number, is_native_id
 from anthropic_proxy.translate.tool_calls.offered_tools import OfferedTools, ToolSchemas
 from anthropic_proxy.translate.tool_names import find_offered_name
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
@@ -72,6 +73,11 @@ class ToolCallAssembler:
         if self._single:
             return self.calls[:1]
         return self.calls
+
+    @property
+    def has_native_ids(self) -> bool:
+        """True if the upstream's id of a call has the form of Kimi K2."""
+        return any(is_native_id(call.upstream_id) for call in self.calls)
 
     def accepts(self, call: ToolCall) -> bool:
         """Return whether the client receives the call."""
@@ -164,7 +170,8 @@ class ToolCallAssembler:
         return call
 
     def _start_call(self, fragment: JsonObject, new_id: str) -> ToolCall:
-        call = ToolCall(new_id, string_or_empty(fragment.get("id")))
+        upstream_id = string_or_empty(fragment.get("id"))
+        call = ToolCall(add_native_number(new_id, upstream_id), upstream_id)
         self.calls.append(call)
         self._by_upstream_id.setdefault(call.upstream_id, call)
         index = fragment.get("index")

@@ -16,11 +16,12 @@ ENDPOINT = Upstream("mine", "https://host.example/v1", GENERIC)
 @pytest.mark.parametrize(
     ("dialect", "provider"),
     [
-        ("generic", "mine"),
+        ("generic", "openai"),
         ("azure", "azure.ai.openai"),
         ("mistral", "mistral_ai"),
         ("openai", "openai"),
-        ("vllm", "mine"),
+        ("vllm", "vllm"),
+        ("openrouter", "openrouter"),
     ],
 )
 def test_providers(dialect: str, provider: str) -> None:

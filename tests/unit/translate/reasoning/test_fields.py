@@ -8,6 +8,7 @@ from anthropic_proxy.translate.reasoning.fields import (
     CONTENT_PARTS,
     DETAILS,
     IN_TEXT,
+    THINKING_BLOCKS,
     ReasoningBlock,
     ReasoningDelta,
     parse_reasoning,
@@ -27,6 +28,32 @@ A, B = {"text": "a"}, {"summary": "b"}
         ({"reasoning_details": [A, B, "junk"]}, ReasoningDelta(DETAILS, "ab", (A, B))),
         ({"reasoning": "a", "reasoning_details": [A]}, ReasoningDelta(DETAILS, "a", (A,))),
         ({"reasoning": "a", "reasoning_details": []}, ReasoningDelta("reasoning", "a")),
+        ({"reasoning_text": "a"}, ReasoningDelta("reasoning_text", "a")),
+        (
+            {"reasoning_text": "a", "reasoning_opaque": "data"},
+            ReasoningDelta("reasoning_text", "a", ({"type": "reasoning_opaque", "data": "data"},)),
+        ),
+        (
+            {"reasoning_opaque": "data", "content": "b"},
+            ReasoningDelta("reasoning_text", "", ({"type": "reasoning_opaque", "data": "data"},)),
+        ),
+        (
+            {"cot_summary": "a", "cot_id": "data"},
+            ReasoningDelta("cot_summary", "a", ({"type": "cot_id", "data": "data"},)),
+        ),
+        ({"reasoning_text": None, "reasoning_opaque": ""}, None),
+        (
+            {"reasoning_content": "a", "thinking_blocks": [{"thinking": "a"}]},
+            ReasoningDelta(THINKING_BLOCKS, "a", ({"thinking": "a"},)),
+        ),
+        (
+            {"thinking_blocks": [{"thinking": "", "signature": "s"}]},
+            ReasoningDelta(THINKING_BLOCKS, "", ({"thinking": "", "signature": "s"},)),
+        ),
+        (
+            {"reasoning_content": "a", "thinking_blocks": []},
+            ReasoningDelta("reasoning_content", "a"),
+        ),
         ({"reasoning_details": "junk"}, None),
         ({"reasoning_details": ["junk"]}, None),
         (
@@ -93,6 +120,12 @@ def test_other_details_stay_apart(first: ReasoningDelta, second: ReasoningDelta)
         ([DETAILS, "reasoning"], DETAILS),
         (["reasoning_content", IN_TEXT], "reasoning_content"),
         ([IN_TEXT, "reasoning"], "reasoning"),
+        (["reasoning", "reasoning_content"], "reasoning"),
+        (["reasoning", "reasoning_text"], "reasoning_text"),
+        (["reasoning_text", "reasoning"], "reasoning_text"),
+        (["reasoning_content", THINKING_BLOCKS], THINKING_BLOCKS),
+        ([THINKING_BLOCKS, "reasoning_content"], THINKING_BLOCKS),
+        ([THINKING_BLOCKS, DETAILS, THINKING_BLOCKS], DETAILS),
     ],
 )
 def test_the_most_specific_field_is_the_origin(origins: list[str], expected: str) -> None:

@@ -14,9 +14,12 @@ from anthropic_proxy.translate.reasoning.fields import (
     DETAILS,
     IN_TEXT,
     ReasoningBlock,
+    parse_reasoning,
 )
 from anthropic_proxy.translate.reasoning.signatures import UNSIGNED, Signer
 from anthropic_proxy.wire.json_codec import dumps
+
+Json = dict[str, Any]
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 DETAIL = st.fixed_dictionaries(
@@ -54,7 +57,7 @@ def test_details_are_restored(
 
 @given(
     signer=SIGNERS,
-    origin=st.sampled_from(["reasoning", "reasoning_content", CONTENT_PARTS]),
+    origin=st.sampled_from(["reasoning", "reasoning_content", "reasoning_text", CONTENT_PARTS]),
     text=st.text(max_size=1000),
     is_visible=st.booleans(),
 )
@@ -169,3 +172,59 @@ def test_lengths_of_details_are_not_negative(lengths: tuple[int, ...]) -> None:
         )
         is None
     )
+
+
+_SIGNED = {"type": "thinking", "thinking": "Hm", "signature": "s"}
+_REDACTED = {"type": "redacted_thinking", "data": "d"}
+
+
+@pytest.mark.parametrize("visible_text", ["Hm", ""])
+@pytest.mark.parametrize(
+    ("deltas", "expected"),
+    [
+        (
+            [{"reasoning_text": "H"}, {"reasoning_text": "m"}, {"reasoning_opaque": "data"}],
+            {"reasoning_text": "Hm", "reasoning_opaque": "data"},
+        ),
+        (
+            [{"reasoning_opaque": "old"}, {"reasoning_text": "Hm", "reasoning_opaque": "data"}],
+            {"reasoning_text": "Hm", "reasoning_opaque": "data"},
+        ),
+        ([{"reasoning_text": "Hm"}], {"reasoning_text": "Hm"}),
+        ([{"cot_summary": "Hm", "cot_id": "x"}], {"cot_summary": "Hm", "cot_id": "x"}),
+        ([{"thinking_blocks": [_SIGNED]}], {"thinking_blocks": [_SIGNED]}),
+        (
+            [
+                {"thinking_blocks": [{"type": "thinking", "thinking": "H", "signature": None}]},
+                {"thinking_blocks": [{"type": "thinking", "thinking": "m", "signature": ""}]},
+                {"thinking_blocks": [{"type": "thinking", "thinking": "", "signature": "s"}]},
+                {"thinking_blocks": [_REDACTED]},
+            ],
+            {"thinking_blocks": [_SIGNED, _REDACTED]},
+        ),
+        # The text only in another field.
+        (
+            [
+                {"reasoning_content": "Hm"},
+                {"thinking_blocks": [_REDACTED, {"type": "thinking", "signature": "s"}]},
+            ],
+            {"thinking_blocks": [_REDACTED, _SIGNED]},
+        ),
+        # Claude refuses a block without a signature.
+        ([{"thinking_blocks": [{"type": "thinking", "thinking": "Hm"}]}], {}),
+    ],
+)
+def test_the_reasoning_of_gateways_returns_in_its_fields(
+    deltas: list[Json], expected: Json, visible_text: str
+) -> None:
+    reasoning = ReasoningBlock()
+    for delta in deltas:
+        piece = parse_reasoning(delta)
+        assert piece is not None
+        reasoning.add(piece)
+    assert reasoning.text == "Hm"
+    signature = Signer("a secret").sign(reasoning, visible_text)
+    block = {"type": "thinking", "thinking": visible_text, "signature": signature}
+    message = {"role": "assistant", "content": "a"}
+    assert Signer("a secret").replay_reasoning([block], message) == {**message, **expected}
+    assert Signer("a secret").can_replay(block) is bool(expected)

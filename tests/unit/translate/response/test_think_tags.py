@@ -1,12 +1,17 @@
 """The splitter for `<think>` tags; answers as a whole are in tests/cases."""
 
 import itertools
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anthropic_proxy.translate.response.think_tags import ThinkTagSplitter
+from anthropic_proxy.translate.response.think_tags import (
+    ThinkTagSplitter,
+    has_lone_closing_tag,
+)
+from tests.support.scaling import assert_linear_cpu
 
 
 def split(pieces: list[str]) -> tuple[str, str]:
@@ -31,6 +36,50 @@ def split(pieces: list[str]) -> tuple[str, str]:
         ("<think>", ("", "")),
         ("<think", ("", "<think")),
         (" \n ", ("", " \n ")),
+        ("[THINK]a[/THINK]b", ("a", "b")),
+        (" [THINK] a</think>\n[/THINK]\n\nb", ("a</think>\n", "b")),
+        ("[TOOL_CALLS][]", ("", "[TOOL_CALLS][]")),
+        ("[1, 2]", ("", "[1, 2]")),
+        ("[THIN", ("", "[THIN")),
+        ("<mm:think>\na\n</mm:think>\nb", ("a\n", "b")),
+        ("<seed:think>a</seed:think>b", ("a", "b")),
+        ("◁think▷a◁/think▷b", ("a", "b")),
+        ("◁thin", ("", "◁thin")),
+        ("<|channel>thought\na<channel|>b", ("a", "b")),
+        ("<|channel>thought\n<channel|>b", ("", "b")),
+        ("<|channel>final", ("", "<|channel>final")),
+        # gpt-oss: complete, without `<|end|>`, without reasoning, and cut in several ways.
+        (
+            "<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>final<|message|>b",
+            ("a", "b"),
+        ),
+        ("<|start|>assistant<|channel|>analysis<|message|>a<|end|>", ("a", "")),
+        (
+            "<|channel|>analysis<|message|>a<|start|>assistant<|channel|>final<|message|>b",
+            ("a", "b"),
+        ),
+        ("<|channel|>analysis<|message|>a<|channel|>final<|message|> b", ("a", " b")),
+        ("<|channel|>final<|message|>b", ("", "b")),
+        ("<|start|>assistant <|channel|>final<|message|>b", ("", "b")),
+        (
+            (
+                "<|channel|>analysis<|message|>a<|end|>\n<|start|>assistant<|channel|>analysis<|message|>b"
+                "<|end|><|start|>assistant<|channel|>final<|message|>c"
+            ),
+            ("ab", "c"),
+        ),
+        (
+            (
+                "<|channel|>analysis<|message|>a<|end|><|start|>assistant"
+                "<|channel|>commentary to=functions.f <|constrain|>json<|message|>{}<|call|>"
+            ),
+            ("a", "<|channel|>commentary to=functions.f <|constrain|>json<|message|>{}<|call|>"),
+        ),
+        ("<|channel|>analysis<|message|>a<|en", ("a<|en", "")),
+        ("<|channel|>analysis<|message|>a<|end|>b <|end|>", ("a", "b <|end|>")),
+        ("<|channel|>anal", ("", "<|channel|>anal")),
+        ("Say <|channel|>analysis<|message|>a", ("", "Say <|channel|>analysis<|message|>a")),
+        ("<thinking>a</thinking>b", ("", "<thinking>a</thinking>b")),
     ],
 )
 def test_split(text: str, expected: tuple[str, str]) -> None:
@@ -41,11 +90,30 @@ def test_split(text: str, expected: tuple[str, str]) -> None:
 @given(
     st.lists(
         st.sampled_from(["<think>", "</think>", "<", "think", ">", " ", "\n", "a"]), max_size=8
+    ).map("".join)
+    | st.lists(
+        st.sampled_from(
+            [
+                "<|channel|>analysis<|message|>",
+                "<|channel|>final<|message|>",
+                "<|start|>assistant",
+                "<|end|>",
+                "<|channel",
+                "[THINK]",
+                "[/THINK]",
+                "◁/think▷",
+                "[",
+                " ",
+                "\n",
+                "a",
+            ]
+        ),
+        max_size=50,
     ).map("".join),
-    st.lists(st.integers(0, 30), max_size=5),
+    st.lists(st.floats(0, 1), max_size=5),
 )
-def test_the_cuts_do_not_matter(text: str, cuts: list[int]) -> None:
-    edges = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
+def test_the_cuts_do_not_matter(text: str, cuts: list[float]) -> None:
+    edges = [0, *sorted(int(cut * len(text)) for cut in cuts), len(text)]
     assert split([text[start:end] for start, end in itertools.pairwise(edges)]) == split([text])
 
 
@@ -79,6 +147,14 @@ def test_a_block_that_the_template_opened(pieces: tuple[str, ...]) -> None:
     assert splitter.get_unclosed_text() == ""
 
 
+@pytest.mark.parametrize("text", ["Hm[/THINK]Yes", "Hm\n</mm:think>\n\nYes", "Hm◁/think▷Yes"])
+def test_a_block_of_another_kind_that_the_template_opened(text: str) -> None:
+    for pieces in ((text,), tuple(text)):
+        pairs, _ = opened(*pieces)
+        assert "".join(text for is_reasoning, text in pairs if is_reasoning).strip() == "Hm"
+        assert "".join(text for is_reasoning, text in pairs if not is_reasoning) == "Yes"
+
+
 @pytest.mark.parametrize("pieces", [("Yes, it is",), tuple("Yes, it is"), ("Yes, it is</th",)])
 def test_a_block_that_was_not_there(pieces: tuple[str, ...]) -> None:
     pairs, splitter = opened(*pieces)
@@ -97,6 +173,9 @@ def test_a_block_that_was_not_there(pieces: tuple[str, ...]) -> None:
         ("<think>a</think>b\n</think>\n", False),
         ("So: <think>\nx\n</think>\n", False),
         ("Hm\n</think>\n\nSo: <think>\nx\n</think>\n", True),
+        ("Hm\n</mm:think>\n\nYes", True),
+        ("Hm\n</seed:think>\n\nYes", True),
+        ("Use <mm:think>\nx\n</mm:think>\n", False),
     ],
 )
 def test_a_closing_tag_alone_is_noticed_and_stays(text: str, *, expected: bool) -> None:
@@ -109,3 +188,63 @@ def test_a_closing_tag_alone_is_noticed_and_stays(text: str, *, expected: bool) 
     )
     assert splitter.next_starts_in_thinking is expected
     assert said == (text.partition("</think>")[2].lstrip() if text.startswith("<think>") else text)
+
+
+@pytest.mark.parametrize(
+    ("text", "on_separate_line", "if_expected"),
+    [
+        ("Hm\n</think>\n\nYes", True, True),
+        ("Hm\n[/THINK]\nYes", True, True),
+        ("Hm\n◁/think▷\nYes", True, True),
+        ("aaa</think>bbb", False, True),
+        ("aaa</think>\n\nbbb", False, True),
+        ("aaa.\n</think>bbb", False, True),
+        ("aaa. </think>bbb", False, True),
+        ("</think>bbb", False, True),
+        ("aaa[/THINK]bbb", False, True),
+        ("aaa</mm:think>bbb", False, True),
+        ("aaa</think>", False, True),
+        ("The tag </think> ends it.", False, False),
+        ("It ends with </think>.", False, False),
+        ("It ends with `</think>`.", False, False),
+        ('It ends with "</think>", always.', False, False),
+        ("It ends (</think>).", False, False),
+        ("Like this:\n```\nx</think>y\n```", False, False),
+        ("a</think>b</think>c", False, False),
+        ("Use <think>a</think>b", False, False),
+        ("<think>a</think>b", False, False),
+        ("[THINK]a</think>b", False, False),
+        ("nothing", False, False),
+        ("", False, False),
+    ],
+)
+def test_a_closing_tag_in_a_complete_text(
+    text: str, *, on_separate_line: bool, if_expected: bool
+) -> None:
+    assert has_lone_closing_tag(text) is on_separate_line
+    assert has_lone_closing_tag(text, expects_reasoning=True) is if_expected
+
+
+_HARMONY = "<|channel|>analysis<|message|>"
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "<|start|>assistant",
+        f"{_HARMONY}<|end|>",
+        f"{_HARMONY}a<|end|> ",
+        "<think>",
+        "</think",
+        "◁think▷",
+        "\n</think",
+        "[",
+    ],
+)
+def test_many_tags_take_linear_time(unit: str) -> None:
+    def prepare_text(size: int) -> Callable[[], object]:
+        text = unit * size
+        return lambda: split([text, _HARMONY, text])
+
+    assert_linear_cpu(prepare_text, 2000, doublings=5)
+    assert_linear_cpu(lambda size: lambda: split([unit] * size), 2000, doublings=3)

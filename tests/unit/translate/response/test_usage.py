@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anthropic_proxy.translate.response.usage import to_tiers, to_usage
+from anthropic_proxy.translate.response.usage import UsageCounter, to_tiers, to_usage
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,71 @@ from anthropic_proxy.translate.response.usage import to_tiers, to_usage
         (
             {"prompt_tokens": 10, "completion_tokens": 5, "prompt_tokens_details": None},
             (10, 0, 0, 5),
+        ),
+        # Names of Qwen, LiteLLM and vLLM for tokens that were written to the cache.
+        (
+            {
+                "prompt_tokens": 1100,
+                "completion_tokens": 5,
+                "prompt_tokens_details": {
+                    "cached_tokens": 0,
+                    "cache_creation_input_tokens": 1000,
+                },
+            },
+            (100, 1000, 0, 5),
+        ),
+        (
+            {
+                "prompt_tokens": 1100,
+                "completion_tokens": 5,
+                "prompt_tokens_details": {"cached_tokens": 0, "cache_creation_tokens": 1000},
+            },
+            (100, 1000, 0, 5),
+        ),
+        (
+            {
+                "prompt_tokens": 1100,
+                "completion_tokens": 5,
+                "cache_creation_input_tokens": 1000,
+                "cache_read_input_tokens": 60,
+            },
+            (40, 1000, 60, 5),
+        ),
+        (
+            {
+                "prompt_tokens": 100,
+                "completion_tokens": 5,
+                "prompt_tokens_details": {"cached_tokens": 80, "created_cache_tokens": 10},
+            },
+            (10, 10, 80, 5),
+        ),
+        # The names of Anthropic and of the Responses API: only the latter include cached tokens.
+        ({"input_tokens": 10, "output_tokens": 5}, (10, 0, 0, 5)),
+        (
+            {
+                "input_tokens": 10,
+                "output_tokens": 5,
+                "cache_creation_input_tokens": 3,
+                "cache_read_input_tokens": 4,
+            },
+            (10, 3, 4, 5),
+        ),
+        (
+            {
+                "input_tokens": 10,
+                "output_tokens": 5,
+                "input_tokens_details": {"cached_tokens": 4, "cache_write_tokens": 1},
+            },
+            (5, 1, 4, 5),
+        ),
+        (
+            {
+                "prompt_tokens": 10,
+                "input_tokens": 6,
+                "completion_tokens": 5,
+                "cache_read_input_tokens": 4,
+            },
+            (6, 0, 4, 5),
         ),
         ({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 40}, (10, 0, 0, 30)),
         ({"prompt_tokens": 0, "completion_tokens": 5, "total_tokens": 40}, (7, 0, 0, 5)),
@@ -94,6 +159,19 @@ def test_reasoning_counts_as_output_once(completion: int, total: int, output: in
     )
 
 
+def test_reasoning_with_anthropics_names() -> None:
+    usage = to_usage(
+        {
+            "input_tokens": 1,
+            "output_tokens": 5,
+            "output_tokens_details": {"thinking_tokens": 4},
+        },
+        input_estimate=0,
+        output_estimate=0,
+    )
+    assert (usage["output_tokens"], usage["output_tokens_details"]) == (5, {"thinking_tokens": 4})
+
+
 def test_reasoning_at_the_top() -> None:
     """As SGLang reports it."""
     usage = to_usage(
@@ -102,6 +180,31 @@ def test_reasoning_at_the_top() -> None:
         output_estimate=0,
     )
     assert usage["output_tokens_details"] == {"thinking_tokens": 4}
+
+
+@pytest.mark.parametrize(
+    ("chunks", "expected"),
+    [
+        ([{"usage": {"prompt_tokens": 9}}, {"usage": {"prompt_tokens": 8}}], (8, 3)),
+        ([{"usage": {"prompt_tokens": 9}}, {"usage": None}, {"usage": {}}], (9, 3)),
+        ([{"usage": {"prompt_tokens": 9}}, {"usage": {"prompt_tokens": 0}}], (9, 3)),
+        ([{"usage": {"prompt_tokens": 9}}, {"usage": "9"}, {"usage": [9]}], (9, 3)),
+        ([{"usage": {"completion_tokens": 4}}, {"usage": {"prompt_tokens": 0}}], (7, 4)),
+        ([{"usage": {"prompt_tokens": 9}}, {"usage": {"completion_tokens": 4}}], (9, 4)),
+        ([{"x_groq": {"usage": {"prompt_tokens": 9}}, "usage": {"prompt_tokens": 8}}], (8, 3)),
+        ([{"choices": [None, {"usage": {"prompt_tokens": 9}}]}], (9, 3)),
+        ([{"choices": None, "x_groq": "none"}], (7, 3)),
+    ],
+)
+def test_the_last_usage_with_a_prompt_counts(
+    chunks: list[dict[str, Any]], expected: tuple[int, int]
+) -> None:
+    counter = UsageCounter()
+    counter.add("x" * 12)
+    for chunk in chunks:
+        counter.record(chunk)
+    usage = counter.build_usage(7, 0)
+    assert (usage["input_tokens"], usage["output_tokens"]) == expected
 
 
 counts = st.integers(-5, 50)
