@@ -394,7 +394,7 @@ def test_an_error_event_with_other_words(proxy: str, upstream: ScriptedUpstream)
     upstream.then(events(START, PING, error), events(b"event: error\ndata: \n\n"))
     response = post(proxy, STREAM)
     assert (response.status_code, response.json()["error"]["message"]) == (429, "slow down")
-    assert "ended its response with an error" in post(proxy, STREAM).text
+    assert "aborted the response without an error message" in post(proxy, STREAM).text
 
 
 @pytest.mark.parametrize(
