@@ -170,7 +170,7 @@ def test_upstream_and_provider_names_are_case_insensitive() -> None:
         ("dialect: vllm, provider: vllm, facts: {prefill: refused}", ("dialect", "facts")),
     ],
 )
-def test_former_names_are_accepted(settings: str, former_names: tuple[str, ...]) -> None:
+def test_former_names(settings: str, former_names: tuple[str, ...]) -> None:
     file = parse(f"upstreams: {{a: {{url: 'http://a', {settings}}}}}")
     upstream = file.upstreams["a"]
     assert (upstream.provider, upstream.provider_settings) == ("vllm", {"prefill": "refused"})

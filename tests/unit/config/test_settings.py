@@ -189,7 +189,7 @@ def test_several_upstreams_differ_only_in_their_urls(monkeypatch: pytest.MonkeyP
         ("UPSTREAM_FACTS", "UPSTREAM_PROVIDER_SETTINGS", "prefill=refused"),
     ],
 )
-def test_former_names_are_deprecated(
+def test_former_names(
     monkeypatch: pytest.MonkeyPatch, env_file: Path, former: str, name: str, text: str
 ) -> None:
     monkeypatch.setenv("UPSTREAM_BASE_URL", _URL)
