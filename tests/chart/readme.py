@@ -1,6 +1,6 @@
 """Writes chart/README.md from readme_head.md and values.yaml, for `make chart`.
 
-The tables come from values.yaml: a comment above a value that begins with two dashes describes it.
+The descriptions in the tables are the comments in values.yaml that begin with two dashes.
 """
 
 import json

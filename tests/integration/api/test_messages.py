@@ -229,7 +229,7 @@ def reasoning_chunks(*texts: str) -> list[dict[str, Any]]:
 
 
 def read_until(proxy: str, text_to_count: str, count: int, pause: Pause) -> str:
-    """Return a complete stream; `pause` ends when `wanted` has been received `count` times."""
+    """Return a complete stream; `pause` ends after `text_to_count` was received `count` times."""
     received = ""
     with httpx.stream(
         "POST", proxy + "/v1/messages", json=STREAM, timeout=DEADLINE, trust_env=False

@@ -173,8 +173,8 @@ def test_invalid_settings_are_rejected(
         pytest.param([], [], None, id="none"),
         pytest.param([".env", ".anthropic-proxy.env"], [], ".env", id="working-directory"),
         pytest.param([".anthropic-proxy.env"], [], ".anthropic-proxy.env", id="home"),
-        pytest.param([".env", "x.env"], ["-c", "x.env"], "x.env", id="given"),
-        pytest.param([".env", "x.env"], ["--config", "x.env"], "x.env", id="given-at-length"),
+        pytest.param([".env", "x.env"], ["-c", "x.env"], "x.env", id="short-option"),
+        pytest.param([".env", "x.env"], ["--config", "x.env"], "x.env", id="long-option"),
     ],
 )
 def test_the_env_file_in_use_is_printed(

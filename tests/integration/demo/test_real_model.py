@@ -152,7 +152,7 @@ def count_input_tokens(message: Any) -> int:
     return int(message.usage.input_tokens + message.usage.cache_read_input_tokens)
 
 
-@pytest.mark.parametrize("streamed", [True, False], ids=["stream", "whole"])
+@pytest.mark.parametrize("streamed", [True, False], ids=["stream", "complete"])
 def test_a_stop_sequence_ends_the_response(
     fresh_client: anthropic.Anthropic, streamed: bool
 ) -> None:
@@ -313,7 +313,7 @@ def busy_slots(model: str) -> list[bool]:
     ]
 
 
-@pytest.mark.parametrize("streamed", [True, False], ids=["stream", "whole"])
+@pytest.mark.parametrize("streamed", [True, False], ids=["stream", "complete"])
 def test_a_context_overflow_is_reported_as_a_long_prompt(
     client: anthropic.Anthropic, streamed: bool
 ) -> None:

@@ -31,10 +31,10 @@ TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = "00f067aa0ba902b7"
 STATE = "vendor=what it likes"
 PARENTS = {
-    "whole": {"traceparent": f"00-{TRACE}-{PARENT}-01", "tracestate": STATE},
+    "complete": {"traceparent": f"00-{TRACE}-{PARENT}-01", "tracestate": STATE},
     "unsampled": {"traceparent": f"00-{TRACE}-{PARENT}-00"},
 }
-CACHED = completion("canary-answer") | {
+CACHED = completion("canary-response") | {
     "usage": {
         "prompt_tokens": 100,
         "completion_tokens": 20,
@@ -53,11 +53,11 @@ SETTINGS: dict[str, Any] = {
 UPSTREAM_ERROR = {"error": {"message": "canary-error of canary-key", "type": "server_error"}}
 # Upstream scripts by the model name of the request.
 _SCRIPTS: dict[str, tuple[Any, ...]] = {
-    "whole": (answers(CACHED),),
-    "stream": (streams(text_chunks("canary-", "answer")),),
+    "complete": (answers(CACHED),),
+    "stream": (streams(text_chunks("canary-", "response")),),
     "failed": (answers(UPSTREAM_ERROR, 500),),
-    "broken": (chunked(text_chunks("canary-answer")[0], RESET),),
-    "truncated": (streams(text_chunks("canary-answer")[:1], done=False),),
+    "broken": (chunked(text_chunks("canary-response")[0], RESET),),
+    "truncated": (streams(text_chunks("canary-response")[:1], done=False),),
     "unsampled": (answers(CACHED),),
 }
 
@@ -111,7 +111,7 @@ def traces() -> Iterator[Traces]:
         Receiver() as receiver,
         environment(receiver.url, OTEL_EXPORTER_OTLP_HEADERS="api-key=canary-collector"),
     ):
-        yield Traces(receiver, {**_send_requests(), "elsewhere": _send_with_failover()})
+        yield Traces(receiver, {**_send_requests(), "failover": _send_with_failover()})
 
 
 def _send_requests() -> dict[str, list[dict[str, str]]]:
@@ -140,12 +140,12 @@ def _send_with_failover() -> list[dict[str, str]]:
         second.then(answers(CACHED))
         settings = SETTINGS | {"UPSTREAM_API_KEY": "canary-key;canary-2"}
         with running_proxy(f"{first.url};{second.url}", **settings) as proxy:
-            assert post(proxy, MESSAGE_REQUEST, **{"x-request-id": "elsewhere"}) == 200
+            assert post(proxy, MESSAGE_REQUEST, **{"x-request-id": "failover"}) == 200
         return [first.request().headers, second.request().headers]
 
 
 @pytest.mark.parametrize(
-    "request_id", ["whole", "stream", "failed", "broken", "truncated", "elsewhere", "models"]
+    "request_id", ["complete", "stream", "failed", "broken", "truncated", "failover", "models"]
 )
 def test_upstream_requests_contain_their_span(traces: Traces, request_id: str) -> None:
     server_span, *children = traces.find_spans(request_id)
@@ -166,14 +166,14 @@ def test_upstream_requests_contain_their_span(traces: Traces, request_id: str) -
 
 
 def test_the_client_span_is_the_parent(traces: Traces) -> None:
-    server_span, _ = traces.find_spans("whole")
+    server_span, _ = traces.find_spans("complete")
     assert (
         server_span.trace_id.hex(),
         server_span.parent_span_id.hex(),
         server_span.trace_state,
     ) == (TRACE, PARENT, STATE)
-    assert traces.sent["whole"][0]["tracestate"] == STATE
-    assert traces.sent["whole"][0]["traceparent"].endswith("-01")
+    assert traces.sent["complete"][0]["tracestate"] == STATE
+    assert traces.sent["complete"][0]["traceparent"].endswith("-01")
     new_trace, _ = traces.find_spans("stream")
     assert new_trace.parent_span_id == b""
     assert "tracestate" not in traces.sent["stream"][0]
@@ -202,8 +202,8 @@ _CHAT_ATTRIBUTES = {
 
 
 def test_spans_of_a_response_have_attributes(traces: Traces) -> None:
-    server_span, child = traces.find_spans("whole")
-    assert (server_span.name, child.name) == ("POST /v1/messages", "chat whole")
+    server_span, child = traces.find_spans("complete")
+    assert (server_span.name, child.name) == ("POST /v1/messages", "chat complete")
     assert attributes(server_span) == {
         "http.request.method": "POST",
         "http.route": "/v1/messages",
@@ -211,8 +211,8 @@ def test_spans_of_a_response_have_attributes(traces: Traces) -> None:
         "url.path": "/v1/messages",
         "url.scheme": "http",
         "gen_ai.operation.name": "chat",
-        "gen_ai.request.model": "whole",
-        "anthropic_proxy.request_id": "whole",
+        "gen_ai.request.model": "complete",
+        "anthropic_proxy.request_id": "complete",
         "anthropic_proxy.client_key": "alice",
         "anthropic_proxy.outcome": "complete",
     }
@@ -221,7 +221,7 @@ def test_spans_of_a_response_have_attributes(traces: Traces) -> None:
     assert (
         child_attributes["gen_ai.request.model"]
         == child_attributes["gen_ai.response.model"]
-        == "whole"
+        == "complete"
     )
     assert (
         child_attributes["gen_ai.provider.name"]
@@ -252,7 +252,7 @@ def test_spans_of_a_stream_have_attributes(traces: Traces) -> None:
         ("failed", "api_error", ["500"]),
         ("broken", "api_error", ["body"]),
         ("truncated", "api_error", ["truncated"]),
-        ("elsewhere", None, ["503", None]),
+        ("failover", None, ["503", None]),
         ("refused", "invalid_request_error", []),
         ("missing", "not_found_error", []),
     ],
@@ -272,7 +272,7 @@ def test_errors_are_attributes_of_the_spans(
     )
     with_usage = [child for child in children if "gen_ai.usage.input_tokens" in attributes(child)]
     assert with_usage == (
-        children[-1:] if request_id in ("elsewhere", "broken", "truncated") else []
+        children[-1:] if request_id in ("failover", "broken", "truncated") else []
     )
 
 

@@ -57,7 +57,7 @@ Callback = Callable[[], None]
 async def _http1_streams(address: str, count: int, on_started: Callback) -> list[bytes]:
     """Start streams on separate connections and return the received bytes of each.
 
-    `meanwhile` runs when all streams have started.
+    `on_started` runs when all streams have started.
     """
     started_events = [asyncio.Event() for _ in range(count)]
     limits = httpx.Limits(max_connections=None)
