@@ -1,4 +1,4 @@
-"""Render the project's chart by Helm's own engine. No other module imports the engine."""
+"""Render the chart with the Helm engine. No other module imports the engine."""
 
 import json
 import re
@@ -14,13 +14,13 @@ from tests.support.paths import ROOT
 CHART = ROOT / "chart"
 CI_VALUES = sorted((CHART / "ci").glob("*.yaml"))
 VERSIONS = ("1.29", "1.33", "1.37")
-# What must be set.
+# Values that have no default.
 REQUIRED = yaml.safe_load((CHART / "ci/defaults-values.yaml").read_text())
-# Of a cluster with all operators that the chart knows.
+# API versions of a cluster with all operators that the chart supports.
 APIS = ("monitoring.coreos.com/v1", "gateway.networking.k8s.io/v1", "keda.sh/v1alpha1")
 
 _ERROR = 3
-# Where Helm itself splits what it has rendered.
+# Separator between rendered objects, as in the Helm source code.
 _SEPARATOR = re.compile(r"(?:^|\s*\n)---\s*")
 
 Values = dict[str, Any]
@@ -28,7 +28,7 @@ Object = dict[str, Any]
 
 
 class HelmError(Exception):
-    """The chart can't be rendered with these values; the text says why."""
+    """The chart can't be rendered with these values; the message contains the reason."""
 
 
 def _engine() -> Any:
@@ -37,49 +37,49 @@ def _engine() -> Any:
     )
 
 
-def read(path: Path) -> Values:
-    """The values of a file."""
+def read_values(path: Path) -> Values:
+    """Return the values of a file."""
     values: Values = yaml.safe_load(path.read_text()) or {}
     return values
 
 
 def lint(values: Values | None = None) -> list[str]:
-    """What Helm has to say against the chart, as an error or a warning."""
-    found = _engine().lint(str(CHART), values, strict=True)
-    return [message["error"] for message in found["messages"] if message["severity"] >= _ERROR - 1]
+    """Return the errors and warnings of `helm lint`."""
+    result = _engine().lint(str(CHART), values, strict=True)
+    return [message["error"] for message in result["messages"] if message["severity"] >= _ERROR - 1]
 
 
 def package(folder: Path) -> Path:
-    """The chart as one file in that folder, as registries have it."""
+    """Write the chart package to the folder and return its path."""
     return Path(_engine().package(str(CHART), destination=str(folder)))
 
 
-def texts(
+def render_templates(
     values: Values | None = None,
     kubernetes: str = "1.33",
     name: str = "demo",
     apis: tuple[str, ...] = APIS,
     chart: Path = CHART,
 ) -> dict[str, str]:
-    """Return the text of each template, with required values where `values` has none.
+    """Return the rendered text of each template, with defaults for required values.
 
-    apis: of the cluster, besides Kubernetes' own. Raises HelmError, also for values that the schema
-    rejects.
+    `apis` are the API versions of the cluster in addition to those of Kubernetes.
+    Raises HelmError, also for values that the schema rejects.
     """
-    return dict(_texts(json.dumps(_merged(REQUIRED, values or {})), kubernetes, name, apis, chart))
+    return dict(_render(json.dumps(_merge(REQUIRED, values or {})), kubernetes, name, apis, chart))
 
 
-def _merged(below: Values, above: Values) -> Values:
-    """Return both as one; `above` takes precedence."""
-    merged = {**below, **above}
-    for key in below.keys() & above.keys():
-        if isinstance(below[key], dict) and isinstance(above[key], dict):
-            merged[key] = _merged(below[key], above[key])
+def _merge(defaults: Values, overrides: Values) -> Values:
+    """Merge both; `above` takes precedence."""
+    merged = {**defaults, **overrides}
+    for key in defaults.keys() & overrides.keys():
+        if isinstance(defaults[key], dict) and isinstance(overrides[key], dict):
+            merged[key] = _merge(defaults[key], overrides[key])
     return merged
 
 
 @lru_cache(maxsize=64)
-def _texts(
+def _render(
     values: str, kubernetes: str, name: str, apis: tuple[str, ...], path: Path
 ) -> dict[str, str]:
     engine = _engine()
@@ -92,22 +92,24 @@ def _texts(
     with engine.Chart.load(str(path)) as chart:
         try:
             chart.validate_schema(json.loads(values))
-            # The package's own `render` knows no version of Kubernetes.
+            # `render` of the package does not support a Kubernetes version.
             rendered = engine._native.call_string(
                 "helm_render", chart._raw(), values, json.dumps(options)
             )
         except engine.HelmError as error:
             raise HelmError(str(error)) from None
-    found: dict[str, str] = json.loads(rendered)
-    return {path.removeprefix("anthropic-proxy/templates/"): text for path, text in found.items()}
+    templates: dict[str, str] = json.loads(rendered)
+    return {
+        path.removeprefix("anthropic-proxy/templates/"): text for path, text in templates.items()
+    }
 
 
 def objects(values: Values | None = None, **options: Any) -> list[Object]:
     """Return the objects of `helm install`, and the pods of `helm test`.
 
-    options: of `texts`. Raises HelmError.
+    `options` are arguments of `render_templates`. Raises HelmError.
     """
-    rendered = texts(values, **options)
+    rendered = render_templates(values, **options)
     parts = [
         part
         for path in sorted(rendered)
@@ -117,34 +119,36 @@ def objects(values: Values | None = None, **options: Any) -> list[Object]:
     return [each for part in parts if (each := yaml.safe_load(part))]
 
 
-def kinds(values: Values | None = None, **options: Any) -> dict[str, list[Object]]:
-    """The same by kind."""
-    found: dict[str, list[Object]] = {}
+def objects_by_kind(values: Values | None = None, **options: Any) -> dict[str, list[Object]]:
+    """Return the objects by kind."""
+    by_kind: dict[str, list[Object]] = {}
     for each in objects(values, **options):
-        found.setdefault(each["kind"], []).append(each)
-    return found
+        by_kind.setdefault(each["kind"], []).append(each)
+    return by_kind
 
 
-def one(kind: str, values: Values | None = None, **options: Any) -> Object:
-    """The only object of a kind."""
-    (found,) = kinds(values, **options)[kind]
-    return found
+def get_object(kind: str, values: Values | None = None, **options: Any) -> Object:
+    """Return the only object of a kind."""
+    (result,) = objects_by_kind(values, **options)[kind]
+    return result
 
 
-def pods(found: list[Object]) -> list[Object]:
-    """The specifications of pods in objects, each with its own kind of owner."""
+def pod_specs(objects: list[Object]) -> list[Object]:
+    """Return the pod specifications of the objects that own pods."""
     owners = ("Deployment", "StatefulSet", "Job")
     return [
         each["spec"] if each["kind"] == "Pod" else each["spec"]["template"]["spec"]
-        for each in found
+        for each in objects
         if each["kind"] in (*owners, "Pod")
     ]
 
 
-def proxy(values: Values | None = None, **options: Any) -> Object:
-    """The proxy's own container in the Deployment."""
+def proxy_container(values: Values | None = None, **options: Any) -> Object:
+    """Return the container of the proxy in the Deployment."""
     return next(
         each
-        for each in one("Deployment", values, **options)["spec"]["template"]["spec"]["containers"]
+        for each in get_object("Deployment", values, **options)["spec"]["template"]["spec"][
+            "containers"
+        ]
         if each["name"] == "proxy"
     )

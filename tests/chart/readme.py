@@ -1,6 +1,6 @@
-"""Makes chart/README.md of readme_head.md and values.yaml: `make chart` does it.
+"""Writes chart/README.md from readme_head.md and values.yaml, for `make chart`.
 
-The tables come from values.yaml: a comment above a value that begins with two dashes describes it.
+The descriptions in the tables are the comments in values.yaml that begin with two dashes.
 """
 
 import json
@@ -14,15 +14,15 @@ import yaml
 
 CHART = Path(__file__).parents[2] / "chart"
 
-_TOLD = re.compile(r"^\s*# -- (?P<text>.*)$")
-_MORE = re.compile(r"^\s*# (?P<text>(?!-- ).*)$")
+_DESCRIPTION = re.compile(r"^\s*# -- (?P<text>.*)$")
+_CONTINUATION = re.compile(r"^\s*# (?P<text>(?!-- ).*)$")
 
 _HEAD = Path(__file__).with_name("readme_head.md")
 
 
 @dataclass(frozen=True)
 class Value:
-    """A value that can be set: its path, its default as JSON, and what the comment tells of it."""
+    """A value of the chart: path, default as JSON, and description from the comment."""
 
     path: str
     default: str
@@ -34,7 +34,7 @@ class Value:
 
 
 def values(text: str) -> list[Value]:
-    """Return the values of values.yaml in its order. Raises ValueError for an undescribed one."""
+    """Return the values of values.yaml in order. Raise ValueError if a description is missing."""
     lines = text.splitlines()
     root = yaml.compose(text)
     assert isinstance(root, yaml.MappingNode)
@@ -42,36 +42,36 @@ def values(text: str) -> list[Value]:
 
 
 def _values(
-    node: yaml.MappingNode, held: dict[str, object], lines: list[str], path: tuple[str, ...]
+    node: yaml.MappingNode, defaults: dict[str, object], lines: list[str], path: tuple[str, ...]
 ) -> Iterator[Value]:
     for key, child in node.value:
-        here = (*path, key.value)
-        value = held[key.value]
-        told = _comment(lines, key.start_mark.line)
-        if told:
-            yield Value(".".join(here), json.dumps(value).replace("|", "\\|"), told)
+        key_path = (*path, key.value)
+        value = defaults[key.value]
+        description = _comment(lines, key.start_mark.line)
+        if description:
+            yield Value(".".join(key_path), json.dumps(value).replace("|", "\\|"), description)
         elif isinstance(child, yaml.MappingNode) and isinstance(value, dict) and value:
-            yield from _values(child, value, lines, here)
+            yield from _values(child, value, lines, key_path)
         else:
-            raise ValueError(f"{'.'.join(here)} has no comment")
+            raise ValueError(f"{'.'.join(key_path)} has no comment")
 
 
 def _comment(lines: list[str], number: int) -> str:
-    """The comment above a line, joined; empty where there is none that tells of a value."""
-    found: list[str] = []
+    """Return the joined comment above a line, or an empty string without a description."""
+    lines_after: list[str] = []
     while number > 0:
         number -= 1
-        if told := _TOLD.match(lines[number]):
-            return " ".join([told["text"], *found])
-        more = _MORE.match(lines[number])
-        if not more:
+        if description := _DESCRIPTION.match(lines[number]):
+            return " ".join([description["text"], *lines_after])
+        continuation = _CONTINUATION.match(lines[number])
+        if not continuation:
             return ""
-        found.insert(0, more["text"])
+        lines_after.insert(0, continuation["text"])
     return ""
 
 
 def page(text: str) -> str:
-    """The README for a values.yaml."""
+    """Return the README for a values.yaml."""
     rows = "\n".join(value.row for value in values(text))
     return (
         f"{_HEAD.read_text()}\n## Values\n\n| Value | Default | Meaning |\n|---|---|---|\n{rows}\n"

@@ -1,10 +1,10 @@
-"""The settings of the server, and those that the chart sets itself."""
+"""Server settings, and the subset that the chart sets."""
 
 from pydantic import AliasChoices, SecretStr
 
 from anthropic_proxy.config.settings import Settings
 
-# What the chart sets by its own values.
+# Settings that the chart sets from its values.
 MANAGED = {
     "ANTHROPIC_PROXY_BASE_URL", "ANTHROPIC_PROXY_BIND", "CONFIG_FILE", "DRAIN_TIMEOUT",
     "METRICS_PORT", "PORT", "PROXY_API_KEYS_FILE", "TLS_CERT_FILE", "TLS_CLIENT_CA_FILE",
@@ -13,13 +13,13 @@ MANAGED = {
 
 
 def _settings() -> dict[str, bool]:
-    """Names of environment variables, and whether each is a secret."""
-    found: dict[str, bool] = {}
+    """Return the environment variables, with True for secrets."""
+    settings: dict[str, bool] = {}
     for field in Settings.model_fields.values():
         alias = field.validation_alias
         names = alias.choices if isinstance(alias, AliasChoices) else [alias]
-        found |= dict.fromkeys(map(str, names), SecretStr.__name__ in str(field.annotation))
-    return found
+        settings |= dict.fromkeys(map(str, names), SecretStr.__name__ in str(field.annotation))
+    return settings
 
 
 SETTINGS = _settings()

@@ -1,22 +1,29 @@
-"""Values of a release that would not work are rejected, with the value to set."""
+"""Invalid values of a release are rejected, with a hint for the correct value."""
 
 from typing import Any
 
 import pytest
 
 from anthropic_proxy.config.settings import Settings
-from tests.chart.helm import HelmError, Values, kinds, objects, one, texts
+from tests.chart.helm import (
+    HelmError,
+    Values,
+    get_object,
+    objects,
+    objects_by_kind,
+    render_templates,
+)
 from tests.chart.settings import MANAGED, SETTINGS
 
-# Own variables for which a file that the operator mounts is a reason.
-BY_FILE = {"CONFIG_FILE", "PROXY_API_KEYS_FILE"}
-OWN = sorted((MANAGED - BY_FILE) | {"HOST"})
+# Variables of the chart that operators may also set, for a mounted file.
+FILE_VARIABLES = {"CONFIG_FILE", "PROXY_API_KEYS_FILE"}
+CHART_VARIABLES = sorted((MANAGED - FILE_VARIABLES) | {"HOST"})
 
 
 def _error(values: Values, **options: Any) -> str:
-    with pytest.raises(HelmError) as caught:
+    with pytest.raises(HelmError) as error:
         objects(values, **options)
-    return str(caught.value)
+    return str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -29,7 +36,7 @@ def _error(values: Values, **options: Any) -> str:
         ),
     ],
 )
-def test_what_must_be_set(values: Values, hint: str) -> None:
+def test_required_values_are_reported(values: Values, hint: str) -> None:
     assert hint in _error(values)
 
 
@@ -42,23 +49,23 @@ def test_what_must_be_set(values: Values, hint: str) -> None:
         {"extraEnv": [{"name": "CONFIG_FILE", "value": "/mine/upstreams.yaml"}]},
     ],
 )
-def test_what_takes_the_place_of_an_upstream(values: Values) -> None:
+def test_other_upstream_values_replace_the_default_url(values: Values) -> None:
     settings = next(
-        each["data"] for each in kinds({"upstream": {"url": ""}, **values})["ConfigMap"]
+        each["data"] for each in objects_by_kind({"upstream": {"url": ""}, **values})["ConfigMap"]
     )
     assert "http://ollama:11434" not in settings.values()
 
 
 @pytest.mark.parametrize(("name", "is_secret"), SETTINGS.items())
-def test_all_settings_that_are_secrets_are_known(name: str, is_secret: bool) -> None:
+def test_all_secret_settings_are_accepted_as_secrets(name: str, is_secret: bool) -> None:
     values = {"secrets": {"values": {name: "a"}}}
     if is_secret:
-        assert one("Secret", values)["stringData"] == {name: "a"}
+        assert get_object("Secret", values)["stringData"] == {name: "a"}
     elif name not in {"UPSTREAM_HEADERS", "UPSTREAM_EXTRA_BODY"}:
         assert name in _error(values)
 
 
-@pytest.mark.parametrize("place", ["values", "fromKeys"])
+@pytest.mark.parametrize("section", ["values", "fromKeys"])
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
@@ -71,10 +78,10 @@ def test_all_settings_that_are_secrets_are_known(name: str, is_secret: bool) -> 
         ("MODEL_MAP", "belongs in settings"),
     ],
 )
-def test_unknown_names_of_secrets(place: str, name: str, hint: str) -> None:
-    value = "canary" if place == "values" else {"name": "a", "key": "canary"}
-    error = _error({"secrets": {place: {name: value}}})
-    assert f"secrets.{place}.{name}" in error
+def test_unknown_secret_names_are_rejected(section: str, name: str, hint: str) -> None:
+    value = "canary" if section == "values" else {"name": "a", "key": "canary"}
+    error = _error({"secrets": {section: {name: value}}})
+    assert f"secrets.{section}.{name}" in error
     assert hint in error
     assert "canary" not in error
 
@@ -82,29 +89,32 @@ def test_unknown_names_of_secrets(place: str, name: str, hint: str) -> None:
 @pytest.mark.parametrize(
     "name", ["OTEL_EXPORTER_OTLP_HEADERS", "HTTPS_PROXY", "no_proxy", "UPSTREAM_EXTRA_BODY"]
 )
-def test_other_names_of_secrets(name: str) -> None:
-    assert one("Secret", {"secrets": {"values": {name: "a"}}})["stringData"] == {name: "a"}
+def test_other_variables_are_accepted_as_secrets(name: str) -> None:
+    assert get_object("Secret", {"secrets": {"values": {name: "a"}}})["stringData"] == {name: "a"}
 
 
 @pytest.mark.parametrize("content", ["{key: '${OPENAI_KEY}'}", "{key: '${OPENAI_KEY:-none}'}"])
-def test_secrets_that_the_configuration_file_uses(content: str) -> None:
+def test_secrets_in_the_configuration_file_are_accepted(content: str) -> None:
     values = {"configFile": {"content": content}, "secrets": {"values": {"OPENAI_KEY": "a"}}}
-    assert one("Secret", values)["stringData"] == {"OPENAI_KEY": "a"}
-    for other in ({"content": "{key: '${OPENAI_KEY_2}'}"}, {"content": "OPENAI_KEY"}):
-        assert "secrets.values.OPENAI_KEY" in _error({**values, "configFile": other})
-    hidden = {"configFile": {"existingConfigMap": {"name": "mine"}}, "secrets": values["secrets"]}
-    assert one("Secret", hidden)
-    mounted = {
+    assert get_object("Secret", values)["stringData"] == {"OPENAI_KEY": "a"}
+    for config_file in ({"content": "{key: '${OPENAI_KEY_2}'}"}, {"content": "OPENAI_KEY"}):
+        assert "secrets.values.OPENAI_KEY" in _error({**values, "configFile": config_file})
+    with_config_map = {
+        "configFile": {"existingConfigMap": {"name": "mine"}},
+        "secrets": values["secrets"],
+    }
+    assert get_object("Secret", with_config_map)
+    with_mounted_file = {
         "extraEnv": [{"name": "CONFIG_FILE", "value": "/mine/upstreams.yaml"}],
         "secrets": values["secrets"],
     }
-    assert one("Secret", mounted)
+    assert get_object("Secret", with_mounted_file)
 
 
-@pytest.mark.parametrize("name", OWN)
-def test_what_the_chart_sets_itself(name: str) -> None:
-    """With its own port or address, pods would be ready that no Service reaches."""
-    places: list[Values] = [
+@pytest.mark.parametrize("name", CHART_VARIABLES)
+def test_variables_of_the_chart_are_rejected(name: str) -> None:
+    """With a different port or address, pods would be ready but unreachable by the Service."""
+    all_values: list[Values] = [
         {"secrets": {"values": {name: "8080"}}},
         {"secrets": {"fromKeys": {name: {"name": "a", "key": "b"}}}},
         {"secrets": {"values": {name.lower(): "8080"}}},
@@ -113,7 +123,7 @@ def test_what_the_chart_sets_itself(name: str) -> None:
         {"extraEnv": [{"name": name.lower(), "value": "8080"}]},
         {"extraEnv": [{"name": name, "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}]},
     ]
-    for values in places:
+    for values in all_values:
         assert f"the chart sets {name} itself: use " in _error(values)
 
 
@@ -121,29 +131,29 @@ def test_what_the_chart_sets_itself(name: str) -> None:
     "argument",
     ["--port=8080", "--port", "-p8080", "-dp8080", "-dvp", "--host", "--daemon"],
 )
-def test_arguments_that_do_not_fit_a_pod(argument: str) -> None:
+def test_unsuitable_arguments_are_rejected(argument: str) -> None:
     assert f"extraArgs: {argument} does not fit a pod" in _error({"extraArgs": [argument]})
 
 
 @pytest.mark.parametrize("argument", ["--debug", "-dv", "-c/opt/.env", "--verbose"])
-def test_arguments_that_fit_a_pod(argument: str) -> None:
-    assert kinds({"extraArgs": [argument]})["Deployment"]
+def test_suitable_arguments_are_accepted(argument: str) -> None:
+    assert objects_by_kind({"extraArgs": [argument]})["Deployment"]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", ""])
-def test_addresses_that_the_service_does_not_reach(host: str) -> None:
+def test_unreachable_listen_addresses_are_rejected(host: str) -> None:
     assert "HOST" in _error({"settings": {"HOST": host}})
 
 
-def test_the_own_variables_are_settings() -> None:
+def test_variables_of_the_chart_are_settings() -> None:
     names = {str(name) for name in SETTINGS}
-    assert set(OWN) <= names
+    assert set(CHART_VARIABLES) <= names
     assert len(names) >= len(Settings.model_fields)
 
 
 @pytest.mark.parametrize("key", ["extraEnv", "ollama"])
 @pytest.mark.parametrize("value", [1, True, None, {"a": "b"}])
-def test_environment_variables_are_text(key: str, value: object) -> None:
+def test_environment_variables_must_be_text(key: str, value: object) -> None:
     variables = [{"name": "A", "value": value}]
     values = (
         {"extraEnv": variables}
@@ -177,7 +187,7 @@ def test_environment_variables_are_text(key: str, value: object) -> None:
         ({"global": {"imageRegistyr": "a"}}, "global.imageRegistyr is not known"),
     ],
 )
-def test_values_that_do_not_fit_together(values: Values, hint: str) -> None:
+def test_conflicting_values_are_rejected(values: Values, hint: str) -> None:
     assert hint in _error(values)
 
 
@@ -193,7 +203,7 @@ def test_values_that_do_not_fit_together(values: Values, hint: str) -> None:
         {"drain": {"timeoutSeconds": 7200}, "ingress": {"enabled": True}},
     ],
 )
-def test_values_that_fit_together(values: Values) -> None:
+def test_compatible_values_are_accepted(values: Values) -> None:
     assert objects(values)
 
 
@@ -227,7 +237,9 @@ def test_values_that_fit_together(values: Values) -> None:
         ),
     ],
 )
-def test_kinds_that_the_cluster_does_not_have(values: Values, path: str, api: str) -> None:
+def test_kinds_that_the_cluster_does_not_support_are_rejected(
+    values: Values, path: str, api: str
+) -> None:
     error = _error(values, apis=())
     assert f"{path} needs " in error
     assert f"the cluster does not have {api}" in error
@@ -235,8 +247,8 @@ def test_kinds_that_the_cluster_does_not_have(values: Values, path: str, api: st
     assert objects({**values, "disableCrdChecks": True}, apis=())
 
 
-def test_nothing_is_needed_of_a_cluster_by_default() -> None:
-    assert texts(apis=())
+def test_the_defaults_need_no_additional_apis() -> None:
+    assert render_templates(apis=())
 
 
 @pytest.mark.parametrize(
@@ -258,7 +270,7 @@ def test_nothing_is_needed_of_a_cluster_by_default() -> None:
         ({"settings": {"LOG_FORMAT": "xml"}}, "at '/settings/LOG_FORMAT'"),
     ],
 )
-def test_null_and_values_of_the_wrong_form(values: Values, hint: str) -> None:
+def test_null_and_malformed_values_are_rejected(values: Values, hint: str) -> None:
     assert hint in _error(values)
 
 
@@ -277,7 +289,7 @@ def test_null_and_values_of_the_wrong_form(values: Values, hint: str) -> None:
         "image",
     ],
 )
-def test_null_in_place_of_what_the_chart_needs(name: str) -> None:
+def test_null_is_rejected_for_required_sections(name: str) -> None:
     assert f"missing property '{name}'" in _error({name: None})
 
 
@@ -289,6 +301,6 @@ def test_null_in_place_of_what_the_chart_needs(name: str) -> None:
         {"UPSTREAM_RETRIES": "", "BODY_TIMEOUT": "", "DEBUG": "", "VERBOSE": "0"},
     ],
 )
-def test_numbers_and_flags_as_text_or_not(settings: Values) -> None:
-    data = one("ConfigMap", {"settings": settings})["data"]
+def test_numbers_and_flags_are_accepted_as_text(settings: Values) -> None:
+    data = get_object("ConfigMap", {"settings": settings})["data"]
     assert data["UPSTREAM_RETRIES"] == str(settings["UPSTREAM_RETRIES"])

@@ -1,4 +1,4 @@
-"""The command of the pod of `helm test`, against a real proxy: does the upstream respond?"""
+"""The command of the `helm test` pod, which checks the upstream, against a real proxy."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trustme
 
-from tests.chart.helm import Values, one
+from tests.chart.helm import Values, get_object
 from tests.support.running_proxy import running_proxy
 from tests.support.scripted_upstream import DEADLINE, ScriptedUpstream, answers
 
@@ -17,12 +17,12 @@ KEY = "key-of-a-client"
 
 
 def _run(address: str, key: str = "") -> subprocess.CompletedProcess[str]:
-    """Run the pod's command against a proxy, at the path that it requests from the Service."""
-    (container,) = one("Pod")["spec"]["containers"]
+    """Run the command of the pod with the address of a proxy instead of the Service."""
+    (container,) = get_object("Pod")["spec"]["containers"]
     python, *command = container["command"]
     assert python == "python"
     (path,) = [url.partition(":80")[2] for url in container["args"] if ":80/" in url]
-    # Pods have no such proxy; one that is set must not matter.
+    # The command must ignore an HTTP proxy.
     environment = {"CLIENT_KEY": key, "http_proxy": "http://127.0.0.1:1"}
     arguments = [sys.executable, *command, address + path]
     return subprocess.run(
@@ -31,7 +31,7 @@ def _run(address: str, key: str = "") -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_it_lists_the_models(tmp_path: Path, scheme: str) -> None:
+def test_the_command_lists_the_models(tmp_path: Path, scheme: str) -> None:
     settings: dict[str, Any] = {}
     if scheme == "https":
         issued = trustme.CA().issue_cert("another.example.com")
@@ -40,25 +40,25 @@ def test_it_lists_the_models(tmp_path: Path, scheme: str) -> None:
         (tmp_path / "tls.key").write_bytes(issued.private_key_pem.bytes())
     with ScriptedUpstream() as upstream, running_proxy(upstream.url, **settings) as proxy:
         upstream.then(answers(MODELS))
-        done = _run(proxy)
+        result = _run(proxy)
     assert proxy.startswith(f"{scheme}://")
-    assert done.returncode == 0, done.stderr
-    assert "/v1/models 200" in done.stdout
-    assert "qwen3:4b" in done.stdout
+    assert result.returncode == 0, result.stderr
+    assert "/v1/models 200" in result.stdout
+    assert "qwen3:4b" in result.stdout
 
 
-def test_it_fails_with_the_upstream_and_says_why() -> None:
+def test_an_upstream_failure_is_reported() -> None:
     with running_proxy("http://127.0.0.1:1") as proxy:
-        done = _run(proxy)
-    assert done.returncode == 1
-    assert "refuses connections" in done.stdout
-    assert "failed: see the response above" in done.stderr
+        result = _run(proxy)
+    assert result.returncode == 1
+    assert "refuses connections" in result.stdout
+    assert "failed: see the response above" in result.stderr
 
 
-def test_it_fails_where_nothing_listens() -> None:
-    done = _run("http://127.0.0.1:1")
-    assert done.returncode == 1
-    assert "cannot be reached" in done.stderr
+def test_an_unreachable_proxy_is_reported() -> None:
+    result = _run("http://127.0.0.1:1")
+    assert result.returncode == 1
+    assert "cannot be reached" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -69,14 +69,14 @@ def test_it_fails_where_nothing_listens() -> None:
         ("another", 1, "invalid x-api-key"),
     ],
 )
-def test_clients_that_need_a_key(key: str, code: int, text: str) -> None:
+def test_the_client_key_is_sent(key: str, code: int, text: str) -> None:
     with (
         ScriptedUpstream() as upstream,
         running_proxy(upstream.url, PROXY_API_KEYS=f"test={KEY}") as proxy,
     ):
         upstream.then(answers(MODELS))
-        done = _run(proxy, key)
-    assert (done.returncode, text in done.stdout) == (code, True), done.stdout + done.stderr
+        result = _run(proxy, key)
+    assert (result.returncode, text in result.stdout) == (code, True), result.stdout + result.stderr
 
 
 @pytest.mark.parametrize(
@@ -106,16 +106,16 @@ def test_clients_that_need_a_key(key: str, code: int, text: str) -> None:
         ),
     ],
 )
-def test_what_it_requests(values: Values, urls: list[str]) -> None:
-    (container,) = one("Pod", values)["spec"]["containers"]
+def test_the_command_requests_the_service_urls(values: Values, urls: list[str]) -> None:
+    (container,) = get_object("Pod", values)["spec"]["containers"]
     assert container["args"] == urls
 
 
-def test_the_key_that_it_sends() -> None:
-    (container,) = one("Pod", {"tests": {"existingSecret": {"name": "a", "key": "b"}}})["spec"][
-        "containers"
-    ]
+def test_the_client_key_comes_from_a_secret() -> None:
+    (container,) = get_object("Pod", {"tests": {"existingSecret": {"name": "a", "key": "b"}}})[
+        "spec"
+    ]["containers"]
     assert container["env"] == [
         {"name": "CLIENT_KEY", "valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}}}
     ]
-    assert "env" not in one("Pod")["spec"]["containers"][0]
+    assert "env" not in get_object("Pod")["spec"]["containers"][0]

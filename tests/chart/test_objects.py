@@ -1,4 +1,4 @@
-"""The objects of the chart: safe, ended in good order, and in accord with the server's settings."""
+"""Objects of the chart: security, shutdown, and agreement with the server settings."""
 
 import base64
 import itertools
@@ -16,29 +16,29 @@ from tests.chart.helm import (
     HelmError,
     Object,
     Values,
-    kinds,
+    get_object,
     objects,
-    one,
-    pods,
-    proxy,
-    read,
-    texts,
+    objects_by_kind,
+    pod_specs,
+    proxy_container,
+    read_values,
+    render_templates,
 )
 
-EVERY = pytest.mark.parametrize("path", CI_VALUES, ids=lambda path: path.stem)
+EACH_VALUES_FILE = pytest.mark.parametrize("path", CI_VALUES, ids=lambda path: path.stem)
 CANARY = "canary"
 
 
 def _settings(values: Values) -> dict[str, str]:
-    found = [each for each in kinds(values)["ConfigMap"] if "PORT" in each["data"]]
-    return dict(found[0]["data"])
+    config_maps = [each for each in objects_by_kind(values)["ConfigMap"] if "PORT" in each["data"]]
+    return dict(config_maps[0]["data"])
 
 
-@EVERY
+@EACH_VALUES_FILE
 def test_pods_are_hardened(path: Any) -> None:
-    found = [each for each in objects(read(path)) if each["kind"] != "ConfigMap"]
-    assert pods(found)
-    for pod in pods(found):
+    rendered = [each for each in objects(read_values(path)) if each["kind"] != "ConfigMap"]
+    assert pod_specs(rendered)
+    for pod in pod_specs(rendered):
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert pod["automountServiceAccountToken"] is False
@@ -51,10 +51,13 @@ def test_pods_are_hardened(path: Any) -> None:
             }
 
 
-def test_users_are_the_image_s_and_may_be_the_cluster_s() -> None:
-    assert one("Deployment")["spec"]["template"]["spec"]["securityContext"]["runAsUser"] == 10001
-    given = {"podSecurityContext": {"runAsUser": None, "runAsGroup": None, "fsGroup": None}}
-    context = one("Deployment", given)["spec"]["template"]["spec"]["securityContext"]
+def test_the_user_is_set_unless_it_is_removed() -> None:
+    assert (
+        get_object("Deployment")["spec"]["template"]["spec"]["securityContext"]["runAsUser"]
+        == 10001
+    )
+    values = {"podSecurityContext": {"runAsUser": None, "runAsGroup": None, "fsGroup": None}}
+    context = get_object("Deployment", values)["spec"]["template"]["spec"]["securityContext"]
     assert not {"runAsUser", "runAsGroup", "fsGroup"} & set(context)
 
 
@@ -62,41 +65,43 @@ def test_users_are_the_image_s_and_may_be_the_cluster_s() -> None:
     ("kubernetes", "action"),
     [("1.29", {"exec": {"command": ["sleep", "10"]}}), ("1.30", {"sleep": {"seconds": 10}})],
 )
-def test_pods_serve_on_before_they_end(kubernetes: str, action: Object) -> None:
-    assert proxy(kubernetes=kubernetes)["lifecycle"] == {"preStop": action}
+def test_pods_pause_before_they_end(kubernetes: str, action: Object) -> None:
+    assert proxy_container(kubernetes=kubernetes)["lifecycle"] == {"preStop": action}
 
 
 @pytest.mark.parametrize(
     "drain", [{}, {"preStopSeconds": 0, "timeoutSeconds": 0.5}, {"timeoutSeconds": 3600}]
 )
-def test_pods_are_given_the_time_that_they_take(drain: Values) -> None:
+def test_the_grace_period_covers_the_shutdown(drain: Values) -> None:
     values = {"drain": drain}
-    given = one("Deployment", values)["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    grace_period = get_object("Deployment", values)["spec"]["template"]["spec"][
+        "terminationGracePeriodSeconds"
+    ]
     pause = drain.get("preStopSeconds", 10)
-    assert given > pause + float(_settings(values)["DRAIN_TIMEOUT"]) + _KILL_SECONDS
-    assert ("lifecycle" in proxy(values)) == (pause > 0)
+    assert grace_period > pause + float(_settings(values)["DRAIN_TIMEOUT"]) + _KILL_SECONDS
+    assert ("lifecycle" in proxy_container(values)) == (pause > 0)
 
 
-def test_one_comes_before_one_goes() -> None:
-    spec = one("Deployment")["spec"]
+def test_a_rolling_update_starts_a_pod_before_it_stops_another() -> None:
+    spec = get_object("Deployment")["spec"]
     assert spec["strategy"] == {
         "type": "RollingUpdate",
         "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
     }
     assert spec["replicas"] > 1
     volume = {"replicaCount": 1, "persistence": {"enabled": True}}
-    assert one("Deployment", volume)["spec"]["strategy"] == {"type": "Recreate"}
-    shared = {"persistence": {"enabled": True, "accessModes": ["ReadWriteMany"]}}
-    assert one("Deployment", shared)["spec"]["strategy"]["type"] == "RollingUpdate"
+    assert get_object("Deployment", volume)["spec"]["strategy"] == {"type": "Recreate"}
+    shared_volume = {"persistence": {"enabled": True, "accessModes": ["ReadWriteMany"]}}
+    assert get_object("Deployment", shared_volume)["spec"]["strategy"]["type"] == "RollingUpdate"
 
 
-def test_probes_ask_the_port_for_them() -> None:
-    container = proxy()
-    asked = {
+def test_probes_use_the_metrics_port() -> None:
+    container = proxy_container()
+    requests = {
         probe: container[f"{probe}Probe"]["httpGet"]
         for probe in ("startup", "liveness", "readiness")
     }
-    assert asked == {
+    assert requests == {
         "startup": {"path": "/startupz", "port": "metrics"},
         "liveness": {"path": "/livez", "port": "metrics"},
         "readiness": {"path": "/readyz", "port": "metrics"},
@@ -106,17 +111,17 @@ def test_probes_ask_the_port_for_them() -> None:
         "containerPort": int(_settings({})["METRICS_PORT"]),
         "protocol": "TCP",
     } in container["ports"]
-    other = proxy(
+    changed = proxy_container(
         {
             "livenessProbe": {"httpGet": {"path": "/health"}, "periodSeconds": 60},
             "startupProbe": None,
         }
     )
-    assert (other["livenessProbe"]["periodSeconds"], "startupProbe" in other) == (60, False)
+    assert (changed["livenessProbe"]["periodSeconds"], "startupProbe" in changed) == (60, False)
 
 
-def test_changes_of_the_configuration_replace_pods() -> None:
-    sets: list[Values] = [
+def test_configuration_changes_replace_pods() -> None:
+    all_values: list[Values] = [
         {},
         {"upstream": {"url": "http://a"}},
         {"settings": {"MODEL_MAP": "a=b"}},
@@ -124,30 +129,31 @@ def test_changes_of_the_configuration_replace_pods() -> None:
         {"secrets": {"values": {"UPSTREAM_API_KEY": "b"}}},
         {"configFile": {"content": "upstreams: {}"}},
     ]
-    seen = [
-        one("Deployment", values)["spec"]["template"]["metadata"]["annotations"] for values in sets
+    annotations = [
+        get_object("Deployment", values)["spec"]["template"]["metadata"]["annotations"]
+        for values in all_values
     ]
-    assert all(a != b for a, b in itertools.combinations(seen, 2))
+    assert all(a != b for a, b in itertools.combinations(annotations, 2))
     assert (
-        one("Deployment", {"replicaCount": 5})["spec"]["template"]["metadata"]["annotations"]
-        == seen[0]
+        get_object("Deployment", {"replicaCount": 5})["spec"]["template"]["metadata"]["annotations"]
+        == annotations[0]
     )
 
 
-@EVERY
-def test_secrets_are_in_secrets_alone(path: Any) -> None:
-    values = read(path)
+@EACH_VALUES_FILE
+def test_secrets_are_only_in_secret_objects(path: Any) -> None:
+    values = read_values(path)
     for each in objects(values):
         assert each["kind"] == "Secret" or CANARY not in yaml.safe_dump(each)
-    assert CANARY not in texts(values)["NOTES.txt"]
-    given = values.get("secrets", {}).get("values", {})
-    assert [each["stringData"] for each in kinds(values).get("Secret", [])] == (
-        [given] if given else []
+    assert CANARY not in render_templates(values)["NOTES.txt"]
+    secrets = values.get("secrets", {}).get("values", {})
+    assert [each["stringData"] for each in objects_by_kind(values).get("Secret", [])] == (
+        [secrets] if secrets else []
     )
 
 
-def test_values_of_secrets_are_texts() -> None:
-    odd = {
+def test_secret_values_are_not_changed() -> None:
+    unusual = {
         "UPSTREAM_API_KEY": "12345678901234567890",
         "SIGNATURE_SECRET": "0123456789",
         "PROXY_API_KEYS": "1e10",
@@ -155,37 +161,37 @@ def test_values_of_secrets_are_texts() -> None:
         "UPSTREAM_HEADERS": "{{ .Values }}",
         "OPENROUTER_API_KEY": base64.b64encode(b"\0").decode(),
     }
-    assert one("Secret", {"secrets": {"values": odd}})["stringData"] == odd
+    assert get_object("Secret", {"secrets": {"values": unusual}})["stringData"] == unusual
 
 
 @pytest.mark.parametrize("value", [12345678901234567890, 1e10, 0, True])
 def test_values_that_yaml_changes_are_rejected(value: object) -> None:
-    """Helm would write 12345678901234567890 as 12345678901234567000."""
+    """Helm would render 12345678901234567890 as 12345678901234567000."""
     with pytest.raises(HelmError, match=r"secrets\.values\.UPSTREAM_API_KEY is not text.*quote it"):
         objects({"secrets": {"values": {"UPSTREAM_API_KEY": value}}})
 
 
-def test_secrets_of_one_s_own() -> None:
-    given = {
+def test_existing_secrets_are_used() -> None:
+    secrets = {
         "existingSecret": "mine",
         "fromKeys": {"UPSTREAM_API_KEY": {"name": "openrouter", "key": "token"}},
     }
-    container = proxy({"secrets": given})
+    container = proxy_container({"secrets": secrets})
     assert {"secretRef": {"name": "mine"}} in container["envFrom"]
     reference = {"secretKeyRef": {"name": "openrouter", "key": "token"}}
     assert container["env"] == [{"name": "UPSTREAM_API_KEY", "valueFrom": reference}]
 
 
-def test_settings_are_written_as_the_server_reads_them() -> None:
-    given = {
+def test_settings_are_rendered_in_the_format_of_the_server() -> None:
+    settings = {
         "MAX_UPSTREAM_BYTES": 134217728,
         "DEBUG": True,
         "UPSTREAM_EXTRA_BODY": {"a": [1]},
         "LOG_FORMAT": "console",
         "HOST": "::",
     }
-    found = _settings({"settings": given})
-    assert {name: found[name] for name in given} == {
+    data = _settings({"settings": settings})
+    assert {name: data[name] for name in settings} == {
         "MAX_UPSTREAM_BYTES": "134217728",
         "DEBUG": "true",
         "UPSTREAM_EXTRA_BODY": '{"a":[1]}',
@@ -194,7 +200,7 @@ def test_settings_are_written_as_the_server_reads_them() -> None:
     }
 
 
-def test_where_the_upstream_is() -> None:
+def test_the_upstream_depends_on_the_values() -> None:
     assert _settings({})["UPSTREAM_BASE_URL"] == "http://ollama:11434"
     assert (
         _settings({"ollama": {"enabled": True}})["UPSTREAM_BASE_URL"]
@@ -204,24 +210,26 @@ def test_where_the_upstream_is() -> None:
     values = {"configFile": {"content": content}}
     assert "UPSTREAM_BASE_URL" not in _settings(values)
     file = next(
-        each for each in kinds(values)["ConfigMap"] if each["metadata"]["name"].endswith("-file")
+        each
+        for each in objects_by_kind(values)["ConfigMap"]
+        if each["metadata"]["name"].endswith("-file")
     )
     assert file["data"]["upstreams.yaml"] == content
     assert _settings(values)["CONFIG_FILE"] == "/etc/anthropic-proxy/file/upstreams.yaml"
-    theirs = {"configFile": {"existingConfigMap": {"name": "mine", "key": "a.yaml"}}}
-    assert _settings(theirs)["CONFIG_FILE"] == "/etc/anthropic-proxy/file/a.yaml"
+    existing = {"configFile": {"existingConfigMap": {"name": "mine", "key": "a.yaml"}}}
+    assert _settings(existing)["CONFIG_FILE"] == "/etc/anthropic-proxy/file/a.yaml"
 
 
-def test_the_example_of_a_file_is_one() -> None:
+def test_the_example_configuration_file_is_valid() -> None:
     (path,) = [each for each in CI_VALUES if each.stem == "file-values"]
-    values = read(path)
-    held = next(
+    values = read_values(path)
+    content = next(
         each["data"]["upstreams.yaml"]
-        for each in kinds(values)["ConfigMap"]
+        for each in objects_by_kind(values)["ConfigMap"]
         if "upstreams.yaml" in each["data"]
     )
     file = parse_config(
-        held, "upstreams.yaml", values["secrets"]["values"], lambda path: Path(path).read_text()
+        content, "upstreams.yaml", values["secrets"]["values"], lambda path: Path(path).read_text()
     )
     assert list(file.upstreams) == ["openai", "local"]
 
@@ -238,30 +246,32 @@ def test_the_example_of_a_file_is_one() -> None:
         ({"configFile": {"existingConfigMap": {"name": "a"}}}, "CONFIG_FILE"),
     ],
 )
-def test_files_are_where_the_settings_say(values: Values, file: str) -> None:
-    """Whole folders: a single file that is mounted never changes."""
+def test_files_are_mounted_at_the_configured_paths(values: Values, file: str) -> None:
+    """Folders are mounted, because Kubernetes never updates a single mounted file."""
     folder = _settings(values)[file].rpartition("/")[0]
-    (mount,) = [each for each in proxy(values)["volumeMounts"] if each["mountPath"] == folder]
+    (mount,) = [
+        each for each in proxy_container(values)["volumeMounts"] if each["mountPath"] == folder
+    ]
     assert (mount["readOnly"], "subPath" in mount) == (True, False)
     volumes = {
         each["name"]: each
-        for each in one("Deployment", values)["spec"]["template"]["spec"]["volumes"]
+        for each in get_object("Deployment", values)["spec"]["template"]["spec"]["volumes"]
     }
     assert "a" in str(volumes[mount["name"]])
 
 
-def test_who_says_how_many() -> None:
+def test_autoscalers_set_the_number_of_replicas() -> None:
     hpa = {"autoscaling": {"enabled": True, "targetRequestsInFlight": 50}}
     keda = {"keda": {"enabled": True, "prometheusAddress": "http://p"}}
     for values in (hpa, keda):
-        assert "replicas" not in one("Deployment", values)["spec"]
-    metrics = one("HorizontalPodAutoscaler", hpa)["spec"]["metrics"]
+        assert "replicas" not in get_object("Deployment", values)["spec"]
+    metrics = get_object("HorizontalPodAutoscaler", hpa)["spec"]["metrics"]
     assert [each["type"] for each in metrics] == ["Resource", "Pods"]
     assert metrics[1]["pods"]["metric"]["name"] in _metric_names()
-    assert kinds(keda).get("HorizontalPodAutoscaler") is None
+    assert objects_by_kind(keda).get("HorizontalPodAutoscaler") is None
     assert (
         "anthropic_proxy_requests_in_flight"
-        in one("ScaledObject", keda)["spec"]["triggers"][0]["metadata"]["query"]
+        in get_object("ScaledObject", keda)["spec"]["triggers"][0]["metadata"]["query"]
     )
 
 
@@ -271,7 +281,7 @@ def _metric_names() -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("values", "is_made"),
+    ("values", "expected"),
     [
         ({}, True),
         ({"replicaCount": 1}, False),
@@ -279,5 +289,5 @@ def _metric_names() -> set[str]:
         ({"podDisruptionBudget": {"enabled": False}}, False),
     ],
 )
-def test_a_budget_where_there_can_be_several(values: Values, is_made: bool) -> None:
-    assert ("PodDisruptionBudget" in kinds(values)) == is_made
+def test_a_disruption_budget_exists_for_several_replicas(values: Values, expected: bool) -> None:
+    assert ("PodDisruptionBudget" in objects_by_kind(values)) == expected

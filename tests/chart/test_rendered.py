@@ -1,4 +1,4 @@
-"""The objects of the chart are valid: for Kubernetes' versions, for operators, for Prometheus."""
+"""The objects of the chart are valid for Kubernetes, operators and Prometheus."""
 
 import json
 import shutil
@@ -10,112 +10,120 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.chart.helm import CI_VALUES, VERSIONS, objects, one, read
+from tests.chart.helm import CI_VALUES, VERSIONS, get_object, objects, read_values
 from tests.support.paths import ROOT
 
 CRDS = Path(__file__).parent / "crds"
-GROUPS = ("monitoring.coreos.com", "gateway.networking.k8s.io")
-# KEDA publishes no schema that could be had.
-OTHERS = (*GROUPS, "keda.sh")
+CHECKED_GROUPS = ("monitoring.coreos.com", "gateway.networking.k8s.io")
+# KEDA publishes no schema.
+EXTERNAL_GROUPS = (*CHECKED_GROUPS, "keda.sh")
 NODE = shutil.which("node")
 PROMTOOL = shutil.which("promtool")
 RULES_TEST = ROOT / "deploy/prometheus/rules.test.yml"
 
 
-def _is_of(groups: tuple[str, ...], each: dict[str, Any]) -> bool:
-    return str(each["apiVersion"]).split("/")[0] in groups
+def _is_in_groups(groups: tuple[str, ...], item: dict[str, Any]) -> bool:
+    return str(item["apiVersion"]).split("/")[0] in groups
 
 
 @pytest.mark.parametrize("kubernetes", VERSIONS)
 @pytest.mark.parametrize("path", CI_VALUES, ids=lambda path: path.stem)
-def test_kubernetes_knows_it(path: Path, kubernetes: str) -> None:
+def test_objects_match_the_kubernetes_schema(path: Path, kubernetes: str) -> None:
     validate = pytest.importorskip("kubernetes_validate")
-    own = [each for each in objects(read(path), kubernetes=kubernetes) if not _is_of(OTHERS, each)]
-    assert {"Deployment", "Service", "ConfigMap"} <= {each["kind"] for each in own}
-    for each in own:
+    rendered = [
+        each
+        for each in objects(read_values(path), kubernetes=kubernetes)
+        if not _is_in_groups(EXTERNAL_GROUPS, each)
+    ]
+    assert {"Deployment", "Service", "ConfigMap"} <= {each["kind"] for each in rendered}
+    for each in rendered:
         validate.validate(each, kubernetes, strict=True)
 
 
-def test_a_field_that_kubernetes_does_not_know_is_found() -> None:
+def test_an_unknown_field_is_found() -> None:
     validate = pytest.importorskip("kubernetes_validate")
-    wrong = one("Deployment")
-    wrong["spec"]["strategy"]["rollingUpdat"] = {}
+    invalid = get_object("Deployment")
+    invalid["spec"]["strategy"]["rollingUpdat"] = {}
     with pytest.raises(validate.ValidationError, match="rollingUpdat"):
-        validate.validate(wrong, "1.33", strict=True)
+        validate.validate(invalid, "1.33", strict=True)
 
 
-def _operators() -> Iterator[dict[str, Any]]:
+def _operator_objects() -> Iterator[dict[str, Any]]:
     for path in CI_VALUES:
-        yield from (each for each in objects(read(path)) if _is_of(GROUPS, each))
+        yield from (
+            each for each in objects(read_values(path)) if _is_in_groups(CHECKED_GROUPS, each)
+        )
 
 
-def _checked(found: list[dict[str, Any]]) -> dict[str, str | None]:
-    """Kinds, and what is wrong with each; None where nothing is."""
+def _check_objects(rendered: list[dict[str, Any]]) -> dict[str, str | None]:
+    """Return the error of each kind, or None for valid objects."""
     assert NODE is not None
-    done = subprocess.run(
+    result = subprocess.run(
         [NODE, "check.mjs"],
         cwd=CRDS,
-        input=json.dumps(found),
+        input=json.dumps(rendered),
         capture_output=True,
         text=True,
         check=True,
     )
-    checked: dict[str, str | None] = json.loads(done.stdout)
-    return checked
+    errors: dict[str, str | None] = json.loads(result.stdout)
+    return errors
 
 
 @pytest.mark.skipif(NODE is None, reason="node is not installed")
 @pytest.mark.skipif(
     not (CRDS / "node_modules").is_dir(), reason="`npm ci` was not run in tests/chart/crds"
 )
-def test_operators_know_it() -> None:
-    found = list(_operators())
+def test_objects_match_the_schemas_of_operators() -> None:
+    rendered = list(_operator_objects())
     kinds = ("ServiceMonitor", "PodMonitor", "PrometheusRule", "HTTPRoute", "BackendTLSPolicy")
-    assert _checked(found) == dict.fromkeys(kinds)
-    wrong = next(each for each in found if each["kind"] == "HTTPRoute")
-    wrong["spec"]["rules"][0]["backendRefs"][0]["port"] = "http"
-    assert "port" in str(_checked([wrong])["HTTPRoute"])
+    assert _check_objects(rendered) == dict.fromkeys(kinds)
+    invalid = next(each for each in rendered if each["kind"] == "HTTPRoute")
+    invalid["spec"]["rules"][0]["backendRefs"][0]["port"] = "http"
+    assert "port" in str(_check_objects([invalid])["HTTPRoute"])
 
 
 @pytest.fixture
 def rules(tmp_path: Path) -> Path:
-    """The rules of the PrometheusRule, as a file of Prometheus."""
+    """Write the rules of the PrometheusRule to a Prometheus rule file."""
     values = {"metrics": {"prometheusRule": {"enabled": True}}}
     path = tmp_path / "rules.yml"
-    path.write_text(yaml.safe_dump(one("PrometheusRule", values)["spec"]))
+    path.write_text(yaml.safe_dump(get_object("PrometheusRule", values)["spec"]))
     return path
 
 
 @pytest.mark.skipif(
     PROMTOOL is None, reason="promtool is not installed: apt-get install prometheus"
 )
-def test_prometheus_knows_the_rules(rules: Path) -> None:
-    """And they alert when they should, as those do that they are made of."""
+def test_the_rules_pass_the_prometheus_tests(rules: Path) -> None:
+    """The rules also pass the tests of deploy/prometheus."""
     shutil.copy(RULES_TEST, rules.parent)
     for command in (["check", "rules", rules.name], ["test", "rules", RULES_TEST.name]):
-        done = subprocess.run(
+        result = subprocess.run(
             [str(PROMTOOL), *command], cwd=rules.parent, capture_output=True, text=True, check=False
         )
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_alerts_can_be_left_out() -> None:
-    given = {
+def test_alerts_can_be_disabled() -> None:
+    values = {
         "enabled": True,
         "disabled": ["AnthropicProxyDown"],
         "groups": [{"name": "own", "rules": []}],
     }
-    groups = one("PrometheusRule", {"metrics": {"prometheusRule": given}})["spec"]["groups"]
+    groups = get_object("PrometheusRule", {"metrics": {"prometheusRule": values}})["spec"]["groups"]
     names = [rule.get("alert") for group in groups for rule in group["rules"]]
     assert "AnthropicProxyErrors" in names
     assert "AnthropicProxyDown" not in names
     assert groups[-1]["name"] == "own"
 
 
-def test_the_dashboard_is_the_project_s() -> None:
+def test_the_dashboard_equals_the_file_in_deploy() -> None:
     values = {"metrics": {"dashboard": {"enabled": True}}}
-    (found,) = [each for each in objects(values) if each["metadata"]["name"].endswith("-dashboard")]
-    assert found["metadata"]["labels"]["grafana_dashboard"] == "1"
-    assert json.loads(found["data"]["anthropic-proxy.json"]) == json.loads(
+    (dashboard,) = [
+        each for each in objects(values) if each["metadata"]["name"].endswith("-dashboard")
+    ]
+    assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert json.loads(dashboard["data"]["anthropic-proxy.json"]) == json.loads(
         (ROOT / "deploy/grafana/anthropic-proxy.json").read_text()
     )

@@ -1,30 +1,39 @@
-"""Objects beside the pods: names, services, routes, policies, monitors, Ollama, notes."""
+"""Names, services, routes, policies, monitors, Ollama and notes of the chart."""
 
 from typing import Any
 
 import pytest
 
-from tests.chart.helm import CI_VALUES, Values, kinds, objects, one, proxy, read, texts
+from tests.chart.helm import (
+    CI_VALUES,
+    Values,
+    get_object,
+    objects,
+    objects_by_kind,
+    proxy_container,
+    read_values,
+    render_templates,
+)
 
-EVERY = pytest.mark.parametrize("path", CI_VALUES, ids=lambda path: path.stem)
+EACH_VALUES_FILE = pytest.mark.parametrize("path", CI_VALUES, ids=lambda path: path.stem)
 
 
-def test_selectors_never_change() -> None:
-    """A Deployment can't change them: nothing that a release may change is in them."""
+def test_selectors_do_not_depend_on_values() -> None:
+    """The selectors of a Deployment are immutable."""
     values = {"commonLabels": {"a": "b"}, "podLabels": {"c": "d"}, "image": {"tag": "9"}}
-    selector = one("Deployment", values)["spec"]["selector"]
-    assert selector == one("Deployment")["spec"]["selector"]
+    selector = get_object("Deployment", values)["spec"]["selector"]
+    assert selector == get_object("Deployment")["spec"]["selector"]
     assert selector["matchLabels"] == {
         "app.kubernetes.io/name": "anthropic-proxy",
         "app.kubernetes.io/instance": "demo",
         "app.kubernetes.io/component": "proxy",
     }
-    assert one("Service", values)["spec"]["selector"] == selector["matchLabels"]
+    assert get_object("Service", values)["spec"]["selector"] == selector["matchLabels"]
 
 
-@EVERY
+@EACH_VALUES_FILE
 def test_labels_are_the_recommended_ones(path: Any) -> None:
-    for each in objects(read(path)):
+    for each in objects(read_values(path)):
         if (
             not each["metadata"]["name"].startswith("demo-more")
             and each["metadata"]["name"] != "demo-text"
@@ -38,7 +47,7 @@ def test_labels_are_the_recommended_ones(path: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["a", "a" * 53, "my-anthropic-proxy"])
-def test_names_are_short_enough(name: str) -> None:
+def test_names_are_unique_and_short(name: str) -> None:
     values = {
         "ollama": {"enabled": True},
         "metrics": {"dashboard": {"enabled": True}},
@@ -49,52 +58,55 @@ def test_names_are_short_enough(name: str) -> None:
     assert all(len(each) <= 63 - len("-0") for _, each in names)
 
 
-def test_images() -> None:
+def test_image_references_are_built() -> None:
     image = {"registry": "r.example.com", "repository": "a/b", "tag": "1"}
-    assert proxy({"image": image})["image"] == "r.example.com/a/b:1"
+    assert proxy_container({"image": image})["image"] == "r.example.com/a/b:1"
     digest = "sha256:" + "a" * 64
-    assert proxy({"image": {**image, "digest": digest}})["image"] == f"r.example.com/a/b@{digest}"
+    assert (
+        proxy_container({"image": {**image, "digest": digest}})["image"]
+        == f"r.example.com/a/b@{digest}"
+    )
 
 
-def test_what_gateways_speak() -> None:
-    def spoken(values: Values) -> str:
-        return str(one("Service", values)["spec"]["ports"][0]["appProtocol"])
+def test_the_service_names_its_protocol() -> None:
+    def app_protocol(values: Values) -> str:
+        return str(get_object("Service", values)["spec"]["ports"][0]["appProtocol"])
 
-    assert spoken({}) == "http"
-    assert spoken({"tls": {"existingSecret": "a"}}) == "https"
-    assert spoken({"service": {"appProtocol": "kubernetes.io/h2c"}}) == "kubernetes.io/h2c"
+    assert app_protocol({}) == "http"
+    assert app_protocol({"tls": {"existingSecret": "a"}}) == "https"
+    assert app_protocol({"service": {"appProtocol": "kubernetes.io/h2c"}}) == "kubernetes.io/h2c"
 
 
-def test_metrics_stay_within_the_cluster() -> None:
+def test_metrics_are_only_reachable_within_the_cluster() -> None:
     services = {
         each["metadata"]["name"]: each["spec"]
-        for each in kinds({"service": {"type": "LoadBalancer"}})["Service"]
+        for each in objects_by_kind({"service": {"type": "LoadBalancer"}})["Service"]
     }
     ports = {name: [port["name"] for port in spec["ports"]] for name, spec in services.items()}
     assert ports == {"demo-anthropic-proxy": ["http"], "demo-anthropic-proxy-metrics": ["metrics"]}
     assert services["demo-anthropic-proxy-metrics"]["type"] == "ClusterIP"
 
 
-def test_streams_have_no_limit() -> None:
-    route = one("HTTPRoute", {"httpRoute": {"enabled": True, "parentRefs": [{"name": "a"}]}})[
-        "spec"
-    ]["rules"][0]
+def test_streams_have_no_time_limit() -> None:
+    route = get_object(
+        "HTTPRoute", {"httpRoute": {"enabled": True, "parentRefs": [{"name": "a"}]}}
+    )["spec"]["rules"][0]
     assert route["timeouts"] == {"request": "0s", "backendRequest": "0s"}
-    given = {
+    ingress = {
         "enabled": True,
         "controller": "nginx",
         "annotations": {"nginx.ingress.kubernetes.io/proxy-body-size": "1g"},
     }
-    annotations = one("Ingress", {"ingress": given})["metadata"]["annotations"]
+    annotations = get_object("Ingress", {"ingress": ingress})["metadata"]["annotations"]
     assert annotations["nginx.ingress.kubernetes.io/proxy-read-timeout"] == "3600"
     assert annotations["nginx.ingress.kubernetes.io/proxy-body-size"] == "1g"
 
 
-def test_nginx_may_try_another_pod_when_one_refuses_the_connection() -> None:
-    """It never sends a request again whose bytes were sent: no response is paid for twice."""
-    annotations = one("Ingress", {"ingress": {"enabled": True, "controller": "nginx"}})["metadata"][
-        "annotations"
-    ]
+def test_nginx_retries_are_not_changed() -> None:
+    """By default, nginx retries refused connections, but no request whose bytes were sent."""
+    annotations = get_object("Ingress", {"ingress": {"enabled": True, "controller": "nginx"}})[
+        "metadata"
+    ]["annotations"]
     assert not [name for name in annotations if "next-upstream" in name]
 
 
@@ -106,43 +118,45 @@ def test_nginx_may_try_another_pod_when_one_refuses_the_connection() -> None:
         ("alb", "alb.ingress.kubernetes.io/backend-protocol", "HTTPS"),
     ],
 )
-def test_controllers_speak_https_to_pods_that_do(controller: str, name: str, value: str) -> None:
+def test_controllers_use_https_for_pods_with_tls(controller: str, name: str, value: str) -> None:
     ingress = {"enabled": True, "controller": controller}
-    annotations = one("Ingress", {"ingress": ingress, "tls": {"existingSecret": "a"}})["metadata"][
-        "annotations"
-    ]
+    annotations = get_object("Ingress", {"ingress": ingress, "tls": {"existingSecret": "a"}})[
+        "metadata"
+    ]["annotations"]
     assert annotations[name] == value
-    assert name not in one("Ingress", {"ingress": ingress})["metadata"]["annotations"]
+    assert name not in get_object("Ingress", {"ingress": ingress})["metadata"]["annotations"]
 
 
 @pytest.mark.parametrize("version", ["v1", "v1alpha3"])
-def test_gateways_speak_https_to_pods_that_do(version: str) -> None:
+def test_gateways_use_https_for_pods_with_tls(version: str) -> None:
     route = {"enabled": True, "parentRefs": [{"name": "a"}]}
     tls = {"hostname": "claude.internal", "version": version}
     values = {"tls": {"existingSecret": "a"}, "httpRoute": {**route, "backendTLS": tls}}
-    policy = one("BackendTLSPolicy", values)
+    policy = get_object("BackendTLSPolicy", values)
     assert policy["apiVersion"] == f"gateway.networking.k8s.io/{version}"
-    assert policy["spec"]["targetRefs"][0]["name"] == one("Service", values)["metadata"]["name"]
+    assert (
+        policy["spec"]["targetRefs"][0]["name"] == get_object("Service", values)["metadata"]["name"]
+    )
     assert policy["spec"]["validation"] == {
         "hostname": "claude.internal",
         "wellKnownCACertificates": "System",
     }
-    assert "BackendTLSPolicy" not in kinds({"httpRoute": {**route, "backendTLS": tls}})
+    assert "BackendTLSPolicy" not in objects_by_kind({"httpRoute": {**route, "backendTLS": tls}})
 
 
-def test_connections_outlive_the_idle_time_of_the_load_balancer() -> None:
-    """Else it reuses a connection that the pod is closing, and its client gets 502."""
+def test_the_keepalive_timeout_exceeds_the_idle_timeout_of_the_load_balancer() -> None:
+    """The load balancer would reuse a connection that the pod closes, and respond with 502."""
 
-    def both(settings: Values) -> tuple[float, float]:
+    def timeouts(settings: Values) -> tuple[float, float]:
         values = {"ingress": {"enabled": True, "controller": "alb"}, "settings": settings}
-        attributes = one("Ingress", values)["metadata"]["annotations"][
+        attributes = get_object("Ingress", values)["metadata"]["annotations"][
             "alb.ingress.kubernetes.io/load-balancer-attributes"
         ]
         return float(_settings(values)["KEEPALIVE_TIMEOUT"]), float(attributes.partition("=")[2])
 
-    ours, theirs = both({})
-    assert ours > theirs
-    assert both({"KEEPALIVE_TIMEOUT": 9})[0] == 9
+    proxy_timeout, balancer_timeout = timeouts({})
+    assert proxy_timeout > balancer_timeout
+    assert timeouts({"KEEPALIVE_TIMEOUT": 9})[0] == 9
     assert "KEEPALIVE_TIMEOUT" not in _settings(
         {"ingress": {"enabled": True, "controller": "nginx"}}
     )
@@ -150,16 +164,18 @@ def test_connections_outlive_the_idle_time_of_the_load_balancer() -> None:
 
 
 def _settings(values: Values) -> Values:
-    return next(each["data"] for each in kinds(values)["ConfigMap"] if "PORT" in each["data"])
+    return next(
+        each["data"] for each in objects_by_kind(values)["ConfigMap"] if "PORT" in each["data"]
+    )
 
 
 def _egress_ports(values: Values) -> list[list[int]]:
-    spec = one("NetworkPolicy", {"networkPolicy": {"enabled": True}, **values})["spec"]
+    spec = get_object("NetworkPolicy", {"networkPolicy": {"enabled": True}, **values})["spec"]
     return [[port["port"] for port in rule["ports"]] for rule in spec["egress"]]
 
 
 @pytest.mark.parametrize(
-    ("given", "peers"),
+    ("policy", "peers"),
     [
         ({}, [[{"podSelector": {}}]] * 2),
         (
@@ -170,25 +186,27 @@ def _egress_ports(values: Values) -> list[list[int]]:
     ],
     ids=["namespace", "named", "all"],
 )
-def test_who_reaches_the_pods(given: Values, peers: list[Any]) -> None:
-    """Without more the pods of the namespace alone."""
-    rules = one("NetworkPolicy", {"networkPolicy": {"enabled": True, **given}})["spec"]["ingress"]
+def test_the_network_policy_restricts_clients(policy: Values, peers: list[Any]) -> None:
+    """By default, only the pods of the namespace may connect."""
+    rules = get_object("NetworkPolicy", {"networkPolicy": {"enabled": True, **policy}})["spec"][
+        "ingress"
+    ]
     assert [rule["ports"][0]["port"] for rule in rules] == ["http", "metrics"]
     assert [rule.get("from") for rule in rules] == peers
 
 
-def test_what_pods_reach() -> None:
+def test_the_network_policy_allows_upstreams_collectors_and_proxies() -> None:
     assert _egress_ports({}) == [[53, 53], [11434], [443]]
     several = {"upstream": {"url": "https://a;http://b;http://[::1]:8000 ; https://c/v1"}}
     assert _egress_ports(several) == [[53, 53], [443, 80, 8000], [443]]
     traced = {"settings": {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}}
     assert _egress_ports(traced) == [[53, 53], [11434], [4318], [443]]
-    for text in (
+    for proxy_values in (
         {"secrets": {"values": {"HTTPS_PROXY": "a:3128"}}},
         {"extraEnv": [{"name": "https_proxy", "value": "a:3128"}]},
     ):
-        assert _egress_ports(text) == [[53, 53], [11434], [3128], [443]]
-    policy = one(
+        assert _egress_ports(proxy_values) == [[53, 53], [11434], [3128], [443]]
+    policy = get_object(
         "NetworkPolicy", {"networkPolicy": {"enabled": True, "egress": {"enabled": False}}}
     )["spec"]
     assert (policy["policyTypes"], "egress" in policy) == (["Ingress"], False)
@@ -208,13 +226,13 @@ def test_what_pods_reach() -> None:
         ("memory://", []),
     ],
 )
-def test_pods_reach_where_limits_are_counted(url: str, ports: list[list[int]]) -> None:
-    """Without it limits are not applied, and nothing fails."""
+def test_the_network_policy_allows_the_rate_limit_storage(url: str, ports: list[list[int]]) -> None:
+    """Without the rule, limits are silently not applied."""
     values = {"secrets": {"values": {"RATE_LIMIT_STORAGE_URL": url}}}
     assert _egress_ports(values) == [[53, 53], [11434], *ports, [443]]
 
 
-def test_pods_reach_collectors_and_redis_at_a_time() -> None:
+def test_the_network_policy_allows_several_services() -> None:
     values = {
         "settings": {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://collector:4318/v1/traces"},
         "secrets": {"values": {"RATE_LIMIT_STORAGE_URL": "redis://redis:6379"}},
@@ -227,18 +245,22 @@ def test_pods_reach_collectors_and_redis_at_a_time() -> None:
     assert _egress_ports(values) == [[53, 53], [11434], [4318, 6379, 3128], [443]]
 
 
-def test_who_reaches_ollama() -> None:
+def test_the_network_policy_allows_access_to_ollama() -> None:
     values = {"networkPolicy": {"enabled": True}, "ollama": {"enabled": True}}
-    policies = {each["metadata"]["name"]: each["spec"] for each in kinds(values)["NetworkPolicy"]}
+    policies = {
+        each["metadata"]["name"]: each["spec"] for each in objects_by_kind(values)["NetworkPolicy"]
+    }
     (rule,) = policies["demo-anthropic-proxy-ollama"]["ingress"]
     peers = [peer["podSelector"]["matchLabels"] for peer in rule["from"]]
-    asking = [
-        one(kind, values)["spec"]["template"]["metadata"]["labels"]
+    pod_labels = [
+        get_object(kind, values)["spec"]["template"]["metadata"]["labels"]
         for kind in ("Deployment", "Job")
     ]
-    assert all(peer.items() <= labels.items() for peer, labels in zip(peers, asking, strict=True))
-    (asked,) = [each["to"] for each in policies["demo-anthropic-proxy"]["egress"] if "to" in each]
-    assert asked[0]["podSelector"] == policies["demo-anthropic-proxy-ollama"]["podSelector"]
+    assert all(
+        peer.items() <= labels.items() for peer, labels in zip(peers, pod_labels, strict=True)
+    )
+    (targets,) = [each["to"] for each in policies["demo-anthropic-proxy"]["egress"] if "to" in each]
+    assert targets[0]["podSelector"] == policies["demo-anthropic-proxy-ollama"]["podSelector"]
 
 
 @pytest.mark.parametrize(
@@ -248,17 +270,15 @@ def test_who_reaches_ollama() -> None:
         ("PodMonitor", "podMonitor", "podMetricsEndpoints"),
     ],
 )
-def test_monitors_find_their_port_and_the_rules_their_job(
-    kind: str, key: str, endpoints: str
-) -> None:
+def test_monitors_select_the_metrics_port(kind: str, key: str, endpoints: str) -> None:
     values = {
         "metrics": {key: {"enabled": True, "interval": "30s"}},
         "nameOverride": "other",
         "fullnameOverride": "another",
     }
-    spec = one(kind, values)["spec"]
+    spec = get_object(kind, values)["spec"]
     assert spec[endpoints] == [{"port": "metrics", "path": "/metrics", "interval": "30s"}]
-    labels = one("Service", values)["metadata"]["labels"]
+    labels = get_object("Service", values)["metadata"]["labels"]
     assert spec["selector"]["matchLabels"].items() <= labels.items()
     assert labels[spec["jobLabel"]] == "anthropic-proxy"
 
@@ -270,71 +290,81 @@ def test_monitors_find_their_port_and_the_rules_their_job(
         ("PodMonitor", "podMonitor", "podMetricsEndpoints", "podTargetLabels"),
     ],
 )
-def test_monitors_of_another_namespace(kind: str, key: str, endpoints: str, targets: str) -> None:
-    given = {
+def test_monitors_can_be_in_another_namespace(
+    kind: str, key: str, endpoints: str, targets: str
+) -> None:
+    monitor = {
         "enabled": True,
         "namespace": "monitoring",
         "honorLabels": True,
         "targetLabels": ["team"],
     }
-    found = one(kind, {"metrics": {key: given}})
-    assert found["metadata"]["namespace"] == "monitoring"
-    assert found["spec"]["namespaceSelector"] == {"matchNames": ["llm"]}
-    assert found["spec"][targets] == ["team"]
-    assert found["spec"][endpoints][0]["honorLabels"] is True
-    plain = one(kind, {"metrics": {key: {"enabled": True}}})
-    assert plain["metadata"]["namespace"] == "llm"
-    assert not {"namespaceSelector", targets} & set(plain["spec"])
+    created = get_object(kind, {"metrics": {key: monitor}})
+    assert created["metadata"]["namespace"] == "monitoring"
+    assert created["spec"]["namespaceSelector"] == {"matchNames": ["llm"]}
+    assert created["spec"][targets] == ["team"]
+    assert created["spec"][endpoints][0]["honorLabels"] is True
+    default = get_object(kind, {"metrics": {key: {"enabled": True}}})
+    assert default["metadata"]["namespace"] == "llm"
+    assert not {"namespaceSelector", targets} & set(default["spec"])
 
 
 @pytest.mark.parametrize(
     ("kind", "key"), [("PrometheusRule", "prometheusRule"), ("ConfigMap", "dashboard")]
 )
-def test_rules_and_dashboard_of_another_namespace(kind: str, key: str) -> None:
+def test_rules_and_dashboard_can_be_in_another_namespace(kind: str, key: str) -> None:
     for namespace, expected in (("monitoring", "monitoring"), ("", "llm")):
-        found = kinds({"metrics": {key: {"enabled": True, "namespace": namespace}}})[kind]
-        assert expected in [each["metadata"]["namespace"] for each in found]
+        created = objects_by_kind({"metrics": {key: {"enabled": True, "namespace": namespace}}})[
+            kind
+        ]
+        assert expected in [each["metadata"]["namespace"] for each in created]
 
 
-def test_keda_counts_the_requests_of_its_own_release() -> None:
+def test_keda_counts_the_requests_of_its_release() -> None:
     def query(labels: Values) -> str:
         values = {"keda": {"enabled": True, "prometheusAddress": "http://p", "labels": labels}}
-        return str(one("ScaledObject", values)["spec"]["triggers"][0]["metadata"]["query"])
+        return str(get_object("ScaledObject", values)["spec"]["triggers"][0]["metadata"]["query"])
 
     assert query({}) == 'sum(anthropic_proxy_requests_in_flight{namespace="llm"})'
     assert query({"service": "a"}) == 'sum(anthropic_proxy_requests_in_flight{service="a"})'
 
 
-def test_ollama_listens_on_ipv6_as_well() -> None:
-    """Go listens on all addresses of both families where an address has no host."""
-    (container,) = one("StatefulSet", {"ollama": {"enabled": True}})["spec"]["template"]["spec"][
-        "containers"
-    ]
+def test_ollama_also_listens_on_ipv6() -> None:
+    """Go listens on IPv4 and IPv6 if the address has no host."""
+    (container,) = get_object("StatefulSet", {"ollama": {"enabled": True}})["spec"]["template"][
+        "spec"
+    ]["containers"]
     assert {"name": "OLLAMA_HOST", "value": ":11434"} in container["env"]
 
 
-def test_ollama_holds_models_and_a_gpu() -> None:
+def test_ollama_has_models_and_a_gpu() -> None:
     values = {"ollama": {"enabled": True, "models": ["a", "b"], "gpu": {"count": 2}}}
-    (container,) = one("StatefulSet", values)["spec"]["template"]["spec"]["containers"]
+    (container,) = get_object("StatefulSet", values)["spec"]["template"]["spec"]["containers"]
     assert container["resources"]["limits"] == {"memory": "16Gi", "nvidia.com/gpu": 2}
-    assert one("Job", values)["spec"]["template"]["spec"]["containers"][0]["args"] == ["a", "b"]
-    others = {"ollama": {"enabled": True, "models": ["a"]}}
-    assert one("Job", values)["metadata"]["name"] != one("Job", others)["metadata"]["name"]
-    gone = {"ollama": {"enabled": True, "persistence": {"enabled": False}, "models": []}}
-    assert "volumeClaimTemplates" not in one("StatefulSet", gone)["spec"]
-    assert "Job" not in kinds(gone)
+    assert get_object("Job", values)["spec"]["template"]["spec"]["containers"][0]["args"] == [
+        "a",
+        "b",
+    ]
+    other_models = {"ollama": {"enabled": True, "models": ["a"]}}
+    assert (
+        get_object("Job", values)["metadata"]["name"]
+        != get_object("Job", other_models)["metadata"]["name"]
+    )
+    without_models = {"ollama": {"enabled": True, "persistence": {"enabled": False}, "models": []}}
+    assert "volumeClaimTemplates" not in get_object("StatefulSet", without_models)["spec"]
+    assert "Job" not in objects_by_kind(without_models)
 
 
-def test_the_pod_for_tests_is_our_own() -> None:
-    pod = one("Pod")
+def test_the_test_pod_uses_the_proxy_image() -> None:
+    pod = get_object("Pod")
     assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
     (container,) = pod["spec"]["containers"]
-    assert container["image"] == proxy()["image"]
+    assert container["image"] == proxy_container()["image"]
     assert container["args"] == [
         "http://demo-anthropic-proxy:9090/readyz",
         "http://demo-anthropic-proxy:80/v1/models",
     ]
-    assert "Pod" not in kinds({"tests": {"enabled": False}})
+    assert "Pod" not in objects_by_kind({"tests": {"enabled": False}})
 
 
 KEYS: Values = {"clientKeys": {"existingSecret": {"name": "a"}}}
@@ -377,8 +407,8 @@ ROUTE: Values = {"enabled": True, "parentRefs": [{"name": "a"}]}
         (KEYS | TLS | {"httpRoute": {**ROUTE, "backendTLS": {"hostname": "a"}}}, None),
     ],
 )
-def test_notes(values: Values, warning: str | None) -> None:
-    notes = texts(values)["NOTES.txt"]
+def test_notes_contain_the_address_and_warnings(values: Values, warning: str | None) -> None:
+    notes = render_templates(values)["NOTES.txt"]
     scheme = "https" if "tls" in values else "http"
     assert f"{scheme}://demo-anthropic-proxy.llm.svc" in notes
     assert "port-forward service/demo-anthropic-proxy 3000:80" in notes
@@ -403,9 +433,9 @@ def test_notes(values: Values, warning: str | None) -> None:
         ({"ollama": {"enabled": True, "models": []}}, "claude --model MODEL\n"),
     ],
 )
-def test_notes_have_a_command_that_works(values: Values, command: str) -> None:
-    """With ANTHROPIC_API_KEY Claude Code asks whether to use the key, and recommends not to."""
-    notes = texts(values)["NOTES.txt"]
+def test_notes_contain_a_claude_code_command(values: Values, command: str) -> None:
+    """With ANTHROPIC_API_KEY, Claude Code asks the user and recommends not to use the key."""
+    notes = render_templates(values)["NOTES.txt"]
     assert command in notes
     assert "ANTHROPIC_API_KEY" not in notes
     assert ("MODEL is a model name" in notes) == ("--model MODEL" in notes)

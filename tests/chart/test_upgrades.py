@@ -9,14 +9,22 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.chart.helm import CHART, Object, Values, kinds, objects, one, texts
+from tests.chart.helm import (
+    CHART,
+    Object,
+    Values,
+    get_object,
+    objects,
+    objects_by_kind,
+    render_templates,
+)
 
 OLLAMA: Values = {"ollama": {"enabled": True}}
 
 
 @pytest.fixture
 def next_version(tmp_path: Path) -> Path:
-    """The chart with other versions, of itself and of the application."""
+    """Copy the chart with a different chart version and application version."""
     chart = tmp_path / "anthropic-proxy"
     shutil.copytree(CHART, chart)
     description = yaml.safe_load((chart / "Chart.yaml").read_text())
@@ -25,14 +33,14 @@ def next_version(tmp_path: Path) -> Path:
     return chart
 
 
-def _is_possible(before: Object, after: Object) -> bool:
+def _is_upgrade_possible(before: Object, after: Object) -> bool:
     return bool(
         before["metadata"]["name"] != after["metadata"]["name"] or before["spec"] == after["spec"]
     )
 
 
-def test_another_version_does_not_change_the_job(next_version: Path) -> None:
-    before, after = one("Job", OLLAMA), one("Job", OLLAMA, chart=next_version)
+def test_a_new_version_does_not_change_the_job(next_version: Path) -> None:
+    before, after = get_object("Job", OLLAMA), get_object("Job", OLLAMA, chart=next_version)
     assert before["metadata"]["labels"] != after["metadata"]["labels"]
     assert before["metadata"]["name"] == after["metadata"]["name"]
     assert before["spec"] == after["spec"]
@@ -53,19 +61,20 @@ def test_another_version_does_not_change_the_job(next_version: Path) -> None:
         {"nameOverride": "other"},
     ],
 )
-def test_other_values_make_another_job(values: Values) -> None:
+def test_changed_values_create_a_new_job_if_necessary(values: Values) -> None:
     enabled = {**values, "ollama": {"enabled": True, **values.get("ollama", {})}}
-    assert _is_possible(one("Job", OLLAMA), one("Job", enabled))
+    assert _is_upgrade_possible(get_object("Job", OLLAMA), get_object("Job", enabled))
 
 
-def test_another_version_does_not_restart_ollama(next_version: Path) -> None:
+def test_a_new_version_does_not_restart_ollama(next_version: Path) -> None:
     assert (
-        one("StatefulSet", OLLAMA)["spec"] == one("StatefulSet", OLLAMA, chart=next_version)["spec"]
+        get_object("StatefulSet", OLLAMA)["spec"]
+        == get_object("StatefulSet", OLLAMA, chart=next_version)["spec"]
     )
 
 
-def test_another_version_restarts_the_proxy(next_version: Path) -> None:
-    before, after = one("Deployment"), one("Deployment", chart=next_version)
+def test_a_new_version_restarts_the_proxy(next_version: Path) -> None:
+    before, after = get_object("Deployment"), get_object("Deployment", chart=next_version)
     assert before["spec"]["template"] != after["spec"]["template"]
     assert before["spec"]["selector"] == after["spec"]["selector"]
 
@@ -74,7 +83,7 @@ LONG = "llm-gateway-production-europe-west1-blue"
 
 
 @pytest.mark.parametrize("values", [{}, {"fullnameOverride": f"{LONG}1-canary"}])
-def test_releases_whose_names_begin_alike(values: Values) -> None:
+def test_releases_with_similar_names_have_different_objects(values: Values) -> None:
     other = {"fullnameOverride": f"{LONG}1-canary-b"} if values else {}
     first = {(each["kind"], each["metadata"]["name"]) for each in objects(values, name=f"{LONG}1")}
     second = {
@@ -85,18 +94,18 @@ def test_releases_whose_names_begin_alike(values: Values) -> None:
 
 
 @pytest.mark.parametrize("length", [39, 40, 41, 53])
-def test_only_names_that_are_cut_have_a_hash(length: int) -> None:
+def test_only_truncated_names_have_a_hash(length: int) -> None:
     name = "a" * length
-    found = one("Deployment", {"fullnameOverride": name})["metadata"]["name"]
-    assert len(found) <= 40
-    assert (found == name) == (length <= 40)
+    object_name = get_object("Deployment", {"fullnameOverride": name})["metadata"]["name"]
+    assert len(object_name) <= 40
+    assert (object_name == name) == (length <= 40)
 
 
-def test_global_values_of_a_chart_above(tmp_path: Path) -> None:
-    """Its other dependencies read other ones of them."""
-    above = tmp_path / "above"
-    shutil.copytree(CHART, above / "charts/anthropic-proxy")
-    (above / "Chart.yaml").write_text("{apiVersion: v2, name: above, version: 1.0.0}")
+def test_global_values_of_a_parent_chart_are_used(tmp_path: Path) -> None:
+    """The parent chart may have global values for other dependencies."""
+    parent = tmp_path / "above"
+    shutil.copytree(CHART, parent / "charts/anthropic-proxy")
+    (parent / "Chart.yaml").write_text("{apiVersion: v2, name: above, version: 1.0.0}")
     values = {
         "global": {
             "imageRegistry": "mirror.example.com",
@@ -108,25 +117,26 @@ def test_global_values_of_a_chart_above(tmp_path: Path) -> None:
             "upstream": {"url": "http://a"},
         },
     }
-    rendered = texts(values, chart=above)
+    rendered = render_templates(values, chart=parent)
     deployment = yaml.safe_load(rendered["above/charts/anthropic-proxy/templates/deployment.yaml"])
     pod = deployment["spec"]["template"]["spec"]
     assert pod["containers"][0]["image"] == "mirror.example.com/a/b:1"
     assert pod["imagePullSecrets"] == [{"name": "a"}]
 
 
-def test_global_values() -> None:
+def test_global_values_are_used() -> None:
     values = {
         "global": {"imageRegistry": "mirror.example.com", "imagePullSecrets": ["a", {"name": "b"}]},
         "image": {"registry": "registry.example.com", "repository": "a/b", "tag": "1"},
         "imagePullSecrets": [{"name": "b"}, {"name": "c"}],
         **OLLAMA,
     }
-    found = kinds(values)
+    rendered = objects_by_kind(values)
     pods = [
-        found[kind][0]["spec"]["template"]["spec"] for kind in ("Deployment", "StatefulSet", "Job")
+        rendered[kind][0]["spec"]["template"]["spec"]
+        for kind in ("Deployment", "StatefulSet", "Job")
     ]
-    pods.append(found["Pod"][0]["spec"])
+    pods.append(rendered["Pod"][0]["spec"])
     for pod in pods:
         assert pod["imagePullSecrets"] == [{"name": "a"}, {"name": "b"}, {"name": "c"}]
         assert {each["image"].split("/")[0] for each in pod["containers"]} == {"mirror.example.com"}

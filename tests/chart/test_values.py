@@ -1,4 +1,4 @@
-"""The chart's values, schema and description agree with each other and with the settings."""
+"""Values, schema and description of the chart match each other and the server settings."""
 
 import json
 import tarfile
@@ -10,53 +10,53 @@ import yaml
 
 from anthropic_proxy import __version__
 from tests.chart import readme
-from tests.chart.helm import CHART, CI_VALUES, HelmError, lint, objects, package, read
+from tests.chart.helm import CHART, CI_VALUES, HelmError, lint, objects, package, read_values
 from tests.chart.settings import MANAGED, SETTINGS
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
-VALUES = read(CHART / "values.yaml")
+VALUES = read_values(CHART / "values.yaml")
 DESCRIPTION = yaml.safe_load((CHART / "Chart.yaml").read_text())
 
 
-def test_settings_are_those_of_the_server() -> None:
-    taken = set(SCHEMA["properties"]["settings"]["properties"])
-    assert taken == {name for name, is_secret in SETTINGS.items() if not is_secret} - MANAGED
+def test_settings_in_the_schema_match_the_server() -> None:
+    names = set(SCHEMA["properties"]["settings"]["properties"])
+    assert names == {name for name, is_secret in SETTINGS.items() if not is_secret} - MANAGED
 
 
-def _keys(values: dict[str, Any], schema: dict[str, Any], path: str = "") -> list[str]:
-    """Where values and schema have different keys; free maps have no keys."""
+def _key_differences(values: dict[str, Any], schema: dict[str, Any], path: str = "") -> list[str]:
+    """Return the different keys of values and schema, except in maps with arbitrary keys."""
     properties = schema.get("properties")
     if properties is None or not values:
         return []
-    differ = [f"{path}.{key}" for key in set(values) ^ set(properties)]
-    return differ + [
+    differences = [f"{path}.{key}" for key in set(values) ^ set(properties)]
+    return differences + [
         each
         for key in set(values) & set(properties)
         if isinstance(values[key], dict)
-        for each in _keys(values[key], properties[key], f"{path}.{key}")
+        for each in _key_differences(values[key], properties[key], f"{path}.{key}")
     ]
 
 
-def test_the_schema_has_the_keys_of_the_values() -> None:
-    assert _keys(VALUES, SCHEMA) == []
+def test_schema_and_values_have_the_same_keys() -> None:
+    assert _key_differences(VALUES, SCHEMA) == []
     assert SCHEMA["additionalProperties"] is False
 
 
-def _own_maps(schema: dict[str, Any], path: str = "") -> list[str]:
-    """Maps with known keys that take others as well."""
-    open_ = (
+def _open_maps(schema: dict[str, Any], path: str = "") -> list[str]:
+    """Return the maps with known keys that also allow other keys."""
+    paths = (
         [path] if "properties" in schema and schema.get("additionalProperties") is not False else []
     )
-    return open_ + [
+    return paths + [
         each
         for key, child in schema.get("properties", {}).items()
-        for each in _own_maps(child, f"{path}.{key}")
+        for each in _open_maps(child, f"{path}.{key}")
     ]
 
 
-def test_the_schema_takes_no_other_keys() -> None:
-    """A chart shares `global` with the charts it depends on: see `anthropic-proxy.checkGlobal`."""
-    assert _own_maps(SCHEMA) == [".global"]
+def test_the_schema_rejects_unknown_keys() -> None:
+    """A chart shares `global` with its dependencies; see `anthropic-proxy.checkGlobal`."""
+    assert _open_maps(SCHEMA) == [".global"]
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_the_schema_takes_no_other_keys() -> None:
         ({"persistence": {"size": "big"}}, "size"),
     ],
 )
-def test_wrong_values_are_refused(values: dict[str, Any], hint: str) -> None:
+def test_invalid_values_are_rejected(values: dict[str, Any], hint: str) -> None:
     with pytest.raises(HelmError, match=hint):
         objects(values)
 
@@ -112,17 +112,17 @@ def test_wrong_values_are_refused(values: dict[str, Any], hint: str) -> None:
         ),
     ],
 )
-def test_values_that_do_not_fit_are_told(values: dict[str, Any], hint: str) -> None:
+def test_conflicting_values_are_reported(values: dict[str, Any], hint: str) -> None:
     with pytest.raises(HelmError, match=hint):
         objects(values)
 
 
 @pytest.mark.parametrize("path", CI_VALUES, ids=lambda path: path.stem)
-def test_lint(path: Path) -> None:
-    assert lint(read(path)) == []
+def test_the_chart_passes_helm_lint(path: Path) -> None:
+    assert lint(read_values(path)) == []
 
 
-def test_the_description_is_that_of_the_project() -> None:
+def test_the_chart_description_matches_the_project() -> None:
     assert DESCRIPTION["appVersion"] == __version__
     annotations = DESCRIPTION["annotations"]
     images = {
@@ -138,26 +138,26 @@ def test_the_description_is_that_of_the_project() -> None:
     }
 
 
-def test_the_readme_is_made_of_the_values() -> None:
-    """`make chart` makes it anew."""
+def test_the_readme_matches_the_values() -> None:
+    """`make chart` updates the README."""
     assert (CHART / "README.md").read_text() == readme.page((CHART / "values.yaml").read_text())
 
 
-def test_every_value_is_told_of() -> None:
+def test_every_value_needs_a_comment() -> None:
     with pytest.raises(ValueError, match=r"a\.c has no comment"):
         readme.values("a:\n  # -- B.\n  b: 1\n  # c\n  c: 2\n")
     (first,) = readme.values("# -- One\n# two | three\na: {b: '|'}\n")
     assert first.row == '| `a` | `{"b": "\\|"}` | One two | three |'
 
 
-def test_the_package_holds_the_rules_and_the_dashboard(tmp_path: Path) -> None:
-    """They are links within the project; and a package has no need of the examples."""
-    with tarfile.open(package(tmp_path)) as held:
+def test_the_package_contains_rules_and_dashboard(tmp_path: Path) -> None:
+    """The files are symbolic links in the repository. The package contains no example values."""
+    with tarfile.open(package(tmp_path)) as archive:
         files = {
             Path(each.name).relative_to("anthropic-proxy").as_posix(): each
-            for each in held.getmembers()
+            for each in archive.getmembers()
         }
-        rules = held.extractfile(files["files/rules.yml"])
+        rules = archive.extractfile(files["files/rules.yml"])
         assert rules is not None
         assert rules.read() == (CHART.parent / "deploy/prometheus/rules.yml").read_bytes()
     assert files["files/anthropic-proxy.json"].isfile()

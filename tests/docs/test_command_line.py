@@ -1,4 +1,4 @@
-"""The page on the command line has all commands and options."""
+"""docs/command-line.md lists all commands and options."""
 
 import re
 
@@ -58,7 +58,7 @@ def test_each_option_of_a_command_is_documented(name: str) -> None:
 
 
 def test_each_option_of_the_page_exists() -> None:
-    known = {"--help", "--version", *_options(cli)}
+    options = {"--help", "--version", *_options(cli)}
     for command in COMMANDS.values():
-        known |= set(_options(command))
-    assert set(re.findall(r"--[a-z][\w-]*", PAGE)) <= known
+        options |= set(_options(command))
+    assert set(re.findall(r"--[a-z][\w-]*", PAGE)) <= options

@@ -1,10 +1,11 @@
-"""The commands in README.md and docs/*.md work, and print what the pages show.
+"""The commands in README.md and docs/*.md work, and print the output on the pages.
 
 Each block of commands runs in a shell with its own home, directory and ports. Scripted
 upstreams on the loopback address replace all hosts, and a small program replaces Claude Code:
 `tests/claude_code/test_terminal.py` runs the quick start with the real one.
 
-A new block usually needs no change here. Where it does, the message of the failed test says which.
+A new block usually needs no change here.
+Otherwise, the message of the failed test names the necessary change.
 """
 
 import contextlib
@@ -33,16 +34,16 @@ pytestmark = pytest.mark.skipif(
 )
 
 SECONDS = 120
-ME = "tests/docs/test_commands.py"
+TEST_FILE = "tests/docs/test_commands.py"
 
 # Pages whose blocks are steps, which run in one shell. On other pages each block runs alone.
 TUTORIALS = {"docs/getting-started.md"}
 
-# Programs that some machines lack. There the tests are skipped.
+# Programs that may be missing. The tests that need them are skipped.
 TOOLS = {"curl", "git", "make", "openssl"}
 
-# Programs that commands may run; a block with another program fails before it runs. The test
-# provides the first two.
+# Programs that commands may run. A block with another program fails before it runs.
+# The test provides the first two.
 PROGRAMS = {
     *("anthropic-proxy", "claude"),
     *(".", "cat", "cd", "chmod", "command", "cp", "echo", "export", "grep", "head", "kill", "ls"),
@@ -61,13 +62,13 @@ NOT_RUN = {
     **dict.fromkeys(("caddy", "nginx"), "needs a front proxy"),
     "sudo": "needs root",
 }
-# The same for texts of commands.
+# Patterns of commands that cannot run in a test, and the reason.
 NOT_RUN_TEXTS = {
     r"\[-": "a synopsis of options",
     r"\banthropic-proxy demo\b": "needs a model; tests/integration/demo runs it",
 }
 
-# Commands that do something else in a test: a pattern, its replacement, and the reason.
+# Commands that are replaced in a test: a pattern, its replacement, and the reason.
 REPLACED = (
     (r"\"\$REPOSITORY_URL\"", shlex.quote(str(ROOT)), "the address depends on the reader"),
     (r"^pip install (\S+)$", "command -v pip", "needs the internet"),
@@ -77,7 +78,7 @@ REPLACED = (
 
 @dataclass(frozen=True)
 class Special:
-    """What one block needs, or why it cannot run."""
+    """Requirements of one block, or the reason why it cannot run."""
 
     # why the block cannot run
     not_run: str = ""
@@ -85,7 +86,7 @@ class Special:
     files: Mapping[str, str] = field(default_factory=dict)
     # commands that run before the block
     before: str = ""
-    # False where the output differs each time
+    # False if the output differs each time
     compares_output: bool = True
 
 
@@ -94,8 +95,8 @@ SPECIAL: dict[str, Special] = {}
 
 HINT = (
     f"Fix the page. If the command cannot run in a test, add it to NOT_RUN, REPLACED or SPECIAL "
-    f"in {ME}, with a reason. If only the output differs each time, write ... for the parts that "
-    f"differ, or set compares_output=False in SPECIAL."
+    f"in {TEST_FILE}, with a reason. If only the output differs each time, write ... for the parts "
+    f"that differ, or set compares_output=False in SPECIAL."
 )
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -107,7 +108,7 @@ def _special(block: Block) -> Special:
 
 
 def _reason(block: Block) -> str:
-    """Return why a block does not run; empty when it runs."""
+    """Return the reason why a block does not run, or an empty string if it runs."""
     if _special(block).not_run:
         return _special(block).not_run
     for pattern, reason in NOT_RUN_TEXTS.items():
@@ -139,7 +140,7 @@ _UPSTREAM_PORTS = {_OLLAMA_PORT, 8000, 8080, 30000, 1234, 4000}
 
 
 class Addresses:
-    """Replaces the addresses in texts of pages: each by the same one in all texts."""
+    """Replaces the addresses of the pages by addresses of the test, consistently in all texts."""
 
     def __init__(self, place: Place, text: str, upstreams: contextlib.ExitStack) -> None:
         self._upstreams = upstreams
@@ -148,17 +149,17 @@ class Addresses:
         # A server of the page may use the default port of an upstream.
         self._own = {int(port) for port in re.findall(r"(?:\bPORT=|--port[ =]|-p )(\d+)", text)}
 
-    def here(self, text: str) -> str:
-        """Return a text with addresses of this test."""
+    def replace(self, text: str) -> str:
+        """Return the text with addresses of this test."""
         return _ADDRESS.sub(self._replace, text)
 
-    def _replace(self, found: re.Match[str]) -> str:
-        if found["before"]:
-            return f"{found['before']}{self._port(int(found['port']))}"
-        host, port = found["host"], int(found["url_port"] or 0)
+    def _replace(self, match: re.Match[str]) -> str:
+        if match["before"]:
+            return f"{match['before']}{self._port(int(match['port']))}"
+        host, port = match["host"], int(match["url_port"] or 0)
         if host in _LOOPBACK and (port not in _UPSTREAM_PORTS or port in self._own):
-            return f"{found['scheme']}{host}:{self._port(port)}" if port else found[0]
-        return f"http://127.0.0.1:{self.upstream(found[0], port).port}"
+            return f"{match['scheme']}{host}:{self._port(port)}" if port else match[0]
+        return f"http://127.0.0.1:{self.upstream(match[0], port).port}"
 
     def upstream(self, origin: str, port: int = 0) -> PageUpstream:
         """Return the server that replaces an origin such as https://api.openai.com."""
@@ -179,12 +180,12 @@ class Result:
     """The outcome of a command."""
 
     command: Command
-    status: int | None  # None when the shell has not reached the end of the command
+    status: int | None  # None if the shell ended before the command
     output: str
 
 
 class Reader:
-    """A reader of the pages, with their own home, who types the commands into a shell."""
+    """A simulated reader with a separate home, who runs the commands of the pages in a shell."""
 
     def __init__(self, place: Place, blocks: tuple[Block, ...]) -> None:
         self.place = place
@@ -215,11 +216,11 @@ class Reader:
         commands = [command for block in self.blocks for command in block.commands]
         script = self.place.folder / "commands.sh"
         end = "printf '\\036%s\\n' \"$?\""
-        before = [self.addresses.here(_special(block).before) for block in self.blocks]
-        steps = [f"{self._here(command)}\n{end}" for command in commands]
+        before = [self.addresses.replace(_special(block).before) for block in self.blocks]
+        steps = [f"{self._translate(command)}\n{end}" for command in commands]
         lines = [*self._server(), *before, "printf '\\036'", *steps]
         script.write_text("\n".join(lines) + "\n")
-        done = subprocess.run(
+        result = subprocess.run(
             ["/bin/sh", str(script)],
             cwd=self.place.work,
             env={
@@ -235,7 +236,7 @@ class Reader:
             timeout=SECONDS,
             check=False,
         )
-        started, _, rest = done.stdout.partition("\x1e")
+        started, _, rest = result.stdout.partition("\x1e")
         assert rest or not commands, started
         return list(self._results(commands, rest))
 
@@ -245,11 +246,11 @@ class Reader:
             status, _, rest = rest.partition("\n")
             yield Result(command, int(status) if status else None, output)
 
-    def _here(self, command: Command) -> str:
+    def _translate(self, command: Command) -> str:
         text = command.text
         for pattern, replacement, _ in REPLACED:
             text = re.sub(pattern, replacement, text)
-        return self.addresses.here(text)
+        return self.addresses.replace(text)
 
     def _server(self) -> Iterator[str]:
         """Yield the start of a server, if the commands use one and do not start it."""
@@ -268,7 +269,7 @@ class Reader:
                     files.setdefault(f"upstreams.{language}", content)
             files |= _special(block).files
         for name, content in files.items():
-            (self.place.work / name).write_text(self.addresses.here(content))
+            (self.place.work / name).write_text(self.addresses.replace(content))
         return {
             name: f"sk-{name.lower()}"
             for content in files.values()
@@ -282,7 +283,7 @@ def place(tmp_path: Path) -> Place:
 
 
 def _problem(result: Result, addresses: Addresses, *, compares: bool) -> str:
-    """Return what is wrong with the outcome of a command; empty when it is as the page says."""
+    """Return the difference of a result from the page, or an empty string without one."""
     shown = result.command.output or ()
     if result.status is None:
         return "the shell ended before the command"
@@ -290,7 +291,7 @@ def _problem(result: Result, addresses: Addresses, *, compares: bool) -> str:
         return f"exit code {result.status}"
     lines = iter(result.output.splitlines())
     for expected in filter(str.strip, shown if compares else ()):
-        pattern = _pattern(addresses.here(expected))
+        pattern = _pattern(addresses.replace(expected))
         if not any(pattern.fullmatch(line.strip()) for line in lines):
             return f"the output has no line (after the lines before it): {expected}"
     return ""
@@ -319,7 +320,7 @@ def _check_programs(block: Block) -> None:
     unknown = sorted(set(block.programs) - PROGRAMS)
     assert not unknown, (
         f"{block.page}:{block.line} runs {', '.join(unknown)}: if every machine that runs the "
-        f"tests has this program, add it to PROGRAMS in {ME}. {HINT}"
+        f"tests has this program, add it to PROGRAMS in {TEST_FILE}. {HINT}"
     )
 
 
@@ -345,7 +346,7 @@ def _check_servers(reader: Reader) -> None:
 
 
 @pytest.mark.parametrize("blocks", GROUPS)
-def test_the_commands_work(place: Place, blocks: tuple[Block, ...]) -> None:
+def test_commands_work_as_documented(place: Place, blocks: tuple[Block, ...]) -> None:
     for block in blocks:
         _check_programs(block)
     programs = {name for block in blocks for name in block.programs}
@@ -368,12 +369,12 @@ def test_most_blocks_run() -> None:
     assert len(running) >= 4
 
 
-def test_each_special_block_is_on_a_page() -> None:
+def test_each_special_block_exists() -> None:
     assert SPECIAL.keys() <= {block.name for block in BLOCKS}
 
 
 def test_the_parser_separates_commands_and_output() -> None:
-    """A command continues after a backslash, within quotation marks and to the end of a heredoc."""
+    """Commands continue after a backslash, within quotation marks and in a heredoc."""
     commands = list(
         parse_commands(
             "$ a -x \\\n>  'b\nc'  # d\ne\n\n$ X=1 f <<END | g && h\nit's i\nEND\n$ # j\n"
@@ -388,7 +389,7 @@ def test_the_parser_separates_commands_and_output() -> None:
     assert plain == Command("b  # c", None)
 
 
-def test_an_unknown_program_does_not_run() -> None:
+def test_an_unknown_program_is_rejected() -> None:
     block = Block("docs/page.md", 7, tuple(parse_commands("A=1 frobnicate | cat\n")), ())
     with pytest.raises(AssertionError, match=r"docs/page\.md:7 runs frobnicate: .*PROGRAMS"):
         _check_programs(block)
@@ -420,11 +421,13 @@ def test_addresses_are_replaced(place: Place) -> None:
     page = "PORT=8080 http://localhost:3000/v1 https://api.example.com/v1 -p 8080 http://localhost:8080"
     with contextlib.ExitStack() as upstreams:
         addresses = Addresses(place, page, upstreams)
-        own, proxy, upstream, option, own_url = addresses.here(page).replace("-p ", "-p").split()
+        port_setting, proxy, upstream, option, own_url = (
+            addresses.replace(page).replace("-p ", "-p").split()
+        )
         (server,) = addresses.by_origin.values()
     assert proxy == f"http://localhost:{place.port}/v1"
     assert upstream == f"http://127.0.0.1:{server.port}/v1"
-    port = own.removeprefix("PORT=")
+    port = port_setting.removeprefix("PORT=")
     assert port not in ("8080", str(place.port))
     assert (option, own_url) == (f"-p{port}", f"http://localhost:{port}")
 
@@ -436,10 +439,10 @@ def test_the_demo_prints_the_quick_start() -> None:
 
 
 @pytest.mark.parametrize("on_path", [True, False])
-def test_the_demo_names_a_command_that_can_be_run(
+def test_the_demo_prints_a_command_that_can_be_run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, on_path: bool
 ) -> None:
-    """It also works in an environment of `make demo` that is not activated."""
+    """The command also works if the environment of `make demo` is not activated."""
     monkeypatch.setenv("PATH", str(tmp_path))
     command = str(Path(sys.executable).with_name("anthropic-proxy"))
     if on_path:

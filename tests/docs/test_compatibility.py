@@ -1,4 +1,4 @@
-"""docs/compatibility.md shows the tables, and the tables cover every part of the API."""
+"""docs/compatibility.md contains the tables, and the tables cover the complete API."""
 
 import typing
 from typing import Any
@@ -18,22 +18,22 @@ PAGE = ROOT / "docs" / "compatibility.md"
 
 
 def literals(annotation: Any) -> list[str]:
-    """All strings within an annotation's Literals."""
+    """Return all strings within the Literals of an annotation."""
     if typing.get_origin(annotation) is typing.Literal:
         return [each for each in typing.get_args(annotation) if isinstance(each, str)]
     return [each for inner in typing.get_args(annotation) for each in literals(inner)]
 
 
-def types_of(union: Any) -> set[str]:
+def block_types(union: Any) -> set[str]:
     members = [member for member in typing.get_args(union) if hasattr(member, "__annotations__")]
     return {
-        kind
+        block_type
         for member in members
-        for kind in literals(typing.get_type_hints(member, include_extras=True)["type"])
+        for block_type in literals(typing.get_type_hints(member, include_extras=True)["type"])
     }
 
 
-def test_the_page_is_written_from_the_tables() -> None:
+def test_the_page_is_current() -> None:
     assert PAGE.read_text() == compatibility.render_page(), "run: make docs"
 
 
@@ -45,8 +45,8 @@ def test_every_field_of_the_sdk_is_described() -> None:
 @pytest.mark.parametrize(
     "union", [beta.BetaContentBlockParam, beta_tool_result_block_param.Content]
 )
-def test_every_block_of_the_sdk_is_told(union: Any) -> None:
-    kinds = types_of(union)
+def test_every_block_of_the_sdk_is_described(union: Any) -> None:
+    kinds = block_types(union)
     assert len(kinds) > 5
     assert kinds <= compatibility.REQUEST_BLOCKS.keys()
 
@@ -62,16 +62,16 @@ def test_every_block_of_the_translation_is_described() -> None:
 
 
 def test_every_tool_of_the_sdk_is_described() -> None:
-    kinds = types_of(beta.BetaToolUnionParam)
+    kinds = block_types(beta.BetaToolUnionParam)
     assert len(kinds) > 20
     assert not [kind for kind in kinds if not kind.startswith(tuple(compatibility.TOOLS))]
 
 
 def test_every_tool_of_the_translation_is_described() -> None:
-    known = {f"{family}_" for family in builtin_tools._FAMILIES} | {
+    prefixes = {f"{family}_" for family in builtin_tools._FAMILIES} | {
         f"{family}_toolset_" for family in toolsets._FAMILIES
     }
-    assert known <= compatibility.TOOLS.keys()
+    assert prefixes <= compatibility.TOOLS.keys()
 
 
 def test_every_stop_reason_is_described() -> None:

@@ -1,4 +1,4 @@
-"""The targets, files and names in CONTRIBUTING.md exist, and the hooks are commands of make."""
+"""The targets, files and names in CONTRIBUTING.md exist, and the hooks run commands of make."""
 
 import re
 import shlex
@@ -16,7 +16,7 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 
 # A path in the page, with a folder or an ending that the repository uses.
 _PATH = re.compile(r"\.?\w[\w.-]*/[\w./-]*|[\w.-]*\.(?:example|json|md|py|toml|txt|yaml|yml)")
-# Words in a path that the contributor replaces.
+# Placeholders in a path.
 _PLACEHOLDER = re.compile(r"CASE|MODULE|NAME|PACKAGE|SERVER")
 
 
@@ -41,7 +41,7 @@ def _targets() -> set[str]:
 
 
 NAMED_TARGETS = sorted({word for word in _make_words() if "=" not in word})
-# Arguments of commands are among them, without the name of a test in the file.
+# This includes arguments of commands, without the name of a test in the file.
 PATHS = sorted(
     {
         word.split("::")[0]
@@ -51,7 +51,7 @@ PATHS = sorted(
     }
 )
 LINKS = sorted(set(re.findall(r"\]\((?!https?:)([^)#]+)\)", PAGE + SECURITY)))
-# `NAME` in `path`, also across the end of a line.
+# `NAME` in `path`, also across a line break.
 NAMES = sorted(set(re.findall(r"`(\w+)` (?:in|of)\s+`([\w./-]+\.py)`", PAGE)))
 
 
@@ -74,12 +74,12 @@ def test_each_path_exists(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", LINKS)
-def test_each_link_has_its_page(path: str) -> None:
+def test_each_linked_page_exists(path: str) -> None:
     assert (ROOT / path).is_file()
 
 
 @pytest.mark.parametrize(("name", "path"), NAMES)
-def test_each_name_is_in_its_file(name: str, path: str) -> None:
+def test_each_name_exists_in_its_file(name: str, path: str) -> None:
     assert re.search(rf"\b{name}\b", (ROOT / path).read_text())
 
 
@@ -95,7 +95,7 @@ def test_make_help_has_a_line_for_each_target() -> None:
     assert sorted(described) == sorted(_targets())
 
 
-def test_the_hooks_are_commands_of_make_check() -> None:
+def test_the_hooks_run_commands_of_make_check() -> None:
     (recipe,) = re.findall(r"^check:.*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE)
     commands = {line.strip().replace("$(BIN)", ".venv/bin") for line in recipe.splitlines()}
     config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())

@@ -1,4 +1,4 @@
-"""The links of the pages lead to files and headings that exist."""
+"""The links of the pages refer to existing files and headings."""
 
 import re
 from collections.abc import Iterator
@@ -18,13 +18,13 @@ _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 
 def _links(page: Path) -> Iterator[tuple[Path, str]]:
-    """Yield the file and the heading of each link; an empty heading for the page itself."""
+    """Yield the file and the heading of each link; the heading is empty without a fragment."""
     for target, heading in _LINK.findall(_CODE.sub("", page.read_text())):
         yield (page.parent / target).resolve() if target else page, heading
 
 
 def _anchors(page: Path) -> set[str]:
-    """Return the anchors of the headings, as GitHub forms them."""
+    """Return the anchors of the headings in the format of GitHub."""
     text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     anchors = set()
     for heading in _HEADING.findall(text):
@@ -34,7 +34,7 @@ def _anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_refer_to_existing_headings(page: Path) -> None:
     broken = []
     for target, heading in _links(page):
         is_found = target.exists() and (not heading or heading in _anchors(target))
@@ -43,7 +43,7 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert broken == []
 
 
-def test_the_index_has_each_page() -> None:
+def test_the_index_links_to_each_page() -> None:
     index = ROOT / "docs" / "README.md"
     linked = {target for target, _ in _links(index)}
     pages = {page for page in PAGES if page.parent == index.parent and page != index}

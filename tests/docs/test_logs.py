@@ -1,4 +1,4 @@
-"""The table of docs/logs.md names all events that the proxy logs."""
+"""The table of docs/logs.md contains all events that the proxy logs."""
 
 import ast
 import re

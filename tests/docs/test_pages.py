@@ -1,4 +1,4 @@
-"""The pages describe the settings and the command line as they are."""
+"""The pages describe the current settings and command line."""
 
 import re
 from typing import Any
@@ -28,11 +28,11 @@ def test_each_setting_is_documented(field: Any) -> None:
     assert re.search(rf"^#?{variable}=", EXAMPLE, re.MULTILINE)
 
 
-def test_nothing_else_is_documented() -> None:
-    known = {name for field in Settings.model_fields.values() for name in names(field)}
+def test_only_existing_settings_are_documented() -> None:
+    setting_names = {name for field in Settings.model_fields.values() for name in names(field)}
     of_libraries = {name.upper() for name in NETWORK_VARIABLES}
-    assert set(re.findall(r"^\| `(\w+)`", SETTINGS, re.MULTILINE)) <= known | of_libraries
-    assert set(re.findall(r"^#?([A-Z_]+)=", EXAMPLE, re.MULTILINE)) <= known | of_libraries
+    assert set(re.findall(r"^\| `(\w+)`", SETTINGS, re.MULTILINE)) <= setting_names | of_libraries
+    assert set(re.findall(r"^#?([A-Z_]+)=", EXAMPLE, re.MULTILINE)) <= setting_names | of_libraries
 
 
 def test_the_example_is_valid() -> None:
@@ -59,7 +59,7 @@ def test_each_option_is_documented() -> None:
         assert f"anthropic-proxy {command}" in section
 
 
-# Instructions that do harm, with a line that each must find.
+# Patterns of harmful instructions, with an example that each must match.
 HARMFUL = {
     "The log is written across the screen of the program in the same terminal.": (
         re.compile(r"\banthropic-proxy\b[^\n]*\s&(?=\s*(?:`|#|$))", re.MULTILINE),
@@ -102,7 +102,7 @@ def test_harmful_instructions_are_found(reason: str) -> None:
 
 
 @pytest.mark.parametrize("reason", HARMFUL)
-def test_no_text_gives_harmful_instructions(reason: str) -> None:
+def test_no_text_contains_harmful_instructions(reason: str) -> None:
     pattern, _ = HARMFUL[reason]
     assert {
         str(path.relative_to(ROOT))
@@ -111,7 +111,7 @@ def test_no_text_gives_harmful_instructions(reason: str) -> None:
     } == set()
 
 
-def test_the_tests_that_hold_the_promises_are_there() -> None:
+def test_the_tests_named_on_the_security_page_exist() -> None:
     named = set(re.findall(r"`(tests/[\w/]+\.py)`", (ROOT / "docs" / "security.md").read_text()))
     assert len(named) > 15
     assert [name for name in sorted(named) if not (ROOT / name).is_file()] == []

@@ -1,4 +1,4 @@
-"""The README is short, and repeats only texts that are also on the pages in docs."""
+"""The README is short, and its commands are also on the pages in docs."""
 
 from tests.support.paths import ROOT
 from tests.support.readme import quick_start

@@ -1,4 +1,4 @@
-"""docs/settings.md is current, and its examples are the messages of the proxy."""
+"""docs/settings.md is current, and its example messages are those of the proxy."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from docs.generators import settings as settings_page
 from tests.support.paths import ROOT
 
 PAGE = ROOT / "docs" / "settings.md"
-# Links and code may hold dots.
+# Links and code may contain dots.
 SENTENCE_END = ". "
 
 
@@ -20,18 +20,18 @@ def test_the_page_is_current() -> None:
     assert PAGE.read_text() == settings_page.render_page(), "run: make docs"
 
 
-def test_the_notice_is_real() -> None:
+def test_the_notice_on_the_page_is_current() -> None:
     text = "UPSTREAM_BASE_URL=http://localhost:11434\nUPSTREAM_APIKEY=secret\n"
     (notice,) = notices(Path(".env"), text)
     assert str(notice) == settings_page.NOTICE
 
 
-def test_the_error_is_real(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_on_the_page_is_current(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UPSTREAM_BASE_URL", "http://localhost:11434")
     monkeypatch.setenv("PORT", "abc")
-    with pytest.raises(ConfigError) as raised:
+    with pytest.raises(ConfigError) as error:
         load_settings(None)
-    assert str(raised.value) == settings_page.ERROR
+    assert str(error.value) == settings_page.ERROR
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)

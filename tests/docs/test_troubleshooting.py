@@ -15,7 +15,7 @@ from tests.support.readme import read_section
 PAGE = "docs/troubleshooting.md"
 SECTIONS = ("Messages at the start of the proxy", "Errors in responses")
 CLIENT_SECTION = "Messages of Claude Code"
-# Stands for any text in a quotation.
+# Represents any text in a quotation.
 PLACEHOLDER = "..."
 
 # Parts of messages that come from the operating system.
@@ -55,7 +55,7 @@ def _literals(path: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def source() -> str:
-    """All strings of the source."""
+    """Return all strings of the source."""
     paths = sorted((ROOT / "src").rglob("*.py"))
     return "\n\0\n".join(text for path in paths for text in _literals(path))
 
@@ -76,7 +76,7 @@ def test_a_quoted_text_occurs_in_the_source(source: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["The upstream ... is asleep", "is sent ... by pigeon"])
-def test_an_invented_text_does_not_occur(source: str, text: str) -> None:
+def test_an_unknown_text_is_not_found(source: str, text: str) -> None:
     assert [part for part in _split(text) if part not in source] != []
 
 

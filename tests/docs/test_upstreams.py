@@ -1,4 +1,4 @@
-"""docs/upstreams.md shows the tables, and its variables configure the proxy for each kind."""
+"""docs/upstreams.md contains the tables, and its variables configure each provider."""
 
 from typing import get_args, get_type_hints
 
@@ -17,15 +17,15 @@ from tests.support.paths import ROOT
 
 PAGE = ROOT / "docs" / "upstreams.md"
 
-# Providers of self-hosted servers, which no host name identifies.
+# Self-hosted servers have no host name that identifies the provider.
 _SELF_HOSTED = {"ollama", "llamacpp", "vllm", "sglang", "lmstudio", "litellm", "generic"}
 
 
-def test_the_page_is_written_from_the_tables() -> None:
+def test_the_page_is_current() -> None:
     assert PAGE.read_text() == upstreams_page.render_page(), "run: make docs"
 
 
-def test_every_kind_is_described() -> None:
+def test_every_provider_is_described() -> None:
     assert tuple(sorted(GUIDES)) == PROFILE_NAMES
 
 
@@ -35,11 +35,11 @@ def test_every_value_is_described(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", GUIDES)
-def test_the_two_lines_work(name: str) -> None:
+def test_the_documented_variables_configure_the_provider(name: str) -> None:
     url = GUIDES[name].url.replace("NAME", "name").replace("HOST", "host.example")
-    (endpoint,) = upstreams_from_settings(
+    (upstream,) = upstreams_from_settings(
         Settings(_env_file=None, UPSTREAM_BASE_URL=url, UPSTREAM_API_KEY=GUIDES[name].api_key)
     )
-    assert endpoint.profile.name == ("generic" if name in _SELF_HOSTED else name)
+    assert upstream.profile.name == ("generic" if name in _SELF_HOSTED else name)
     if name not in _SELF_HOSTED:
-        assert endpoint.base_url.endswith(find_profile_by_name(name).api_path)
+        assert upstream.base_url.endswith(find_profile_by_name(name).api_path)

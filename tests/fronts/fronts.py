@@ -1,5 +1,6 @@
-"""Real front proxies, from Python's index: Envoy and Traefik. The test writes their endpoints to a
-file, as controllers of Kubernetes do.
+"""Envoy and Traefik as front proxies.
+
+The tests write the endpoints to a file, as Kubernetes controllers do.
 """
 
 import json
@@ -22,12 +23,12 @@ from tests.support.scripted_upstream import DEADLINE
 Protocol = Literal["http/1.1", "h2c"]
 
 FOLDER = Path(__file__).parent
-# Where `make test-fronts` has put the programs.
+# `make test-fronts` sets FRONTS to the folder of the programs.
 _PATH = os.environ.get("FRONTS", os.environ["PATH"])
 
 
 def program(name: str) -> str | None:
-    """Where a front proxy is; None where it is not installed."""
+    """Return the path of a front proxy, or None if it is not installed."""
     return shutil.which(name, path=_PATH)
 
 
@@ -37,13 +38,13 @@ def _free_port() -> int:
 
 
 class Front(ABC):
-    """A front proxy: `running`, and `route_to` the ports of those that answer."""
+    """A front proxy that routes requests to the ports of replicas."""
 
     name: str
     arguments: tuple[str, ...]
 
     def __init__(self, folder: Path, protocol: Protocol) -> None:
-        """folder: for its files."""
+        """Write the configuration to `folder`."""
         self._folder = folder
         self._protocol = protocol
         self._admin, port = _free_port(), _free_port()
@@ -55,38 +56,38 @@ class Front(ABC):
 
     @contextmanager
     def running(self, ports: Collection[int]) -> Iterator["Front"]:
-        """With the endpoints to begin with."""
+        """Run the front proxy with the initial endpoints."""
         self._write(ports)
         with (self._folder / "front.log").open("wb") as log:
             command = [program(self.name) or self.name, *self.arguments, str(self._configuration)]
             process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self._folder)
         try:
-            until(lambda: self._routed() == set(ports), f"{self.name} runs")
+            until(lambda: self._routed() == set(ports), f"{self.name} is running")
             yield self
         finally:
             process.terminate()
             process.wait(DEADLINE)
 
     def route_to(self, ports: Collection[int]) -> None:
-        """Change the endpoints; it has taken them over when this returns."""
+        """Change the endpoints, and wait until they are in effect."""
         self._write(ports)
-        until(lambda: self._routed() == set(ports), f"{self.name} knows its endpoints")
+        until(lambda: self._routed() == set(ports), f"{self.name} has read its endpoints")
 
     def _write(self, ports: Collection[int]) -> None:
-        # Watchers look for files that take the place of others; JSON is YAML.
+        # Watchers detect files that replace others. JSON is also valid YAML.
         new = self._folder / "new.yaml"
         new.write_text(json.dumps(self._endpoints(sorted(ports))))
         new.replace(self._folder / "endpoints.yaml")
 
-    def _asked(self, path: str) -> Any:
-        """What its own API says; an empty object while it does not know it."""
+    def _get_admin(self, path: str) -> Any:
+        """Return a response of the admin API, or an empty object if it is not available yet."""
         try:
-            answer = httpx.get(
+            response = httpx.get(
                 f"http://127.0.0.1:{self._admin}{path}", trust_env=False, timeout=DEADLINE
             )
         except httpx.TransportError:
             return {}
-        return answer.json() if answer.status_code == 200 else {}
+        return response.json() if response.status_code == 200 else {}
 
     def _variables(self) -> dict[str, str]:
         return {}
@@ -96,7 +97,7 @@ class Front(ABC):
 
     @abstractmethod
     def _routed(self) -> set[int]:
-        """The ports that it would send a request to."""
+        """Return the ports that receive requests."""
 
 
 class Envoy(Front):
@@ -111,24 +112,28 @@ class Envoy(Front):
         }
 
     def _endpoints(self, ports: list[int]) -> Any:
-        at = [{"socket_address": {"address": "127.0.0.1", "port_value": port}} for port in ports]
+        addresses = [
+            {"socket_address": {"address": "127.0.0.1", "port_value": port}} for port in ports
+        ]
         assignment = {
             "@type": "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
             "cluster_name": "proxy",
-            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": each}} for each in at]}],
+            "endpoints": [
+                {"lb_endpoints": [{"endpoint": {"address": each}} for each in addresses]}
+            ],
         }
         return {"resources": [assignment]}
 
     def _routed(self) -> set[int]:
-        clusters = self._asked("/clusters?format=json").get("cluster_statuses", [])
+        clusters = self._get_admin("/clusters?format=json").get("cluster_statuses", [])
         hosts = [host for cluster in clusters for host in cluster.get("host_statuses", [])]
-        well = [
+        healthy = [
             host
             for host in hosts
             if host["health_status"].get("eds_health_status") == "HEALTHY"
             and len(host["health_status"]) == 1
         ]
-        return {host["address"]["socket_address"]["port_value"] for host in well}
+        return {host["address"]["socket_address"]["port_value"] for host in healthy}
 
 
 class Traefik(Front):
@@ -137,17 +142,20 @@ class Traefik(Front):
 
     def _endpoints(self, ports: list[int]) -> Any:
         scheme = "h2c" if self._protocol == "h2c" else "http"
-        balanced = {
+        load_balancer = {
             "servers": [{"url": f"{scheme}://127.0.0.1:{port}"} for port in ports],
             "healthCheck": {"path": "/readyz", "interval": "1s", "timeout": "2s"},
         }
         router = {"rule": "PathPrefix(`/`)", "service": "proxy", "entryPoints": ["main"]}
         return {
-            "http": {"routers": {"all": router}, "services": {"proxy": {"loadBalancer": balanced}}}
+            "http": {
+                "routers": {"all": router},
+                "services": {"proxy": {"loadBalancer": load_balancer}},
+            }
         }
 
     def _routed(self) -> set[int]:
-        status = self._asked("/api/http/services/proxy@file").get("serverStatus", {})
+        status = self._get_admin("/api/http/services/proxy@file").get("serverStatus", {})
         return {int(url.rpartition(":")[2]) for url, state in status.items() if state == "UP"}
 
 

@@ -1,10 +1,11 @@
-"""Replicas behind a real front proxy are replaced one after the other under load, as in Kubernetes:
-no request fails, and no stream is truncated. `make test-fronts` installs Envoy and Traefik, and
-runs this.
+"""Replicas behind a front proxy are replaced sequentially under load, as in Kubernetes.
 
-A replica is first removed from the front's endpoints, as happens to a pod during its preStop pause.
-Then it receives SIGTERM, and exits when its responses have ended. Its successor is added to the
-endpoints before.
+No request fails, and no stream is truncated.
+`make test-fronts` installs Envoy and Traefik, and runs these tests.
+
+The new replica is added to the endpoints first.
+Then the old replica is removed from the endpoints, as a pod during its preStop pause.
+It receives SIGTERM and exits when its responses have ended.
 """
 
 import asyncio
@@ -38,11 +39,11 @@ from tests.support.scripted_upstream import (
 WORDS = [f"word {number} " for number in range(40)]
 SECONDS_PER_WORD = 0.02
 CLIENTS = 6
-REPLACED = 2
+REPLACEMENTS = 2
 
 
-class Pacing(ScriptedUpstream):
-    """Answers every request; streams take their time, as those of models do."""
+class SlowUpstream(ScriptedUpstream):
+    """An upstream that responds to every request, with slow streams."""
 
     def script_for(self, received: Received) -> Script:
         return (
@@ -58,50 +59,52 @@ class Pacing(ScriptedUpstream):
 
 
 class Load:
-    """Clients that ask all the time, in three ways, and never again for what failed."""
+    """Clients that continuously send three types of requests, without retries."""
 
     def __init__(self, address: str) -> None:
         self._address = address
-        self._over = threading.Event()
-        self.done: Counter[str] = Counter()
+        self._stopped = threading.Event()
+        self.successes: Counter[str] = Counter()
 
     @contextlib.contextmanager
-    def going(self) -> Iterator["Load"]:
+    def running(self) -> Iterator["Load"]:
         with ThreadPoolExecutor(CLIENTS) as threads:
             clients = [threads.submit(self._client) for _ in range(CLIENTS)]
             try:
                 yield self
             finally:
-                self._over.set()
+                self._stopped.set()
             for client in clients:
                 client.result(DEADLINE)
 
     def wait_for_more(self) -> None:
-        """Until each kind was asked for some times more."""
-        before = self.done.copy()
+        """Wait until each type of request has succeeded three more times."""
+        before = self.successes.copy()
         deadline = time.monotonic() + DEADLINE
-        while any(self.done[kind] < before[kind] + 3 for kind in ("streamed", "whole", "counted")):
-            assert time.monotonic() < deadline, "the clients are not answered"
-            self._over.wait(0.01)
+        while any(
+            self.successes[kind] < before[kind] + 3 for kind in ("stream", "message", "count")
+        ):
+            assert time.monotonic() < deadline, "the clients get no responses"
+            self._stopped.wait(0.01)
 
     def _client(self) -> None:
-        ask: dict[str, Any] = {
+        request: dict[str, Any] = {
             "model": "m",
             "max_tokens": 99,
             "messages": [{"role": "user", "content": "Hi"}],
         }
-        count = {key: value for key, value in ask.items() if key != "max_tokens"}
+        count_request = {key: value for key, value in request.items() if key != "max_tokens"}
         with anthropic.Anthropic(
             base_url=self._address, api_key="none", max_retries=0, timeout=DEADLINE
         ) as client:
-            while not self._over.is_set():
-                with client.messages.stream(**ask) as stream:
+            while not self._stopped.is_set():
+                with client.messages.stream(**request) as stream:
                     assert stream.get_final_text() == "".join(WORDS)
-                self.done["streamed"] += 1
-                assert client.messages.create(**ask).stop_reason == "end_turn"
-                self.done["whole"] += 1
-                assert client.messages.count_tokens(**count).input_tokens
-                self.done["counted"] += 1
+                self.successes["stream"] += 1
+                assert client.messages.create(**request).stop_reason == "end_turn"
+                self.successes["message"] += 1
+                assert client.messages.count_tokens(**count_request).input_tokens
+                self.successes["count"] += 1
 
 
 @pytest.fixture
@@ -112,17 +115,17 @@ def front(request: pytest.FixtureRequest, tmp_path: Path) -> Front:
     return FRONTS[name](tmp_path, protocol)
 
 
-BOTH: tuple[Protocol, ...] = ("http/1.1", "h2c")
+PROTOCOLS: tuple[Protocol, ...] = ("http/1.1", "h2c")
 
 
 class Replicas:
-    """Servers that follow one another."""
+    """Running replicas, oldest first."""
 
     def __init__(self, stack: contextlib.ExitStack, folder: Path, upstream: str) -> None:
         self._stack = stack
         self._folder = folder
         self._upstream = upstream
-        self._begun = 0
+        self._started = 0
         self.running: list[Running] = []
 
     @property
@@ -130,9 +133,9 @@ class Replicas:
         return [int(urlsplit(each.address).port or 0) for each in self.running]
 
     def start(self) -> None:
-        command = Command(self._folder / f"replica-{self._begun}")
+        command = Command(self._folder / f"replica-{self._started}")
         command.home.mkdir()
-        self._begun += 1
+        self._started += 1
         server = command.serving(
             "--host", "127.0.0.1", UPSTREAM_BASE_URL=self._upstream, LOG_FORMAT="json"
         )
@@ -141,24 +144,27 @@ class Replicas:
 
 @pytest.fixture
 def replicas(tmp_path: Path) -> Iterator[Replicas]:
-    with Pacing() as upstream, contextlib.ExitStack() as stack:
+    with SlowUpstream() as upstream, contextlib.ExitStack() as stack:
         yield Replicas(stack, tmp_path, upstream.url)
 
 
 @pytest.mark.parametrize(
-    "front", [(name, protocol) for name in FRONTS for protocol in BOTH], indirect=True, ids="-".join
+    "front",
+    [(name, protocol) for name in FRONTS for protocol in PROTOCOLS],
+    indirect=True,
+    ids="-".join,
 )
 def test_replicas_are_replaced_under_load(front: Front, replicas: Replicas) -> None:
     replicas.start()
     replicas.start()
-    with front.running(replicas.ports), Load(front.address).going() as load:
-        for _ in range(REPLACED):
+    with front.running(replicas.ports), Load(front.address).running() as load:
+        for _ in range(REPLACEMENTS):
             load.wait_for_more()
             replicas.start()
             front.route_to(replicas.ports)
-            leaving = replicas.running.pop(0)
+            old_replica = replicas.running.pop(0)
             front.route_to(replicas.ports)
-            code, log = leaving.end(signal.SIGTERM)
+            code, log = old_replica.end(signal.SIGTERM)
             assert code == 0, log
             assert '"outcome":"complete"' in log
         load.wait_for_more()

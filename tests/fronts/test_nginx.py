@@ -1,6 +1,4 @@
-"""deploy/nginx/anthropic-proxy.conf in a real nginx: it forwards large requests, and does not delay
-streams.
-"""
+"""nginx with deploy/nginx/anthropic-proxy.conf: large requests and unbuffered streams."""
 
 import os
 import re
@@ -30,7 +28,7 @@ from tests.support.scripted_upstream import (
 )
 
 SNIPPET = (ROOT / "deploy/nginx/anthropic-proxy.conf").read_text()
-# Debian installs it outside the PATH of users.
+# Debian installs nginx outside the PATH of users.
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
 MEGABYTE = 2**20
 HEADERS = {"x-api-key": "none", "anthropic-version": "2023-06-01"}
@@ -52,7 +50,7 @@ def _listens(port: int) -> bool:
 
 @contextmanager
 def _nginx(folder: Path, proxy: str) -> Iterator[str]:
-    """Run nginx with the snippet in front of a proxy; yield its address."""
+    """Run nginx with the snippet in front of a proxy and yield its address."""
     port = _free_port()
     snippet = SNIPPET
     for old, new in (
@@ -98,8 +96,8 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Scrip
         yield address, upstream
 
 
-def _sent(address: str, length: int) -> httpx.Response:
-    """Post a request whose body has so many bytes."""
+def _send_request(address: str, length: int) -> httpx.Response:
+    """Send a request with a body of `length` bytes."""
     head = b'{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"'
     tail = b'"}]}'
     body = head + b"x" * (length - len(head) - len(tail)) + tail
@@ -109,34 +107,36 @@ def _sent(address: str, length: int) -> httpx.Response:
 
 
 @pytest.mark.parametrize("length", [1000, int(1.2 * MEGABYTE), 20 * MEGABYTE, 32 * MEGABYTE])
-def test_big_requests_pass(front: tuple[str, ScriptedUpstream], length: int) -> None:
+def test_large_requests_are_forwarded(front: tuple[str, ScriptedUpstream], length: int) -> None:
     address, upstream = front
     upstream.then(answers(completion("Hello")))
-    response = _sent(address, length)
+    response = _send_request(address, length)
     assert response.status_code == 200, response.text
     assert response.json()["content"][0]["text"] == "Hello"
 
 
 @pytest.mark.parametrize("length", [33 * MEGABYTE, 40 * MEGABYTE])
-def test_requests_that_are_too_big_for_the_proxy(
+def test_requests_above_the_proxy_limit_get_the_proxy_error(
     front: tuple[str, ScriptedUpstream], length: int
 ) -> None:
-    """Its own error reaches the client."""
-    response = _sent(front[0], length)
+    """nginx forwards the error of the proxy."""
+    response = _send_request(front[0], length)
     assert response.status_code == 413
     assert response.json()["error"]["type"] == "request_too_large"
 
 
-def test_requests_that_are_too_big_for_nginx(front: tuple[str, ScriptedUpstream]) -> None:
-    response = _sent(front[0], 65 * MEGABYTE)
+def test_requests_above_the_nginx_limit_get_an_nginx_error(
+    front: tuple[str, ScriptedUpstream],
+) -> None:
+    response = _send_request(front[0], 65 * MEGABYTE)
     assert response.status_code == 413
     assert response.headers["content-type"] == "text/html"
 
 
-def test_streams_are_not_held_up(front: tuple[str, ScriptedUpstream]) -> None:
+def test_streams_are_not_buffered(front: tuple[str, ScriptedUpstream]) -> None:
     address, upstream = front
-    far = Pause()
-    upstream.then(streams([text_chunks("Hel")[0], far, *text_chunks("lo")]))
+    pause = Pause()
+    upstream.then(streams([text_chunks("Hel")[0], pause, *text_chunks("lo")]))
     with (
         anthropic.Anthropic(
             base_url=address, api_key="none", max_retries=0, timeout=DEADLINE
@@ -145,17 +145,17 @@ def test_streams_are_not_held_up(front: tuple[str, ScriptedUpstream]) -> None:
             model="m", max_tokens=9, messages=[{"role": "user", "content": "Hi"}]
         ) as stream,
     ):
-        pieces = iter(stream.text_stream)
-        # nginx has passed it on while the upstream waits.
-        assert next(pieces) == "Hel"
-        far.go.set()
-        assert "".join(pieces) == "lo"
+        deltas = iter(stream.text_stream)
+        # nginx forwards the first delta while the upstream waits.
+        assert next(deltas) == "Hel"
+        pause.go.set()
+        assert "".join(deltas) == "lo"
 
 
-def test_connections_to_the_proxy_are_kept_for_less_time_than_it_keeps_them() -> None:
+def test_the_keepalive_timeout_of_nginx_is_shorter_than_that_of_the_proxy() -> None:
     (seconds,) = re.findall(r"keepalive_timeout (\d+)s;", SNIPPET)
     assert int(seconds) < Settings.model_fields["keepalive_timeout"].default
 
 
-def test_the_documents_have_the_same_configuration() -> None:
+def test_the_documentation_contains_the_same_configuration() -> None:
     assert f"```\n{SNIPPET}```\n" in (ROOT / "docs/front-proxies.md").read_text()

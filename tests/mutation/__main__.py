@@ -2,9 +2,10 @@
 
     python -m tests.mutation [--sample 100] [--seed 1] [--required 95] [--own-tests]
 
-Prints each mutant that no test finds, and the share of those found. Exits with 1 when that is less
-than required, or when a listed equivalent no longer exists, and with 2 when the tests fail without
-a mutant. A mutant whose tests crash, or are not found, is an error and does not count as killed.
+Prints each mutant that no test finds, and the share of killed mutants.
+Exits with 1 if the share is less than required or a listed equivalent no longer exists, and with 2
+if the tests fail without a mutant.
+A mutant whose tests crash or are not found is an error and does not count as killed.
 """
 
 import argparse
@@ -25,7 +26,7 @@ _ROOT = Path(__file__).parents[2]
 
 
 class TestsFailError(Exception):
-    """The tests fail without a mutant. Holds what pytest printed."""
+    """The tests fail without a mutant. The message is the output of pytest."""
 
 
 def _judge_all(project: Project, sample: list[Mutant], workers: int) -> list[Verdict]:

@@ -1,4 +1,4 @@
-"""List small faults that can be put into a module: its mutants.
+"""Mutants of a module: copies with one small fault.
 
 Each mutant replaces one piece of the source by another.
 Everything else, line numbers included, stays the same.
@@ -60,17 +60,17 @@ class Mutant:
 
     file: str
     line: int
-    # Qualified name of the function or class around it, or "" at the level of the module.
+    # Qualified name of the enclosing function or class, or "" at module level.
     function: str
-    # The affected lines, in one line, as they are and as they become.
+    # The affected source, joined to one line, before and after the change.
     before: str
     after: str
-    # The whole module with the change.
+    # The source of the complete module with the change.
     source: str
 
     @property
     def identity(self) -> tuple[str, str, str, str]:
-        """Return what stays the same when other lines of the module change."""
+        """Return an identity that does not depend on line numbers."""
         return self.file, self.function, self.before, self.after
 
 
@@ -180,7 +180,7 @@ def _skipped_fields(node: ast.AST) -> set[str]:
     return _WITHOUT_EFFECT
 
 
-# Positions and what is written between them.
+# Start position, end position, and the replacement of the text between them.
 Replacements = Iterator[tuple[int, int, str]]
 
 

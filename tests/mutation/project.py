@@ -1,4 +1,4 @@
-"""The mutated modules, their tests, and the mutants that are known to change nothing."""
+"""The mutated modules, their tests, and the known equivalent mutants."""
 
 import json
 import random
@@ -42,7 +42,7 @@ class Project:
         }
 
     def sample(self, size: int, seed: int) -> list[Mutant]:
-        """Return mutants of random lines, at most one each. Known equivalents are left out."""
+        """Return mutants of random lines, at most one per line, without known equivalents."""
         choose = random.Random(seed)  # noqa: S311 (no secret)
         lines = [(file, line) for file, module in self.modules.items() for line in module.lines]
         choose.shuffle(lines)
@@ -60,7 +60,7 @@ class Project:
         return sampled
 
     def outdated_equivalents(self) -> list[tuple[str, str, str, str]]:
-        """Return the listed equivalents that are mutants of the modules no longer."""
+        """Return the listed equivalents that no longer exist in the modules."""
         outdated = set(self.equivalent)
         for file in {identity[0] for identity in self.equivalent} & set(self.modules):
             module = self.modules[file]

@@ -36,8 +36,8 @@ _PRELOADED = [
 ]
 _PRELOADED += ["pydantic_settings", "pypdf", "pytest", "quart", "structlog", "yaml"]
 
-# A mutant may loop without end, and allocate memory meanwhile. A test takes some seconds of CPU
-# time. On a busy machine that may be minutes: only endless waits reach the other two limits.
+# A mutant may loop endlessly and allocate memory. A test uses some seconds of CPU time, which may
+# be minutes on a busy machine: only endless waits reach the other two limits.
 _CPU_SECONDS_PER_TEST = 120
 _SECONDS_PER_TEST = 900
 _SECONDS_PER_RUN = 3600

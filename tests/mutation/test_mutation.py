@@ -1,4 +1,4 @@
-"""The mutants of tiny modules, and the whole command on a tiny project."""
+"""Mutants of small modules, and the complete command on a small project."""
 
 import json
 import signal
@@ -18,7 +18,7 @@ pytest_plugins = ["pytester"]
 
 
 @pytest.mark.parametrize(
-    ("source", "changed"),
+    ("source", "expected"),
     [
         ("a == b", {"a != b"}),
         ("(a) < (b)", {"(a) <= (b)"}),
@@ -54,14 +54,14 @@ pytest_plugins = ["pytester"]
         ("é = 'ü', 1", {"é = '', 1", "é = 'ü', 2", "é = 1", "é = 'ü'"}),
     ],
 )
-def test_mutants(source: str, changed: set[str]) -> None:
-    found = Mutants("a.py", source).at(1)
-    # A bare expression is a statement, which can be left out as well.
-    assert {mutant.after for mutant in found} - {"pass"} == changed - {"pass"}
-    assert changed <= {mutant.after for mutant in found}
+def test_mutants_are_created(source: str, expected: set[str]) -> None:
+    mutants = Mutants("a.py", source).at(1)
+    # A bare expression is a statement, which can also be removed.
+    assert {mutant.after for mutant in mutants} - {"pass"} == expected - {"pass"}
+    assert expected <= {mutant.after for mutant in mutants}
 
 
-def test_a_mutant_says_where_it_is() -> None:
+def test_a_mutant_has_its_position() -> None:
     source = "class A:\n  def b(self):\n    for c in self:\n      if c:\n        break\n"
     mutants = Mutants("a.py", source)
     assert mutants.lines == [4, 5]
@@ -116,28 +116,28 @@ def _run(root: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    ("tests", "code", "printed"),
+    ("tests", "code", "output"),
     [
         (_BOTH_WAYS, 0, "seed 3: 1 of 1 mutants killed, 100.0 %"),
         ("def test_nothing():\n    pass\n", 1, "seed 3: 0 of 1 mutants killed, 0.0 %"),
         (_CRASHES, 1, "seed 3: 0 of 1 mutants killed, 0.0 %\n1 of them could not be judged"),
         (_BOTH_WAYS + "    assert largest(1, 1) == 2\n", 2, "the tests fail without a mutant"),
     ],
-    ids=["all killed", "a survivor", "a crash", "failing tests"],
+    ids=["all-killed", "survivor", "crash", "failing-tests"],
 )
-def test_the_command(tmp_path: Path, tests: str, code: int, printed: str) -> None:
+def test_the_command_prints_the_score(tmp_path: Path, tests: str, code: int, output: str) -> None:
     _write_project(tmp_path, tests, [_EQUIVALENT])
-    done = _run(tmp_path, "--seed", "3", "--workers", "1")
-    assert (done.returncode, done.stderr) == (code, "")
-    assert printed in done.stdout
+    result = _run(tmp_path, "--seed", "3", "--workers", "1")
+    assert (result.returncode, result.stderr) == (code, "")
+    assert output in result.stdout
     if code == 1:
-        verdict = "ERROR" if "could not be judged" in printed else "SURVIVED"
-        assert f"{verdict} src/tiny/core/numbers.py:2: largest\n  - return a if" in done.stdout
+        verdict = "ERROR" if "could not be judged" in output else "SURVIVED"
+        assert f"{verdict} src/tiny/core/numbers.py:2: largest\n  - return a if" in result.stdout
     assert (tmp_path / "src/tiny/core/numbers.py").read_text() == _MODULE
 
 
 class _Process:
-    """A process that ended with `exit_code`; None: it runs until it is killed."""
+    """A process that ended with `exit_code`, or runs until it is killed if that is None."""
 
     def __init__(self, exit_code: int | None) -> None:
         self.exitcode = exit_code
@@ -172,14 +172,14 @@ def _runner(root: Path, *exit_codes: int | None) -> Runner:
 _LOOPS = "def test_loops():\n    while True:\n        pass\n"
 
 
-def test_a_test_without_end_fails(pytester: pytest.Pytester) -> None:
+def test_an_endless_test_fails(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(_LOOPS)
     signals = signal.SIGPROF, signal.getsignal(signal.SIGPROF)
     try:
-        ran = pytester.inline_run(plugins=[CpuLimit(0.1)])
+        result = pytester.inline_run(plugins=[CpuLimit(0.1)])
     finally:
         signal.signal(*signals)
-    (failure,) = ran.getfailures()
+    (failure,) = result.getfailures()
     assert "more than 0.1 seconds of CPU time" in str(failure.longrepr)
 
 
@@ -196,7 +196,9 @@ def test_a_test_without_end_fails(pytester: pytest.Pytester) -> None:
         (None, Outcome.FAILED),
     ],
 )
-def test_outcome_of_a_run(tmp_path: Path, exit_code: int | None, outcome: Outcome) -> None:
+def test_the_exit_code_determines_the_outcome(
+    tmp_path: Path, exit_code: int | None, outcome: Outcome
+) -> None:
     assert _runner(tmp_path, exit_code).run(["tests/unit/core"]) is outcome
 
 
@@ -212,7 +214,7 @@ def test_outcome_of_a_run(tmp_path: Path, exit_code: int | None, outcome: Outcom
         ((0, -signal.SIGKILL), Verdict.ERROR),
     ],
 )
-def test_verdict_on_a_mutant(
+def test_the_exit_codes_determine_the_verdict(
     tmp_path: Path, exit_codes: tuple[int | None, ...], verdict: Verdict
 ) -> None:
     runner = _runner(tmp_path, *exit_codes)
@@ -225,26 +227,26 @@ def _project(root: Path) -> Project:
     return Project(root, "tiny", ("core",), root / "equivalents.json")
 
 
-def test_a_seed_gives_one_sample_without_equivalents(tmp_path: Path) -> None:
+def test_a_seed_selects_one_sample_without_equivalents(tmp_path: Path) -> None:
     _write_project(tmp_path, _TEST, [_EQUIVALENT])
     assert _project(tmp_path).sample(9, 5) == _project(tmp_path).sample(9, 5)
     samples = [_project(tmp_path).sample(9, seed) for seed in range(20)]
     assert all(len(sample) == 1 for sample in samples)
-    found = {sample[0].after for sample in samples}
-    assert _EQUIVALENT["after"] not in found
-    assert len(found) > 1
+    sources = {sample[0].after for sample in samples}
+    assert _EQUIVALENT["after"] not in sources
+    assert len(sources) > 1
 
 
 @pytest.mark.parametrize(
     ("change", "is_outdated"),
     [({}, False), ({"before": "return b"}, True), ({"file": "src/tiny/core/gone.py"}, True)],
 )
-def test_outdated_equivalents(tmp_path: Path, change: Any, *, is_outdated: bool) -> None:
+def test_outdated_equivalents_are_found(tmp_path: Path, change: Any, *, is_outdated: bool) -> None:
     _write_project(tmp_path, _TEST, [_EQUIVALENT | change])
     assert bool(_project(tmp_path).outdated_equivalents()) is is_outdated
 
 
-def test_the_modules_own_tests_come_first(tmp_path: Path) -> None:
+def test_the_tests_of_the_module_run_first(tmp_path: Path) -> None:
     _write_project(tmp_path, _TEST, [])
     assert _project(tmp_path).stages("src/tiny/core/numbers.py") == [
         ["tests/unit/core/test_numbers.py"],

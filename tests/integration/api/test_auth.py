@@ -1,4 +1,4 @@
-"""Which requests need a key, and what those are told that have none."""
+"""Authentication: paths that need a key, and responses to requests without a valid key."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +15,7 @@ from tests.support.scripted_upstream import DEADLINE, ScriptedUpstream, answers,
 
 KEY = "sk-ant-proxy-canary"
 LIMITED = "sk-ant-proxy-limited"
-ASK: dict[str, Any] = {
+REQUEST_FIELDS: dict[str, Any] = {
     "model": "gpt-5",
     "max_tokens": 5,
     "messages": [{"role": "user", "content": "Hi"}],
@@ -23,7 +23,9 @@ ASK: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ScriptedUpstream, str]]:
+def upstream_and_proxy(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[ScriptedUpstream, str]]:
     path = tmp_path_factory.mktemp("keys") / "keys.json"
     path.write_bytes(format_keys_file([ApiKey("limited", hash_key(LIMITED), ("claude-*",))]))
     with ScriptedUpstream() as upstream:
@@ -47,8 +49,10 @@ def _client(proxy: str, key: str) -> anthropic.Anthropic:
 
 
 @pytest.mark.parametrize("path", ["/", "/health", "/livez", "/readyz", "/startupz", "/metrics"])
-def test_paths_without_a_key(served: tuple[ScriptedUpstream, str], path: str) -> None:
-    assert _get(served[1] + path).status_code == 200
+def test_probe_paths_need_no_key(
+    upstream_and_proxy: tuple[ScriptedUpstream, str], path: str
+) -> None:
+    assert _get(upstream_and_proxy[1] + path).status_code == 200
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
@@ -65,20 +69,24 @@ def test_paths_without_a_key(served: tuple[ScriptedUpstream, str], path: str) ->
         "/health/",
     ],
 )
-def test_all_others_need_one(served: tuple[ScriptedUpstream, str], method: str, path: str) -> None:
-    told = httpx.request(method, served[1] + path, trust_env=False)
-    assert told.status_code == 401
-    assert told.json()["error"] == {
+def test_all_other_paths_need_a_key(
+    upstream_and_proxy: tuple[ScriptedUpstream, str], method: str, path: str
+) -> None:
+    response = httpx.request(method, upstream_and_proxy[1] + path, trust_env=False)
+    assert response.status_code == 401
+    assert response.json()["error"] == {
         "type": "authentication_error",
         "message": "x-api-key header is required",
     }
-    assert told.headers["x-should-retry"] == "false"
-    assert told.headers["request-id"] == told.json()["request_id"]
+    assert response.headers["x-should-retry"] == "false"
+    assert response.headers["request-id"] == response.json()["request_id"]
 
 
-def test_both_headers(served: tuple[ScriptedUpstream, str]) -> None:
-    """Of two the one counts that counts for Anthropic."""
-    path = served[1] + "/v1/none"
+def test_the_key_is_read_from_both_headers(
+    upstream_and_proxy: tuple[ScriptedUpstream, str],
+) -> None:
+    """If both headers are present, `x-api-key` takes precedence, as in the Anthropic API."""
+    path = upstream_and_proxy[1] + "/v1/none"
     assert _get(path, x_api_key=KEY).status_code == 404
     assert _get(path, authorization=f"bearer {KEY}").status_code == 404
     assert _get(path, x_api_key=KEY, authorization="Bearer wrong").status_code == 404
@@ -86,11 +94,11 @@ def test_both_headers(served: tuple[ScriptedUpstream, str]) -> None:
     assert _get(path, authorization=f"Basic {KEY}").status_code == 401
 
 
-def test_the_sdk(served: tuple[ScriptedUpstream, str]) -> None:
-    upstream, proxy = served
+def test_the_sdk_authenticates(upstream_and_proxy: tuple[ScriptedUpstream, str]) -> None:
+    upstream, proxy = upstream_and_proxy
     upstream.then(answers(completion("Hello")))
     with _client(proxy, KEY) as client:
-        client.messages.create(**ASK)
+        client.messages.create(**REQUEST_FIELDS)
     sent = upstream.request()
     assert sent.headers["authorization"] == "Bearer sk-upstream"
     assert KEY not in str(sent.headers) + sent.raw.decode()
@@ -98,16 +106,16 @@ def test_the_sdk(served: tuple[ScriptedUpstream, str]) -> None:
         _client(proxy, "wrong") as client,
         pytest.raises(anthropic.AuthenticationError, match="invalid x-api-key"),
     ):
-        client.messages.create(**ASK)
+        client.messages.create(**REQUEST_FIELDS)
 
 
-def test_models_of_a_key(served: tuple[ScriptedUpstream, str]) -> None:
-    upstream, proxy = served
-    refusal = "Your API key does not allow the model 'gpt-5'"
+def test_a_key_allows_only_its_models(upstream_and_proxy: tuple[ScriptedUpstream, str]) -> None:
+    upstream, proxy = upstream_and_proxy
+    message = "Your API key does not allow the model 'gpt-5'"
     with _client(proxy, LIMITED) as client:
-        with pytest.raises(anthropic.PermissionDeniedError, match=refusal):
-            client.messages.create(**ASK)
-        with pytest.raises(anthropic.PermissionDeniedError, match=refusal):
+        with pytest.raises(anthropic.PermissionDeniedError, match=message):
+            client.messages.create(**REQUEST_FIELDS)
+        with pytest.raises(anthropic.PermissionDeniedError, match=message):
             client.messages.count_tokens(
                 model="gpt-5", messages=[{"role": "user", "content": "Hi"}]
             )
@@ -117,17 +125,23 @@ def test_models_of_a_key(served: tuple[ScriptedUpstream, str]) -> None:
         assert [model.id for model in client.models.list()] == ["claude-a"]
         with pytest.raises(anthropic.NotFoundError):
             client.models.retrieve("gpt-5")
-        assert client.messages.create(**{**ASK, "model": "claude-a"}).stop_reason == "end_turn"
+        assert (
+            client.messages.create(**{**REQUEST_FIELDS, "model": "claude-a"}).stop_reason
+            == "end_turn"
+        )
 
 
-def test_what_is_refused_is_counted(served: tuple[ScriptedUpstream, str]) -> None:
-    assert _get(served[1] + "/v1/models", x_api_key="wrong").status_code == 401
-    counted = 'anthropic_proxy_rejected_requests_total{reason="unknown_key"}'
-    # An exposition is kept for a second.
-    until(lambda: counted in _get(served[1] + "/metrics").text, "the refusal is counted")
+def test_rejected_requests_are_counted(upstream_and_proxy: tuple[ScriptedUpstream, str]) -> None:
+    assert _get(upstream_and_proxy[1] + "/v1/models", x_api_key="wrong").status_code == 401
+    series = 'anthropic_proxy_rejected_requests_total{reason="unknown_key"}'
+    # The server caches the metrics for a second.
+    until(
+        lambda: series in _get(upstream_and_proxy[1] + "/metrics").text,
+        "the rejected request is counted",
+    )
 
 
-def test_a_native_upstream_never_sees_the_key(upstream: ScriptedUpstream) -> None:
+def test_client_keys_are_not_forwarded_to_a_messages_upstream(upstream: ScriptedUpstream) -> None:
     message = {
         "id": "msg_1",
         "type": "message",
@@ -143,9 +157,13 @@ def test_a_native_upstream_never_sees_the_key(upstream: ScriptedUpstream) -> Non
             "authorization": f"Bearer {KEY}",
             "anthropic-version": "2023-06-01",
         }
-        told = httpx.post(
-            f"{proxy}/v1/messages", json=ASK, headers=headers, timeout=DEADLINE, trust_env=False
+        response = httpx.post(
+            f"{proxy}/v1/messages",
+            json=REQUEST_FIELDS,
+            headers=headers,
+            timeout=DEADLINE,
+            trust_env=False,
         )
-    assert told.status_code == 200
+    assert response.status_code == 200
     sent = upstream.request()
     assert KEY not in str(sent.headers) + sent.path + sent.raw.decode()

@@ -1,4 +1,4 @@
-"""What an open stream holds: not its request, which may have megabytes."""
+"""Memory of open streams: they do not keep their request, which may have megabytes."""
 
 import gc
 from typing import Any
@@ -19,7 +19,7 @@ from tests.support.scripted_upstream import (
 MARK = "a text of the request"
 BLOCKS = [{"type": "text", "text": text} for text in (MARK, "and more")]
 START = {"type": "message_start", "message": {"usage": {"input_tokens": 3, "output_tokens": 1}}}
-BEGUN: dict[str, list[Any]] = {
+STREAM_STARTS: dict[str, list[Any]] = {
     "chat_completions": text_chunks("Hello")[:1],
     "messages": [
         b"event: message_start\ndata: "
@@ -30,8 +30,8 @@ BEGUN: dict[str, list[Any]] = {
 }
 
 
-def marked() -> list[Any]:
-    """The lists in this process's memory that begin with the request's text."""
+def find_request_blocks() -> list[Any]:
+    """Return the lists in the memory of this process that contain the blocks of the request."""
     gc.collect()
     lists = [
         each for each in gc.get_objects() if type(each) is list and each and type(each[0]) is dict
@@ -39,22 +39,20 @@ def marked() -> list[Any]:
     return [each for each in lists if each[0].get("text") == MARK and each is not BLOCKS]
 
 
-@pytest.mark.parametrize("api", BEGUN)
-def test_the_request_is_let_go_when_its_stream_has_begun(
-    upstream: ScriptedUpstream, api: str
-) -> None:
+@pytest.mark.parametrize("api", STREAM_STARTS)
+def test_the_request_is_freed_when_its_stream_starts(upstream: ScriptedUpstream, api: str) -> None:
     pause = Pause()
-    upstream.then(chunked(*BEGUN[api], pause, LAST_CHUNK))
+    upstream.then(chunked(*STREAM_STARTS[api], pause, LAST_CHUNK))
     message = {"role": "user", "content": BLOCKS}
-    asked = {"model": "m", "max_tokens": 9, "stream": True, "messages": [message]}
+    request = {"model": "m", "max_tokens": 9, "stream": True, "messages": [message]}
     with (
         running_proxy(upstream.url, UPSTREAM_API=api) as proxy,
-        httpx.stream("POST", f"{proxy}/v1/messages", json=asked, timeout=DEADLINE) as response,
+        httpx.stream("POST", f"{proxy}/v1/messages", json=request, timeout=DEADLINE) as response,
     ):
-        read = response.iter_lines()
-        while "content_block" not in next(read):
+        lines = response.iter_lines()
+        while "content_block" not in next(lines):
             continue
         assert pause.reached.wait(DEADLINE)
-        held = marked()
+        request_blocks = find_request_blocks()
         pause.go.set()
-        assert held == []
+        assert request_blocks == []

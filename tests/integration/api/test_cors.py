@@ -1,4 +1,4 @@
-"""What browsers are told of pages that may use this server."""
+"""CORS headers for browsers."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -33,55 +33,58 @@ def closed_proxy() -> Iterator[str]:
 
 
 def _preflight(
-    proxy: str, origin: str = PAGE, names: str = "x-api-key, content-type"
+    proxy: str, origin: str = PAGE, header_names: str = "x-api-key, content-type"
 ) -> httpx.Response:
-    asked = {
+    headers = {
         "origin": origin,
         "access-control-request-method": "POST",
-        "access-control-request-headers": names,
+        "access-control-request-headers": header_names,
     }
-    return httpx.options(f"{proxy}/v1/messages", headers=asked, trust_env=False)
+    return httpx.options(f"{proxy}/v1/messages", headers=headers, trust_env=False)
 
 
-def test_a_page_may_ask_without_a_key_what_it_may_send(proxy: str) -> None:
-    told = _preflight(proxy)
-    assert (told.status_code, told.content) == (204, b"")
+def test_an_allowed_origin_may_send_a_preflight_without_a_key(proxy: str) -> None:
+    response = _preflight(proxy)
+    assert (response.status_code, response.content) == (204, b"")
     expected = {"origin": PAGE, "methods": "GET, POST", "headers": "x-api-key, content-type"}
-    assert {name: told.headers[f"access-control-allow-{name}"] for name in expected} == expected
-    assert "access-control-allow-credentials" not in told.headers
-    assert told.headers["vary"] == "origin"
+    assert {name: response.headers[f"access-control-allow-{name}"] for name in expected} == expected
+    assert "access-control-allow-credentials" not in response.headers
+    assert response.headers["vary"] == "origin"
 
 
-def test_a_page_may_read_answers_and_errors(proxy: str) -> None:
-    told = httpx.get(f"{proxy}/v1/models", headers={"origin": PAGE}, trust_env=False)
-    assert (told.status_code, told.headers["access-control-allow-origin"]) == (401, PAGE)
-    assert "request-id" in told.headers["access-control-expose-headers"]
-    assert "anthropic-ratelimit-tokens-reset" in told.headers["access-control-expose-headers"]
+def test_an_allowed_origin_may_read_responses_and_errors(proxy: str) -> None:
+    response = httpx.get(f"{proxy}/v1/models", headers={"origin": PAGE}, trust_env=False)
+    assert (response.status_code, response.headers["access-control-allow-origin"]) == (401, PAGE)
+    assert "request-id" in response.headers["access-control-expose-headers"]
+    assert "anthropic-ratelimit-tokens-reset" in response.headers["access-control-expose-headers"]
 
 
 @pytest.mark.parametrize(
     "origin",
     ["https://evil.example.com", "null", "http://app.example.com", f"{PAGE}:8443", f"{PAGE}.evil"],
 )
-def test_others_may_not(proxy: str, origin: str) -> None:
-    told = _preflight(proxy, origin)
-    assert told.status_code == 401
-    assert not any(name.startswith("access-control-") for name in told.headers)
-    assert told.headers["vary"] == "origin"
+def test_other_origins_get_no_cors_headers(proxy: str, origin: str) -> None:
+    response = _preflight(proxy, origin)
+    assert response.status_code == 401
+    assert not any(name.startswith("access-control-") for name in response.headers)
+    assert response.headers["vary"] == "origin"
 
 
-def test_names_of_headers_are_names(proxy: str) -> None:
-    assert "access-control-allow-headers" not in _preflight(proxy, names="x-a: <script>").headers
+def test_invalid_header_names_are_not_allowed(proxy: str) -> None:
+    assert (
+        "access-control-allow-headers"
+        not in _preflight(proxy, header_names="x-a: <script>").headers
+    )
 
 
-def test_all_pages(open_proxy: str) -> None:
+def test_a_wildcard_allows_all_origins(open_proxy: str) -> None:
     assert (
         _preflight(open_proxy, "https://any.example").headers["access-control-allow-origin"]
         == "https://any.example"
     )
 
 
-def test_it_is_off_by_default(closed_proxy: str) -> None:
-    told = _preflight(closed_proxy)
-    assert told.status_code == 401
-    assert not any(name.startswith("access-control-") for name in told.headers)
+def test_cors_is_off_by_default(closed_proxy: str) -> None:
+    response = _preflight(closed_proxy)
+    assert response.status_code == 401
+    assert not any(name.startswith("access-control-") for name in response.headers)

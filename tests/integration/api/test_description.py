@@ -1,4 +1,4 @@
-"""Requests that the description allows, and others: no internal error, responses as described."""
+"""Generated requests for the OpenAPI document: no internal errors, and documented responses."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -29,7 +29,7 @@ from tests.support.scripted_upstream import (
 )
 
 SCHEMA: Any = schemathesis.openapi.from_dict(build_document(has_metrics=True))
-# `negative`: requests that the description forbids. Such bodies take long to find; see test_fuzz.
+# `NEGATIVE`: requests that violate the document. Generating invalid bodies is slow; see test_fuzz.
 OPERATIONS = [
     *(
         (path, method, GenerationMode.POSITIVE)
@@ -46,8 +46,8 @@ CHECKS = [
 ]
 
 
-class _Always(ScriptedUpstream):
-    """Answers everything."""
+class _RespondingUpstream(ScriptedUpstream):
+    """An upstream that responds to every request."""
 
     def script_for(self, received: Received) -> Script:
         if received.method == "GET":
@@ -58,19 +58,21 @@ class _Always(ScriptedUpstream):
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[str]:
-    with _Always() as upstream, running_proxy(upstream.url, DOWNLOADS="off") as proxy:
+def proxy() -> Iterator[str]:
+    with _RespondingUpstream() as upstream, running_proxy(upstream.url, DOWNLOADS="off") as proxy:
         yield proxy
 
 
 @pytest.mark.parametrize(("path", "method", "mode"), OPERATIONS)
-def test_any_request(served: str, path: str, method: str, mode: GenerationMode) -> None:
+def test_generated_requests_get_documented_responses(
+    proxy: str, path: str, method: str, mode: GenerationMode
+) -> None:
     operation = SCHEMA[path][method.upper()]
 
     @settings(max_examples=6, suppress_health_check=list(HealthCheck), derandomize=True)
     @given(st.data())
-    def ask(data: st.DataObject) -> None:
+    def check(data: st.DataObject) -> None:
         case = data.draw(operation.as_strategy(generation_mode=mode))
-        case.call_and_validate(base_url=served, checks=CHECKS, timeout=DEADLINE)
+        case.call_and_validate(base_url=proxy, checks=CHECKS, timeout=DEADLINE)
 
-    ask()
+    check()

@@ -1,4 +1,4 @@
-"""Errors on every path, in Anthropic's envelope."""
+"""Errors of all routes, in the error envelope of the Anthropic API."""
 
 import json
 from typing import Any
@@ -24,8 +24,8 @@ def send(method: str, url: str, **options: Any) -> httpx.Response:
     return httpx.request(method, url, timeout=DEADLINE, trust_env=False, **options)
 
 
-def told(response: httpx.Response) -> tuple[int, str, str]:
-    """Status, type and message, after a look at the envelope."""
+def read_error(response: httpx.Response) -> tuple[int, str, str]:
+    """Check the error envelope and return status, type and message."""
     assert response.headers["content-type"] == "application/json"
     body = response.json()
     assert body["type"] == "error"
@@ -35,7 +35,7 @@ def told(response: httpx.Response) -> tuple[int, str, str]:
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "status", "kind"),
+    ("method", "path", "status", "error_type"),
     [
         ("GET", "/nope", 404, "not_found_error"),
         ("POST", "/v1/complete", 404, "not_found_error"),
@@ -46,9 +46,11 @@ def told(response: httpx.Response) -> tuple[int, str, str]:
         ("POST", "/health", 405, "invalid_request_error"),
     ],
 )
-def test_paths_and_methods(proxy: str, method: str, path: str, status: int, kind: str) -> None:
+def test_unknown_paths_and_methods_are_rejected(
+    proxy: str, method: str, path: str, status: int, error_type: str
+) -> None:
     response = send(method, proxy + path)
-    assert told(response)[:2] == (status, kind)
+    assert read_error(response)[:2] == (status, error_type)
     assert ("allow" in response.headers) == (status == 405)
 
 
@@ -72,13 +74,13 @@ def test_paths_and_methods(proxy: str, method: str, path: str, status: int, kind
     ],
 )
 @pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens"])
-def test_bodies(proxy: str, raw: bytes, message: str, path: str) -> None:
-    status, kind, text = told(send("POST", proxy + path, content=raw))
-    assert (status, kind) == (400, "invalid_request_error")
-    assert text.startswith(message)
+def test_invalid_bodies_are_rejected(proxy: str, raw: bytes, message: str, path: str) -> None:
+    status, error_type, actual = read_error(send("POST", proxy + path, content=raw))
+    assert (status, error_type) == (400, "invalid_request_error")
+    assert actual.startswith(message)
 
 
-# Nine values: the body, those of its four fields, the message with two texts, and the id.
+# Nine values: the body, its four fields, the message with its two texts, and the id.
 NINE: dict[str, Any] = {**REQUEST, "metadata": {"user_id": "[],[],[],[],"}}
 TOO_MANY_VALUES = (
     "The request body contains more than 9 JSON values, the limit of this server "
@@ -87,7 +89,7 @@ TOO_MANY_VALUES = (
 
 
 @pytest.mark.parametrize("api", ["chat_completions", "messages"])
-def test_too_many_values(upstream: ScriptedUpstream, api: str) -> None:
+def test_bodies_with_too_many_values_are_rejected(upstream: ScriptedUpstream, api: str) -> None:
     upstream.then(
         answers(
             {"type": "error", "error": {"type": "invalid_request_error", "message": "arrived"}}, 400
@@ -98,7 +100,7 @@ def test_too_many_values(upstream: ScriptedUpstream, api: str) -> None:
             send("POST", proxy + "/v1/messages", json=NINE).json()["error"]["message"] == "arrived"
         )
         for path in ("/v1/messages", "/v1/messages/count_tokens"):
-            assert told(send("POST", proxy + path, json={**NINE, "top_k": 1})) == (
+            assert read_error(send("POST", proxy + path, json={**NINE, "top_k": 1})) == (
                 400,
                 "invalid_request_error",
                 TOO_MANY_VALUES,
@@ -110,13 +112,13 @@ LONG = "n" * 1_000_000
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32-be"])
-def test_bodies_are_utf_8(proxy: str, encoding: str) -> None:
+def test_bodies_that_are_not_utf_8_are_rejected(proxy: str, encoding: str) -> None:
     body = json.dumps(
         {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "Hi"}]}
     )
-    answer = httpx.post(f"{proxy}/v1/messages", content=body.encode(encoding), trust_env=False)
-    assert answer.status_code == 400
-    assert answer.json()["error"]["type"] == "invalid_request_error"
+    response = httpx.post(f"{proxy}/v1/messages", content=body.encode(encoding), trust_env=False)
+    assert response.status_code == 400
+    assert response.json()["error"]["type"] == "invalid_request_error"
 
 
 @pytest.mark.parametrize(
@@ -129,7 +131,7 @@ def test_bodies_are_utf_8(proxy: str, encoding: str) -> None:
                     {"role": "user", "content": [{"type": "image", "source": {"type": LONG}}]}
                 ]
             },
-            id="type of a source",
+            id="source type",
         ),
         pytest.param(
             {
@@ -138,12 +140,12 @@ def test_bodies_are_utf_8(proxy: str, encoding: str) -> None:
                         "role": "user",
                         "content": [
                             {
-                                "type": kind,
+                                "type": block_type,
                                 "source": {"type": "base64", "media_type": LONG, "data": "YQ=="},
                             }
                         ],
                     }
-                    for kind in ("image", "document")
+                    for block_type in ("image", "document")
                 ]
             },
             id="media type",
@@ -155,12 +157,12 @@ def test_bodies_are_utf_8(proxy: str, encoding: str) -> None:
             },
             id="tool_choice",
         ),
-        pytest.param({"tools": [{"type": "web_search_1", "name": LONG}]}, id="tool of a server"),
+        pytest.param({"tools": [{"type": "web_search_1", "name": LONG}]}, id="server tool"),
         pytest.param(
             {"tools": [{"name": LONG, "input_schema": {}, "allowed_callers": ["x"]}]},
-            id="tool of another caller",
+            id="tool with other callers",
         ),
-        pytest.param({"tools": [{"type": f"mcp_toolset{LONG}"}]}, id="type of a tool"),
+        pytest.param({"tools": [{"type": f"mcp_toolset{LONG}"}]}, id="tool type"),
         pytest.param(
             {"tools": [{"type": "bash_20250124", "name": f"{n}"} for n in range(21)]},
             id="many tools of a type",
@@ -174,32 +176,32 @@ def test_bodies_are_utf_8(proxy: str, encoding: str) -> None:
         ),
     ],
 )
-def test_long_values_are_cut(proxy: str, fields: dict[str, Any]) -> None:
+def test_long_values_are_truncated_in_messages(proxy: str, fields: dict[str, Any]) -> None:
     response = send("POST", proxy + "/v1/messages", json={**REQUEST, **fields})
-    assert told(response)[:2] == (400, "invalid_request_error")
+    assert read_error(response)[:2] == (400, "invalid_request_error")
     assert len(response.content) < 5000
 
 
 @pytest.mark.parametrize("framing", ["content-length", "chunked"])
-def test_too_large(proxy: str, framing: str) -> None:
+def test_bodies_above_the_limit_are_rejected(proxy: str, framing: str) -> None:
     size = 33 * 1024 * 1024
     content: Any = (
         b"x" * size if framing == "content-length" else (b"x" * 65536 for _ in range(size // 65536))
     )
-    assert told(send("POST", proxy + "/v1/messages", content=content))[:2] == (
+    assert read_error(send("POST", proxy + "/v1/messages", content=content))[:2] == (
         413,
         "request_too_large",
     )
 
 
-def test_just_within_the_limit(proxy: str, upstream: ScriptedUpstream) -> None:
+def test_bodies_just_below_the_limit_are_accepted(proxy: str, upstream: ScriptedUpstream) -> None:
     upstream.then(answers({"error": {"message": "arrived"}}, 400))
     image = {
         "type": "image",
         "source": {"type": "base64", "media_type": "image/png", "data": "A" * 31 * 1024 * 1024},
     }
     body = {**REQUEST, "messages": [{"role": "user", "content": [image]}]}
-    assert told(send("POST", proxy + "/v1/messages", json=body)) == (
+    assert read_error(send("POST", proxy + "/v1/messages", json=body)) == (
         400,
         "invalid_request_error",
         "arrived",
@@ -208,48 +210,50 @@ def test_just_within_the_limit(proxy: str, upstream: ScriptedUpstream) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["identity", "Identity", ""])
-def test_no_encoding_by_any_name(proxy: str, upstream: ScriptedUpstream, encoding: str) -> None:
+def test_the_identity_encoding_is_accepted(
+    proxy: str, upstream: ScriptedUpstream, encoding: str
+) -> None:
     upstream.then(answers({"error": {"message": "arrived"}}, 400))
     response = send(
         "POST", proxy + "/v1/messages", json=REQUEST, headers={"content-encoding": encoding}
     )
-    assert told(response)[2] == "arrived"
+    assert read_error(response)[2] == "arrived"
 
 
-def test_compressed_bodies_are_refused_clearly(proxy: str) -> None:
-    status, _, text = told(
+def test_compressed_bodies_are_rejected(proxy: str) -> None:
+    status, _, message = read_error(
         send("POST", proxy + "/v1/messages", content=b"x", headers={"content-encoding": "gzip"})
     )
     assert status == 400
-    assert "content-encoding 'gzip' is not supported" in text
+    assert "content-encoding 'gzip' is not supported" in message
 
 
-def test_an_upstream_that_is_down() -> None:
+def test_an_unreachable_upstream_is_reported() -> None:
     with running_proxy("http://127.0.0.1:9", UPSTREAM_API_KEY="sk-secret") as proxy:
         for stream in (True, False):
             response = send("POST", proxy + "/v1/messages", json={**REQUEST, "stream": stream})
-            status, kind, text = told(response)
-            assert (status, kind) == (500, "api_error")
+            status, error_type, message = read_error(response)
+            assert (status, error_type) == (500, "api_error")
             assert (
-                text == "The upstream 127.0.0.1:9 refuses connections or can't be reached: "
+                message == "The upstream 127.0.0.1:9 refuses connections or can't be reached: "
                 "is it running?"
             )
             assert "sk-secret" not in response.text
 
 
-def test_the_key_is_never_told(upstream: ScriptedUpstream) -> None:
+def test_the_upstream_key_is_redacted_in_errors(upstream: ScriptedUpstream) -> None:
     upstream.then(
         answers({"error": {"message": "Incorrect API key provided: sk-secret. Try again."}}, 401)
     )
     with running_proxy(upstream.url, UPSTREAM_API_KEY="sk-secret") as proxy:
         response = send("POST", proxy + "/v1/messages", json=REQUEST)
-    status, kind, text = told(response)
-    assert (status, kind) == (500, "api_error")
-    assert text.endswith("Incorrect API key provided: ***. Try again.")
+    status, error_type, message = read_error(response)
+    assert (status, error_type) == (500, "api_error")
+    assert message.endswith("Incorrect API key provided: ***. Try again.")
     assert response.headers["x-should-retry"] == "false"
 
 
-def test_the_key_is_never_told_within_a_stream(upstream: ScriptedUpstream) -> None:
+def test_the_upstream_key_is_redacted_in_streams(upstream: ScriptedUpstream) -> None:
     pause = Pause()
     first, *_ = text_chunks("one")
     error = {"error": {"message": "key sk-secret has no credit", "code": 402}}
@@ -268,22 +272,22 @@ def test_the_key_is_never_told_within_a_stream(upstream: ScriptedUpstream) -> No
     assert "sk-secret" not in received
 
 
-def test_an_upstream_that_says_nothing_sensible(proxy: str, upstream: ScriptedUpstream) -> None:
+def test_invalid_upstream_responses_are_reported(proxy: str, upstream: ScriptedUpstream) -> None:
     upstream.then(answers(b"<html>hello</html>"), answers(b"[1]"))
     for _ in range(2):
-        status, kind, text = told(send("POST", proxy + "/v1/messages", json=REQUEST))
-        assert (status, kind) == (500, "api_error")
-        assert "returned status 200 and a body that is not a chat completion" in text
+        status, error_type, message = read_error(send("POST", proxy + "/v1/messages", json=REQUEST))
+        assert (status, error_type) == (500, "api_error")
+        assert "returned status 200 and a body that is not a chat completion" in message
 
 
-def test_our_own_mistakes_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def broken(*_: object) -> None:
+def test_internal_errors_contain_no_details(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def raise_error(*_: object) -> None:
         raise RuntimeError("a secret of the code")
 
-    monkeypatch.setattr(UpstreamHTTPClient, "post", broken)
+    monkeypatch.setattr(UpstreamHTTPClient, "post", raise_error)
     with running_proxy("http://127.0.0.1:9") as proxy:
         response = send("POST", proxy + "/v1/messages", json=REQUEST)
-    assert told(response) == (500, "api_error", "Internal server error")
+    assert read_error(response) == (500, "api_error", "Internal server error")
     assert "secret" not in json.dumps(dict(response.headers)) + response.text
 
 
@@ -292,8 +296,8 @@ def test_our_own_mistakes_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None
     ["/health", "/v1/nothing", "//v1/messages", "/v1//messages", "/v1/messages/", "/metrics"],
 )
 @pytest.mark.parametrize("method", ["GET", "TRACE", "OPTIONS", "BREW"])
-def test_nothing_for_browsers(proxy: str, method: str, path: str) -> None:
-    """No page, no redirect, nothing that a browser would show or keep."""
+def test_responses_have_security_headers(proxy: str, method: str, path: str) -> None:
+    """No response is a page, a redirect or content that a browser would show or cache."""
     response = httpx.request(method, proxy + path, trust_env=False)
     assert response.headers["x-content-type-options"] == "nosniff"
     assert response.headers["cache-control"] == "no-store"

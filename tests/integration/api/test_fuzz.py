@@ -1,7 +1,7 @@
-"""Random faults in requests and in responses of upstreams: no internal error, and always an end.
+"""Random faults in requests and upstream responses cause no internal errors.
 
-Bodies of recorded and written cases are changed anywhere, as text or as JSON.
-Responses of the upstream are changed in the same way.
+The bodies of the request cases are changed at random positions, as text or as JSON.
+Upstream responses are changed in the same way.
 """
 
 import json
@@ -49,28 +49,28 @@ HEADS = [
 ]
 
 
-class _Repeating(ScriptedUpstream):
-    """Says the same to everybody."""
+class _RepeatingUpstream(ScriptedUpstream):
+    """An upstream that sends the same response to every request."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.said: Script | None = None
+        self.script: Script | None = None
 
     def script_for(self, received: Received) -> Script:
-        if self.said is not None:
-            return self.said
+        if self.script is not None:
+            return self.script
         return streams(text_chunks("a")) if received.body.get("stream") else answers(completion())
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[tuple[str, _Repeating]]:
-    with _Repeating() as upstream, running_proxy(upstream.url, DOWNLOADS="off") as proxy:
+def proxy_and_upstream() -> Iterator[tuple[str, _RepeatingUpstream]]:
+    with _RepeatingUpstream() as upstream, running_proxy(upstream.url, DOWNLOADS="off") as proxy:
         yield proxy, upstream
 
 
 @st.composite
-def changed(draw: st.DrawFn, value: Any) -> Any:
-    """`value` with one part of it, at any depth, gone or another."""
+def mutated(draw: st.DrawFn, value: Any) -> Any:
+    """Generate `value` with one part, at any depth, removed or replaced."""
     parts = (
         list(value)
         if isinstance(value, dict)
@@ -84,13 +84,13 @@ def changed(draw: st.DrawFn, value: Any) -> Any:
     if draw(st.integers(0, 5)) == 0:
         del copy[part]
     else:
-        copy[part] = draw(changed(value[part]))
+        copy[part] = draw(mutated(value[part]))
     return copy
 
 
 @st.composite
-def cut(draw: st.DrawFn, data: bytes) -> bytes:
-    """`data` with some of its bytes gone or others."""
+def corrupted(draw: st.DrawFn, data: bytes) -> bytes:
+    """Generate `data` with some bytes removed or replaced."""
     for _ in range(draw(st.integers(1, 3))):
         start = draw(st.integers(0, len(data)))
         data = data[:start] + draw(st.binary(max_size=4)) + data[start + draw(st.integers(0, 8)) :]
@@ -101,51 +101,60 @@ def _post(proxy: str, raw: bytes) -> httpx.Response:
     return httpx.post(f"{proxy}/v1/messages", content=raw, timeout=DEADLINE, trust_env=False)
 
 
-def _is_good(told: httpx.Response) -> bool:
-    """Whether it is an answer or an error that was foreseen."""
-    return told.status_code < 500 and "Internal server error" not in told.text
+def _is_expected(response: httpx.Response) -> bool:
+    """Return whether the response is not an internal error."""
+    return response.status_code < 500 and "Internal server error" not in response.text
 
 
 @FEW
 @given(st.data())
-def test_changed_requests(served: tuple[str, _Repeating], data: st.DataObject) -> None:
-    served[1].said = None
-    body = data.draw(changed(data.draw(st.sampled_from(REQUESTS))))
-    told = _post(served[0], json.dumps(body).encode())
-    assert _is_good(told), told.text
+def test_mutated_requests_cause_no_internal_error(
+    proxy_and_upstream: tuple[str, _RepeatingUpstream], data: st.DataObject
+) -> None:
+    proxy_and_upstream[1].script = None
+    body = data.draw(mutated(data.draw(st.sampled_from(REQUESTS))))
+    response = _post(proxy_and_upstream[0], json.dumps(body).encode())
+    assert _is_expected(response), response.text
 
 
 @FEW
 @given(st.data())
-def test_cut_requests(served: tuple[str, _Repeating], data: st.DataObject) -> None:
-    served[1].said = None
-    told = _post(
-        served[0], data.draw(cut(json.dumps(data.draw(st.sampled_from(REQUESTS))).encode()))
+def test_corrupted_requests_cause_no_internal_error(
+    proxy_and_upstream: tuple[str, _RepeatingUpstream], data: st.DataObject
+) -> None:
+    proxy_and_upstream[1].script = None
+    response = _post(
+        proxy_and_upstream[0],
+        data.draw(corrupted(json.dumps(data.draw(st.sampled_from(REQUESTS))).encode())),
     )
-    assert _is_good(told), told.text
+    assert _is_expected(response), response.text
 
 
 @FEW
 @given(st.data())
-def test_changed_answers(served: tuple[str, _Repeating], data: st.DataObject) -> None:
+def test_mutated_upstream_responses_cause_no_internal_error(
+    proxy_and_upstream: tuple[str, _RepeatingUpstream], data: st.DataObject
+) -> None:
     body = {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "a"}]}
     if data.draw(st.booleans()):
-        served[1].said = answers(data.draw(changed(completion())))
+        proxy_and_upstream[1].script = answers(data.draw(mutated(completion())))
     else:
         body["stream"] = True
-        said = "".join(
-            f"data: {json.dumps(data.draw(changed(json.loads(chunk))))}\n\n" for chunk in CHUNKS
+        stream = "".join(
+            f"data: {json.dumps(data.draw(mutated(json.loads(chunk))))}\n\n" for chunk in CHUNKS
         )
-        served[1].said = streams([data.draw(st.just(said.encode()) | cut(said.encode()))])
-    told = _post(served[0], json.dumps(body).encode())
-    assert "Internal server error" not in told.text
-    assert told.text
+        proxy_and_upstream[1].script = streams(
+            [data.draw(st.just(stream.encode()) | corrupted(stream.encode()))]
+        )
+    response = _post(proxy_and_upstream[0], json.dumps(body).encode())
+    assert "Internal server error" not in response.text
+    assert response.text
 
 
 @pytest.fixture(scope="module")
-def impatient() -> Iterator[str]:
+def short_timeout_proxy() -> Iterator[str]:
     with (
-        _Repeating() as upstream,
+        _RepeatingUpstream() as upstream,
         running_proxy(
             upstream.url, HEADER_TIMEOUT=0.3, KEEPALIVE_TIMEOUT=0.3, BODY_TIMEOUT=0.3
         ) as proxy,
@@ -154,9 +163,9 @@ def impatient() -> Iterator[str]:
 
 
 @settings(FEW, max_examples=15)
-@given(st.sampled_from(HEADS).flatmap(cut) | st.binary(max_size=60))
-def test_bytes_on_a_socket(impatient: str, sent: bytes) -> None:
-    """Whatever it is, it comes to an end, and the next one is served."""
-    received = exchange(impatient, sent)
+@given(st.sampled_from(HEADS).flatmap(corrupted) | st.binary(max_size=60))
+def test_random_bytes_do_not_stop_the_server(short_timeout_proxy: str, sent: bytes) -> None:
+    """The server closes the connection and serves the next request."""
+    received = exchange(short_timeout_proxy, sent)
     assert b"HTTP/1.1 5" not in received
-    assert httpx.get(f"{impatient}/health", trust_env=False).status_code == 200
+    assert httpx.get(f"{short_timeout_proxy}/health", trust_env=False).status_code == 200

@@ -1,4 +1,4 @@
-"""The Messages API over a real socket, with a scripted upstream behind it."""
+"""The Messages API over a real socket, with a scripted upstream."""
 
 import json
 import socket
@@ -29,7 +29,7 @@ from tests.support.scripted_upstream import (
 
 
 @pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages?beta=true", "/v1/v1/messages"])
-def test_message(proxy: str, upstream: ScriptedUpstream, path: str) -> None:
+def test_a_message_is_translated(proxy: str, upstream: ScriptedUpstream, path: str) -> None:
     upstream.then(answers(completion("Hello")))
     response = post(
         proxy, REQUEST, path, headers={"x-api-key": "client-key", "anthropic-version": "2023-06-01"}
@@ -47,11 +47,11 @@ def test_message(proxy: str, upstream: ScriptedUpstream, path: str) -> None:
         "messages": [{"role": "user", "content": "Hi"}],
         "max_tokens": 100,
     }
-    assert "client-key" not in str(sent.headers), "the client's key is not for the upstream"
+    assert "client-key" not in str(sent.headers), "the client key was forwarded"
     assert "authorization" not in sent.headers
 
 
-def test_stream(proxy: str, upstream: ScriptedUpstream) -> None:
+def test_a_stream_is_translated(proxy: str, upstream: ScriptedUpstream) -> None:
     upstream.then(streams(text_chunks("Hel", "lo")))
     response = post(proxy, STREAM)
     assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
@@ -88,7 +88,7 @@ def test_ids_are_unique(proxy: str, upstream: ScriptedUpstream) -> None:
         (None, "quick"),
     ],
 )
-def test_thinking_chooses_the_model(upstream: ScriptedUpstream, thinking: Any, model: str) -> None:
+def test_thinking_selects_the_model(upstream: ScriptedUpstream, thinking: Any, model: str) -> None:
     upstream.then(answers(completion()))
     with running_proxy(
         upstream.url + "/v1", REASONING_MODEL="deep", COMPLETION_MODEL="quick"
@@ -97,15 +97,15 @@ def test_thinking_chooses_the_model(upstream: ScriptedUpstream, thinking: Any, m
     assert upstream.request().body["model"] == model
 
 
-def test_the_key_goes_upstream(upstream: ScriptedUpstream) -> None:
+def test_the_upstream_key_is_sent(upstream: ScriptedUpstream) -> None:
     upstream.then(answers(completion()))
     with running_proxy(upstream.url, UPSTREAM_API_KEY="sk-secret") as proxy:
         post(proxy, REQUEST)
     assert upstream.request().headers["authorization"] == "Bearer sk-secret"
 
 
-def test_nothing_is_buffered(proxy: str, upstream: ScriptedUpstream) -> None:
-    """Each chunk reaches the client before the upstream sends the next."""
+def test_chunks_are_forwarded_immediately(proxy: str, upstream: ScriptedUpstream) -> None:
+    """Each chunk reaches the client before the upstream sends the next one."""
     first, *rest = text_chunks("one", "two")
     pause = Pause()
     upstream.then(streams([first, pause, *rest]))
@@ -122,10 +122,10 @@ def test_nothing_is_buffered(proxy: str, upstream: ScriptedUpstream) -> None:
 
 
 @pytest.mark.parametrize(
-    "place", ["in stream", "before the first token", "without stream", "with stop sequences"]
+    "phase", ["in stream", "before the first token", "without stream", "with stop sequences"]
 )
-def test_a_client_that_leaves_closes_the_upstream(
-    proxy: str, upstream: ScriptedUpstream, place: str
+def test_a_disconnect_closes_the_upstream_request(
+    proxy: str, upstream: ScriptedUpstream, phase: str
 ) -> None:
     pause = Pause()
     first, *_ = text_chunks("one")
@@ -136,7 +136,7 @@ def test_a_client_that_leaves_closes_the_upstream(
         "without stream": (Script(None, [pause]), REQUEST),
         "with stop sequences": (Script(head, [pause]), {**REQUEST, "stop_sequences": ["x"]}),
     }
-    script, body = scripts[place]
+    script, body = scripts[phase]
     upstream.then(script)
     raw = json.dumps(body).encode()
     host, port = proxy.removeprefix("http://").split(":")
@@ -147,17 +147,19 @@ def test_a_client_that_leaves_closes_the_upstream(
         client.sendall(head_bytes + raw)
         received = upstream.request()
         assert pause.reached.wait(DEADLINE)
-        if place == "in stream":
+        if phase == "in stream":
             while b'"one"' not in client.recv(65536):
                 pass
         assert not received.gone.is_set()
-    assert received.gone.wait(DEADLINE), "the upstream was not told"
+    assert received.gone.wait(DEADLINE), "the upstream request was not closed"
     pause.go.set()
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_client_that_leaves_at_once(proxy: str, upstream: ScriptedUpstream, stream: bool) -> None:
-    """Its leaving comes together with the end of its request."""
+def test_an_immediate_disconnect_closes_the_upstream_request(
+    proxy: str, upstream: ScriptedUpstream, stream: bool
+) -> None:
+    """The server receives the disconnect together with the end of the request."""
     raw = json.dumps({**REQUEST, "stream": stream}).encode()
     host, port = proxy.removeprefix("http://").split(":")
     pauses = [Pause() for _ in range(20)]
@@ -170,11 +172,11 @@ def test_a_client_that_leaves_at_once(proxy: str, upstream: ScriptedUpstream, st
             )
     assert httpx.get(proxy + "/health", trust_env=False).text == "OK"
     assert all(received.gone.wait(DEADLINE) for received in upstream.requests), (
-        "an upstream was not told"
+        "an upstream request was not closed"
     )
 
 
-def test_what_nobody_foresaw_breaks_the_answer_off(
+def test_an_unexpected_exception_ends_the_stream_with_an_error(
     proxy: str, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pause = Pause()
@@ -182,10 +184,10 @@ def test_what_nobody_foresaw_breaks_the_answer_off(
     upstream.then(streams([first, pause, *rest]))
     close = StreamTranslator.close
 
-    def broken(*_: object, **__: object) -> None:
+    def raise_error(*_: object, **__: object) -> None:
         raise RuntimeError("a secret of the code")
 
-    monkeypatch.setattr(StreamTranslator, "close", broken)
+    monkeypatch.setattr(StreamTranslator, "close", raise_error)
     received, _ = read_and_release(proxy, pause)
     monkeypatch.setattr(StreamTranslator, "close", close)
     assert events_of(received)[-1]["error"] == {
@@ -194,7 +196,7 @@ def test_what_nobody_foresaw_breaks_the_answer_off(
     }
 
 
-def test_hidden_reasoning_is_not_silence(
+def test_pings_are_sent_during_hidden_reasoning(
     proxy: str, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deferred, "SILENCE_SECONDS", 0.01)
@@ -209,10 +211,10 @@ def test_hidden_reasoning_is_not_silence(
     assert "Hm" not in str(events)
 
 
-def test_pings_in_the_silence_of_an_answer(
+def test_pings_are_sent_while_the_upstream_sends_no_visible_content(
     proxy: str, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also while the upstream talks of what the client does not get."""
+    """The upstream sends reasoning that the client does not receive."""
     monkeypatch.setattr(base, "SILENCE_SECONDS", 0.01)
     first, *rest = text_chunks("one")
     pause = Pause()
@@ -226,21 +228,23 @@ def reasoning_chunks(*texts: str) -> list[dict[str, Any]]:
     return [{"choices": [{"index": 0, "delta": {"reasoning_content": text}}]} for text in texts]
 
 
-def read_until(proxy: str, wanted: str, count: int, pause: Pause) -> str:
-    """A whole stream; `pause` ends when `wanted` has come `count` times."""
+def read_until(proxy: str, text_to_count: str, count: int, pause: Pause) -> str:
+    """Return a complete stream; `pause` ends after `text_to_count` was received `count` times."""
     received = ""
     with httpx.stream(
         "POST", proxy + "/v1/messages", json=STREAM, timeout=DEADLINE, trust_env=False
     ) as response:
         assert response.status_code == 200
-        for text in response.iter_text():
-            received += text
-            if received.count(wanted) >= count:
+        for part in response.iter_text():
+            received += part
+            if received.count(text_to_count) >= count:
                 pause.go.set()
     return received
 
 
-def test_a_stop_sequence_stops_the_upstream(proxy: str, upstream: ScriptedUpstream) -> None:
+def test_a_stop_sequence_closes_the_upstream_request(
+    proxy: str, upstream: ScriptedUpstream
+) -> None:
     for stream in (True, False):
         pause = Pause()
         chunks = text_chunks("one ST", "OP two")[:2]
@@ -256,10 +260,10 @@ def test_a_stop_sequence_stops_the_upstream(proxy: str, upstream: ScriptedUpstre
 
 
 @pytest.mark.parametrize("stop_sequences", [[], ["STOP"]])
-def test_what_comes_after_the_end_is_not_read(
+def test_data_after_the_end_is_ignored(
     proxy: str, upstream: ScriptedUpstream, stop_sequences: list[str]
 ) -> None:
-    """In one read with the end: an error behind `message_stop` would be no answer."""
+    """The invalid data arrives in one read with the end, and causes no error event."""
     steps = [*streams(text_chunks("one STOP")).steps, b"data: {broken\n\n"]
     upstream.then(streams([b"".join(steps)], done=False))
     events = events_of(post(proxy, {**STREAM, "stop_sequences": stop_sequences}).text)
@@ -268,10 +272,12 @@ def test_what_comes_after_the_end_is_not_read(
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_large_whole_response(proxy: str, upstream: ScriptedUpstream, *, stream: bool) -> None:
-    whole = completion()
-    whole["choices"][0]["message"]["content"] = text = "<tool_call>" * 10_000
-    upstream.then(answers(whole))
+def test_a_large_response_is_returned(
+    proxy: str, upstream: ScriptedUpstream, *, stream: bool
+) -> None:
+    upstream_response = completion()
+    upstream_response["choices"][0]["message"]["content"] = text = "<tool_call>" * 10_000
+    upstream.then(answers(upstream_response))
     response = post(proxy, {**REQUEST, "stream": stream})
     assert response.status_code == 200
     if stream:
@@ -287,17 +293,21 @@ def test_a_large_whole_response(proxy: str, upstream: ScriptedUpstream, *, strea
         assert response.json()["content"] == [{"type": "text", "text": text}]
 
 
-def test_stop_sequences_without_a_match(proxy: str, upstream: ScriptedUpstream) -> None:
+def test_a_stop_sequence_without_a_match_changes_nothing(
+    proxy: str, upstream: ScriptedUpstream
+) -> None:
     upstream.then(streams(text_chunks("one ", "two")))
     message = post(proxy, {**REQUEST, "stop_sequences": ["STOP"]}).json()
     assert message["content"] == [{"type": "text", "text": "one two"}]
     assert (message["stop_reason"], message["usage"]["input_tokens"]) == ("end_turn", 11)
 
 
-def test_an_upstream_that_dies_in_the_stream(proxy: str, upstream: ScriptedUpstream) -> None:
+def test_an_upstream_failure_in_the_stream_is_reported(
+    proxy: str, upstream: ScriptedUpstream
+) -> None:
     first, *_ = text_chunks("one")
     pause = Pause()
-    for script, text in [
+    for script, message in [
         (streams([first, pause], done=False), "ended the response before it was complete"),
         (
             streams([first, pause, b'data: {"choices": [{"del'], done=False),
@@ -312,12 +322,12 @@ def test_an_upstream_that_dies_in_the_stream(proxy: str, upstream: ScriptedUpstr
         events = events_of(received)
         grammar.check(events)
         assert events[-1]["type"] == "error"
-        assert text in events[-1]["error"]["message"]
+        assert message in events[-1]["error"]["message"]
         assert events[-1]["request_id"] == request_id
 
 
 def read_and_release(proxy: str, pause: Pause) -> tuple[str, str]:
-    """A whole stream and its request id; `pause` ends when the first text is there."""
+    """Return a complete stream and its request id; `pause` ends after the first text."""
     with httpx.stream(
         "POST", proxy + "/v1/messages", json=STREAM, timeout=DEADLINE, trust_env=False
     ) as response:
@@ -329,8 +339,10 @@ def read_and_release(proxy: str, pause: Pause) -> tuple[str, str]:
     return received, response.headers["request-id"]
 
 
-def test_an_answer_that_is_whole_but_for_its_end(proxy: str, upstream: ScriptedUpstream) -> None:
-    """Cut after the finish reason: nothing of the answer is missing."""
+def test_a_stream_that_ends_after_the_finish_reason_is_complete(
+    proxy: str, upstream: ScriptedUpstream
+) -> None:
+    """No content is missing if the connection breaks after the finish reason."""
     text, finish, _ = text_chunks("one")
     pause = Pause()
     upstream.then(chunked(text, finish, pause, RESET))
@@ -340,7 +352,7 @@ def test_an_answer_that_is_whole_but_for_its_end(proxy: str, upstream: ScriptedU
 
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("stop_sequences", [[], ["x"]])
-def test_a_failure_before_the_first_word_is_an_http_error(
+def test_a_failure_before_the_first_content_is_an_http_error(
     proxy: str,
     upstream: ScriptedUpstream,
     stream: bool,
@@ -356,7 +368,9 @@ def test_a_failure_before_the_first_word_is_an_http_error(
         assert post(proxy, body).status_code == 529
 
 
-def test_an_error_later_in_a_collected_answer(proxy: str, upstream: ScriptedUpstream) -> None:
+def test_an_error_in_a_collected_stream_is_an_http_error(
+    proxy: str, upstream: ScriptedUpstream
+) -> None:
     first, *_ = text_chunks("one")
     pause = Pause()
     pause.go.set()
@@ -365,7 +379,7 @@ def test_an_error_later_in_a_collected_answer(proxy: str, upstream: ScriptedUpst
     assert (response.status_code, response.json()["error"]["message"]) == (529, "busy")
 
 
-def test_unavailable_tools_are_named(proxy: str, upstream: ScriptedUpstream) -> None:
+def test_unavailable_tools_are_listed_in_a_header(proxy: str, upstream: ScriptedUpstream) -> None:
     upstream.then(answers(completion()), streams(text_chunks("a")))
     usable = {"name": "a", "input_schema": {"type": "object"}}
     tools = [
@@ -379,8 +393,8 @@ def test_unavailable_tools_are_named(proxy: str, upstream: ScriptedUpstream) -> 
         assert [tool["function"]["name"] for tool in upstream.request().body["tools"]] == ["a"]
 
 
-def test_the_connection_is_used_again(upstream: ScriptedUpstream, proxy: str) -> None:
-    """A stream that was read to its end leaves its connection to the next request."""
+def test_the_upstream_connection_is_reused(upstream: ScriptedUpstream, proxy: str) -> None:
+    """A completely read stream returns its connection to the pool."""
     pause = Pause()
     script = chunked(*text_chunks("a"), b"data: [DONE]\n\n", LAST_CHUNK, pause)
     assert script.head is not None
@@ -392,8 +406,10 @@ def test_the_connection_is_used_again(upstream: ScriptedUpstream, proxy: str) ->
     pause.go.set()
 
 
-def test_a_whole_answer_to_a_stream_request(proxy: str, upstream: ScriptedUpstream) -> None:
-    """An upstream that ignores `stream`."""
+def test_a_response_that_is_not_streamed_is_converted_to_events(
+    proxy: str, upstream: ScriptedUpstream
+) -> None:
+    """The upstream ignores `stream`."""
     calls = [{"function": {"name": name, "arguments": '{"n":1}'}} for name in ("a", "b")]
     upstream.then(
         answers(completion("Hello", message={"tool_calls": calls})), answers({"nothing": 1})
@@ -411,7 +427,7 @@ def test_a_whole_answer_to_a_stream_request(proxy: str, upstream: ScriptedUpstre
     assert post(proxy, STREAM).status_code == 500
 
 
-def test_a_whole_answer_to_a_stream_request_whose_template_opens_the_reasoning(
+def test_reasoning_without_an_opening_tag_is_removed_from_a_converted_response(
     proxy: str, upstream: ScriptedUpstream
 ) -> None:
     upstream.then(answers(completion("Hm\n</think>\n\nYes")))
@@ -421,7 +437,7 @@ def test_a_whole_answer_to_a_stream_request_whose_template_opens_the_reasoning(
     ] == ["Yes"]
 
 
-def test_headers_come_with_the_upstreams_status(
+def test_headers_are_sent_after_the_upstream_status(
     proxy: str, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deferred, "FIRST_CONTENT_SECONDS", 0.01)
@@ -433,8 +449,10 @@ def test_headers_come_with_the_upstreams_status(
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_no_tokens(proxy: str, upstream: ScriptedUpstream, stream: bool) -> None:
-    """max_tokens 0 is legal and needs no upstream, which would refuse it."""
+def test_max_tokens_0_needs_no_upstream(
+    proxy: str, upstream: ScriptedUpstream, stream: bool
+) -> None:
+    """The value 0 is valid in the API, but upstreams would reject it."""
     response = post(proxy, {**REQUEST, "max_tokens": 0, "stream": stream})
     if stream:
         events = events_of(response.text)
@@ -450,7 +468,7 @@ def test_no_tokens(proxy: str, upstream: ScriptedUpstream, stream: bool) -> None
     assert upstream.requests == []
 
 
-def test_threads_are_refused_in_the_words_that_the_sdks_know(proxy: str) -> None:
+def test_threads_are_rejected_with_the_error_code_of_the_api(proxy: str) -> None:
     response = post(proxy, {**REQUEST, "thread": {"type": "create"}})
     assert response.status_code == 400
     assert response.json()["error"]["details"] == {
@@ -463,7 +481,7 @@ def test_threads_are_refused_in_the_words_that_the_sdks_know(proxy: str) -> None
     ("version", "status"),
     [(None, 200), ("2023-06-01", 200), ("2026-10-21", 400), ("2027-01-01", 400)],
 )
-def test_sampling_parameters_by_version(
+def test_sampling_parameters_depend_on_the_api_version(
     proxy: str, upstream: ScriptedUpstream, version: str | None, status: int
 ) -> None:
     upstream.then(answers(completion()))
@@ -478,7 +496,7 @@ LONG_NAME = "mcp__a_server_with_a_long_name__and_a_tool_whose_name_is_even_longe
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_long_tool_names_come_back(proxy: str, upstream: ScriptedUpstream, stream: bool) -> None:
+def test_long_tool_names_are_restored(proxy: str, upstream: ScriptedUpstream, stream: bool) -> None:
     tools = [{"name": LONG_NAME, "input_schema": {"type": "object"}}]
     history = [
         {"role": "user", "content": "Hi"},
@@ -518,47 +536,53 @@ def test_long_tool_names_come_back(proxy: str, upstream: ScriptedUpstream, strea
 
 
 @pytest.mark.parametrize(
-    ("setting", "choice", "kind"),
+    ("setting", "choice", "block_type"),
     [("auto", "auto", "tool_use"), ("auto", "none", "text"), ("off", "auto", "text")],
 )
-def test_calls_in_the_text(
-    upstream: ScriptedUpstream, setting: str, choice: str, kind: str
+def test_tool_calls_in_the_text_are_recovered(
+    upstream: ScriptedUpstream, setting: str, choice: str, block_type: str
 ) -> None:
     upstream.then(answers(completion('<tool_call>{"name": "now", "arguments": {}}</tool_call>')))
     tools = [{"name": "now", "input_schema": {"type": "object", "properties": {}}}]
     with running_proxy(upstream.url, TOOL_CALL_RECOVERY=setting) as proxy:
         message = post(proxy, {**REQUEST, "tools": tools, "tool_choice": {"type": choice}}).json()
-    assert [block["type"] for block in message["content"]] == [kind]
+    assert [block["type"] for block in message["content"]] == [block_type]
 
 
-def test_count_tokens(proxy: str, upstream: ScriptedUpstream) -> None:
+def test_tokens_are_counted_without_running_the_model(
+    proxy: str, upstream: ScriptedUpstream
+) -> None:
     tools = [{"name": "a", "description": "does things " * 50, "input_schema": {"type": "object"}}]
     body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
     upstream.then(answers(b"", 404), answers(b"", 404), answers(b"", 404))
-    bare = post(proxy, body, "/v1/messages/count_tokens?beta=true").json()["input_tokens"]
-    full = post(proxy, {**body, "tools": tools}, "/v1/messages/count_tokens").json()["input_tokens"]
-    assert 0 < bare < 20
-    assert full > bare + 100
-    asked = [request.path for request in upstream.requests]
-    assert asked == ["/v1/chat/completions/input_tokens", "/tokenize", "/apply-template"], (
-        "the model is not run"
+    without_tools = post(proxy, body, "/v1/messages/count_tokens?beta=true").json()["input_tokens"]
+    with_tools = post(proxy, {**body, "tools": tools}, "/v1/messages/count_tokens").json()[
+        "input_tokens"
+    ]
+    assert 0 < without_tools < 20
+    assert with_tools > without_tools + 100
+    paths = [request.path for request in upstream.requests]
+    assert paths == ["/v1/chat/completions/input_tokens", "/tokenize", "/apply-template"], (
+        "the proxy sent a request that runs the model"
     )
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_estimates_learn_from_answers(proxy: str, upstream: ScriptedUpstream, stream: bool) -> None:
-    """Both what a count says and what an answer's start says."""
+def test_token_estimates_improve_with_responses(
+    proxy: str, upstream: ScriptedUpstream, stream: bool
+) -> None:
+    """This applies to token counts and to `message_start`."""
     body = {**REQUEST, "messages": [{"role": "user", "content": "word " * 1000}], "stream": stream}
     chunks = [
         *text_chunks("Hi")[:-1],
         {"choices": [], "usage": {"prompt_tokens": 2000, "completion_tokens": 1}},
     ]
-    whole = {**completion(), "usage": {"prompt_tokens": 2000, "completion_tokens": 1}}
-    upstream.then(*[streams(chunks) if stream else answers(whole) for _ in range(2)])
+    upstream_response = {**completion(), "usage": {"prompt_tokens": 2000, "completion_tokens": 1}}
+    upstream.then(*[streams(chunks) if stream else answers(upstream_response) for _ in range(2)])
     upstream.then(*[answers(b"", 404) for _ in range(3)])
-    answered = [post(proxy, body) for _ in range(2)]
+    responses = [post(proxy, body) for _ in range(2)]
     if stream:
-        starts = [events_of(each.text)[0]["message"]["usage"]["input_tokens"] for each in answered]
+        starts = [events_of(each.text)[0]["message"]["usage"]["input_tokens"] for each in responses]
         assert starts[0] < 1500
         assert starts[1] == pytest.approx(2000, rel=0.05)
     counted = post(
@@ -571,7 +595,7 @@ def test_estimates_learn_from_answers(proxy: str, upstream: ScriptedUpstream, st
 def test_a_prefill_is_continued_and_not_repeated(
     proxy: str, upstream: ScriptedUpstream, *, stream: bool
 ) -> None:
-    """As llama.cpp answers one (recorded)."""
+    """llama.cpp repeats the prefill in its response (recorded)."""
     request = {
         **REQUEST,
         "messages": [*REQUEST["messages"], {"role": "assistant", "content": "One, two"}],

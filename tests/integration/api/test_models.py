@@ -1,4 +1,4 @@
-"""The models routes, with the official SDK and a scripted upstream."""
+"""Model routes, with the official SDK and a scripted upstream."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ LIST = {
 }
 
 
-def test_the_sdk_pages_through_them(upstream: ScriptedUpstream) -> None:
+def test_the_sdk_reads_all_pages_of_models(upstream: ScriptedUpstream) -> None:
     upstream.then(*[answers(LIST) for _ in range(3)])
     with (
         running_proxy(upstream.url + "/v1", UPSTREAM_API_KEY="sk-secret") as proxy,
@@ -27,10 +27,10 @@ def test_the_sdk_pages_through_them(upstream: ScriptedUpstream) -> None:
         ) as client,
     ):
         assert [model.id for model in client.models.list(limit=2)] == ["a", "openai/gpt:x", "c"]
-        found = client.models.retrieve("openai/gpt:x")
-    assert (found.display_name, found.max_input_tokens) == ("openai/gpt:x", 8192)
-    assert found.capabilities is not None
-    assert found.capabilities.thinking.supported
+        model_info = client.models.retrieve("openai/gpt:x")
+    assert (model_info.display_name, model_info.max_input_tokens) == ("openai/gpt:x", 8192)
+    assert model_info.capabilities is not None
+    assert model_info.capabilities.thinking.supported
     sent = upstream.request()
     assert (sent.method, sent.path, sent.headers["authorization"]) == (
         "GET",
@@ -40,28 +40,34 @@ def test_the_sdk_pages_through_them(upstream: ScriptedUpstream) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "status", "text"),
+    ("path", "status", "message"),
     [
         ("/v1/models/none", 404, "model: none"),
         ("/v1/models?limit=x", 400, "limit: Input should be a valid integer, not 'x'"),
         ("/v1/models?limit=0", 400, "limit: must be between 1 and 1000"),
     ],
 )
-def test_errors(proxy: str, upstream: ScriptedUpstream, path: str, status: int, text: str) -> None:
+def test_invalid_requests_are_rejected(
+    proxy: str, upstream: ScriptedUpstream, path: str, status: int, message: str
+) -> None:
     upstream.then(answers(LIST))
     response = httpx.get(proxy + path, timeout=DEADLINE, trust_env=False)
-    assert (response.status_code, response.json()["error"]["message"]) == (status, text)
+    assert (response.status_code, response.json()["error"]["message"]) == (status, message)
 
 
 @pytest.mark.parametrize("path", ["%2Fmodels%2Fllama.gguf", "/models/llama.gguf"])
-def test_a_model_with_slashes_in_front(proxy: str, upstream: ScriptedUpstream, path: str) -> None:
-    """vLLM and llama.cpp may call a model by the path of its file."""
+def test_a_model_id_may_begin_with_a_slash(
+    proxy: str, upstream: ScriptedUpstream, path: str
+) -> None:
+    """vLLM and llama.cpp may use the path of a file as the model id."""
     upstream.then(answers({"data": [{"id": "/models/llama.gguf"}]}))
     response = httpx.get(f"{proxy}/v1/models/{path}", timeout=DEADLINE, trust_env=False)
     assert response.json()["id"] == "/models/llama.gguf"
 
 
-def test_an_upstream_without_a_list(proxy: str, upstream: ScriptedUpstream) -> None:
+def test_an_upstream_without_a_model_list_is_reported(
+    proxy: str, upstream: ScriptedUpstream
+) -> None:
     upstream.then(answers(b"404 page not found", 404), answers(b"<html>"))
     assert httpx.get(proxy + "/v1/models", timeout=DEADLINE, trust_env=False).status_code == 404
     assert httpx.get(proxy + "/v1/models", timeout=DEADLINE, trust_env=False).status_code == 500
@@ -78,8 +84,10 @@ def test_an_upstream_without_a_list(proxy: str, upstream: ScriptedUpstream) -> N
         (answers(b"", 405), ["claude-a", "claude-z", "writer", "thinker", "a", "z"]),
     ],
 )
-def test_configured_models(upstream: ScriptedUpstream, script: Script, ids: list[str]) -> None:
-    """Aliases come first; where the upstream has no list, what the settings name stands for it."""
+def test_configured_models_are_listed(
+    upstream: ScriptedUpstream, script: Script, ids: list[str]
+) -> None:
+    """Aliases come first. Models of the settings replace a missing list of the upstream."""
     names: dict[str, Any] = {
         "COMPLETION_MODEL": "writer",
         "REASONING_MODEL": "thinker",
@@ -96,7 +104,7 @@ def test_configured_models(upstream: ScriptedUpstream, script: Script, ids: list
         assert client.models.retrieve("claude-a").display_name == "claude-a (a)"
 
 
-def test_other_failures_stay_failures(upstream: ScriptedUpstream) -> None:
+def test_other_upstream_failures_are_returned(upstream: ScriptedUpstream) -> None:
     upstream.then(answers({"error": {"message": "no"}}, 500))
     with running_proxy(upstream.url, COMPLETION_MODEL="writer") as proxy:
         assert httpx.get(proxy + "/v1/models", timeout=DEADLINE, trust_env=False).status_code == 500
@@ -105,7 +113,9 @@ def test_other_failures_stay_failures(upstream: ScriptedUpstream) -> None:
 @pytest.mark.parametrize("status", [404, 405, 501])
 @pytest.mark.parametrize("api", ["chat_completions", "messages"])
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/models/m"])
-def test_no_list_and_no_names(upstream: ScriptedUpstream, path: str, api: str, status: int) -> None:
+def test_a_missing_list_without_configured_models_is_reported(
+    upstream: ScriptedUpstream, path: str, api: str, status: int
+) -> None:
     upstream.then(answers({"detail": "Not Found"}, status))
     with running_proxy(upstream.url, UPSTREAM_API=api) as proxy:
         response = httpx.get(proxy + path, timeout=DEADLINE, trust_env=False)
@@ -116,35 +126,35 @@ def test_no_list_and_no_names(upstream: ScriptedUpstream, path: str, api: str, s
     )
 
 
-def test_an_alias_in_a_request(upstream: ScriptedUpstream) -> None:
-    """It goes to its model, and the client reads the name that it asked for."""
+def test_an_alias_selects_its_model(upstream: ScriptedUpstream) -> None:
+    """The response contains the alias that the client sent."""
     upstream.then(answers(completion()))
     body = {"model": "claude-a", "max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}]}
     with running_proxy(
         upstream.url, COMPLETION_MODEL="writer", MODEL_ALIASES="claude-a=v/a"
     ) as proxy:
-        answer = httpx.post(
+        message = httpx.post(
             proxy + "/v1/messages", json=body, timeout=DEADLINE, trust_env=False
         ).json()
-    assert (upstream.request().body["model"], answer["model"]) == ("v/a", "claude-a")
+    assert (upstream.request().body["model"], message["model"]) == ("v/a", "claude-a")
 
 
-def test_lifecycle(proxy: str, upstream: ScriptedUpstream) -> None:
+def test_models_are_filtered_by_lifecycle(proxy: str, upstream: ScriptedUpstream) -> None:
     upstream.then(answers(LIST), answers(LIST))
     for query, count in [
         ("lifecycle[]=deprecated&lifecycle[]=active", 3),
         ("lifecycle[]=retired", 0),
     ]:
-        found = httpx.get(f"{proxy}/v1/models?{query}", timeout=DEADLINE, trust_env=False).json()
-        assert len(found["data"]) == count
+        response = httpx.get(f"{proxy}/v1/models?{query}", timeout=DEADLINE, trust_env=False).json()
+        assert len(response["data"]) == count
 
 
-def test_what_was_learned_is_told_on_demand(upstream: ScriptedUpstream) -> None:
-    refused = answers(
+def test_learned_changes_are_returned_with_debug(upstream: ScriptedUpstream) -> None:
+    rejection = answers(
         {"error": {"message": "Unsupported parameter: 'temperature'", "param": "temperature"}}, 400
     )
-    listed = answers({"data": [{"id": "m"}]})
-    upstream.then(refused, answers(completion()), listed, listed, listed)
+    model_list = answers({"data": [{"id": "m"}]})
+    upstream.then(rejection, answers(completion()), model_list, model_list, model_list)
     request = {
         "model": "m",
         "max_tokens": 9,

@@ -1,4 +1,4 @@
-"""The description of the server: of all that it answers, and as it answers."""
+"""The OpenAPI document matches the routes and responses of the server."""
 
 import re
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ from tests.support.scripted_upstream import (
     text_chunks,
 )
 
-ASK: dict[str, Any] = {
+REQUEST_FIELDS: dict[str, Any] = {
     "model": "m",
     "max_tokens": 5,
     "messages": [{"role": "user", "content": "Hi"}],
@@ -33,7 +33,7 @@ MODELS = answers({"object": "list", "data": [{"id": "m", "object": "model", "cre
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[tuple[str, ScriptedUpstream]]:
+def proxy_and_upstream() -> Iterator[tuple[str, ScriptedUpstream]]:
     with (
         ScriptedUpstream() as upstream,
         running_proxy(upstream.url, PROXY_API_KEYS="alice=k") as proxy,
@@ -42,16 +42,16 @@ def served() -> Iterator[tuple[str, ScriptedUpstream]]:
 
 
 @pytest.fixture(scope="module")
-def document(served: tuple[str, ScriptedUpstream]) -> dict[str, Any]:
-    """Without a key."""
-    answer = httpx.get(served[0] + "/openapi.json", trust_env=False)
-    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
-    found: dict[str, Any] = answer.json()
-    return found
+def document(proxy_and_upstream: tuple[str, ScriptedUpstream]) -> dict[str, Any]:
+    """Return the document, which needs no key."""
+    response = httpx.get(proxy_and_upstream[0] + "/openapi.json", trust_env=False)
+    assert (response.status_code, response.headers["content-type"]) == (200, "application/json")
+    content: dict[str, Any] = response.json()
+    return content
 
 
 @pytest.mark.parametrize("port", [None, 0])
-def test_all_routes_are_described_and_no_others(port: int | None) -> None:
+def test_the_document_lists_exactly_the_routes(port: int | None) -> None:
     settings = Settings(_env_file=None, UPSTREAM_BASE_URL="http://up", METRICS_PORT=port)
     application = Application(settings, load_routing(settings))
     rules = {
@@ -64,23 +64,23 @@ def test_all_routes_are_described_and_no_others(port: int | None) -> None:
     assert described == {(path, method) for path, method in rules if not path.startswith("/v1/v1/")}
 
 
-def test_the_document(document: dict[str, Any]) -> None:
+def test_the_document_is_consistent(document: dict[str, Any]) -> None:
     assert document["openapi"] == "3.1.0"
     assert document["info"]["version"] == __version__
     schemas = document["components"]["schemas"]
-    named = set(re.findall(r"'#/components/schemas/(\w+)'", str(document)))
-    assert named <= schemas.keys()
+    references = set(re.findall(r"'#/components/schemas/(\w+)'", str(document)))
+    assert references <= schemas.keys()
     assert {"TextBlock", "ToolUseBlock", "DocumentBlock"} < schemas.keys()
     for path, methods in document["paths"].items():
         for operation in methods.values():
             assert bool(operation["security"]) == path.startswith("/v1")
-            placed = {
+            path_parameters = {
                 each["name"] for each in operation.get("parameters", ()) if each["in"] == "path"
             }
-            assert placed == set(re.findall(r"{(\w+)}", path))
+            assert path_parameters == set(re.findall(r"{(\w+)}", path))
 
 
-def test_errors_are_those_of_the_table(document: dict[str, Any]) -> None:
+def test_the_document_lists_all_errors(document: dict[str, Any]) -> None:
     expected = {str(status): error_type for status, error_type in TYPE_BY_STATUS.items()}
     for path, methods in document["paths"].items():
         for operation in methods.values():
@@ -92,61 +92,66 @@ def test_errors_are_those_of_the_table(document: dict[str, Any]) -> None:
             assert described == (expected if path.startswith("/v1") else {})
 
 
-ANSWERED: dict[str, tuple[str, str, Any, Script | None]] = {
+RESPONSE_CASES: dict[str, tuple[str, str, Any, Script | None]] = {
     "name": ("get", "/", None, None),
     "ready": ("get", "/readyz", None, None),
     "metrics": ("get", "/metrics", None, None),
-    "message": ("post", "/v1/messages", ASK, answers(completion())),
-    "stream": ("post", "/v1/messages", ASK | {"stream": True}, streams(text_chunks("a"))),
-    "refused": ("post", "/v1/messages", ASK | {"max_tokens": "x"}, None),
-    "failed": ("post", "/v1/messages", ASK, answers({"error": {"message": "no"}}, 429)),
-    "count": ("post", "/v1/messages/count_tokens", ASK, answers({}, 404)),
+    "message": ("post", "/v1/messages", REQUEST_FIELDS, answers(completion())),
+    "stream": (
+        "post",
+        "/v1/messages",
+        REQUEST_FIELDS | {"stream": True},
+        streams(text_chunks("a")),
+    ),
+    "refused": ("post", "/v1/messages", REQUEST_FIELDS | {"max_tokens": "x"}, None),
+    "failed": ("post", "/v1/messages", REQUEST_FIELDS, answers({"error": {"message": "no"}}, 429)),
+    "count": ("post", "/v1/messages/count_tokens", REQUEST_FIELDS, answers({}, 404)),
     "models": ("get", "/v1/models", None, MODELS),
     "model": ("get", "/v1/models/{model_id}", None, MODELS),
     "no model": ("get", "/v1/models/{model_id}", None, answers({"data": []})),
 }
 
 
-@pytest.mark.parametrize("case", ANSWERED)
-def test_answers_are_as_described(
-    served: tuple[str, ScriptedUpstream], document: dict[str, Any], case: str
+@pytest.mark.parametrize("case", RESPONSE_CASES)
+def test_responses_match_the_document(
+    proxy_and_upstream: tuple[str, ScriptedUpstream], document: dict[str, Any], case: str
 ) -> None:
-    proxy, upstream = served
-    method, path, body, script = ANSWERED[case]
+    proxy, upstream = proxy_and_upstream
+    method, path, body, script = RESPONSE_CASES[case]
     if script is not None:
         upstream.then(script)
     url = proxy + path.format(model_id="m")
-    answer = httpx.request(
+    response = httpx.request(
         method, url, json=body, headers={"x-api-key": "k"}, timeout=DEADLINE, trust_env=False
     )
     upstream.forget()
-    described = document["paths"][path][method]["responses"][str(answer.status_code)]["content"]
-    kind = answer.headers["content-type"].partition(";")[0]
-    problems = _problems(
-        answer.json() if kind == "application/json" else answer.text,
-        described[kind]["schema"],
+    described = document["paths"][path][method]["responses"][str(response.status_code)]["content"]
+    media_type = response.headers["content-type"].partition(";")[0]
+    violations = _find_violations(
+        response.json() if media_type == "application/json" else response.text,
+        described[media_type]["schema"],
         document,
     )
-    assert problems == []
+    assert violations == []
 
 
-def _problems(
-    value: Any, schema: dict[str, Any], document: dict[str, Any], at: str = "$"
+def _find_violations(
+    value: Any, schema: dict[str, Any], document: dict[str, Any], path: str = "$"
 ) -> list[str]:
-    """Yield the places where a value violates its schema, by the keywords that responses use."""
+    """Return the violations of a schema, for the keywords that the document uses."""
     if "$ref" in schema:
-        return _problems(
+        return _find_violations(
             value,
             document["components"]["schemas"][schema["$ref"].rpartition("/")[2]],
             document,
-            at,
+            path,
         )
     if "anyOf" in schema:
-        tried = [_problems(value, each, document, at) for each in schema["anyOf"]]
-        return min(tried, key=len)
+        alternatives = [_find_violations(value, each, document, path) for each in schema["anyOf"]]
+        return min(alternatives, key=len)
     if "enum" in schema:
-        return [] if value in schema["enum"] else [f"{at}: {value!r}"]
-    kinds: dict[str, Any] = {
+        return [] if value in schema["enum"] else [f"{path}: {value!r}"]
+    types: dict[str, Any] = {
         "object": dict,
         "array": list,
         "string": str,
@@ -154,28 +159,35 @@ def _problems(
         "boolean": bool,
         "null": type(None),
     }
-    if not isinstance(value, kinds[schema["type"]]) or (
+    if not isinstance(value, types[schema["type"]]) or (
         schema["type"] == "integer" and value < schema.get("minimum", value)
     ):
-        return [f"{at}: {value!r} is no {schema['type']}"]
+        return [f"{path}: {value!r} is not of type {schema['type']}"]
     if schema["type"] == "array":
         return [
-            each for item in value for each in _problems(item, schema["items"], document, f"{at}[]")
+            each
+            for item in value
+            for each in _find_violations(item, schema["items"], document, f"{path}[]")
         ]
-    missing = [f"{at}: no {name}" for name in schema.get("required", ()) if name not in value]
+    missing = [
+        f"{path}: missing {name}" for name in schema.get("required", ()) if name not in value
+    ]
     fields = schema.get("properties", {}).items()
     return missing + [
         each
         for name, field in fields
         if name in value
-        for each in _problems(value[name], field, document, f"{at}.{name}")
+        for each in _find_violations(value[name], field, document, f"{path}.{name}")
     ]
 
 
-def test_problems_are_found() -> None:
+def test_schema_violations_are_found() -> None:
     schema = {
         "type": "object",
         "required": ["a", "b"],
         "properties": {"a": {"type": "integer", "minimum": 0}},
     }
-    assert _problems({"a": -1}, schema, {}) == ["$: no b", "$.a: -1 is no integer"]
+    assert _find_violations({"a": -1}, schema, {}) == [
+        "$: missing b",
+        "$.a: -1 is not of type integer",
+    ]

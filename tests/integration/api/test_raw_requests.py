@@ -1,7 +1,7 @@
-"""HTTP as attackers write it, over raw sockets: ambiguous requests fail, no byte is read twice.
+"""Ambiguous and invalid HTTP over raw sockets, as in request smuggling attacks.
 
-A second request (`/smuggled`) follows each case. Where a proxy in front of this one saw another
-end of the first request, the second one would pass unchecked.
+A second request (`/smuggled`) follows each case.
+If a front proxy saw a different end of the first request, the second one would pass unchecked.
 Sources: RFC 9112 (2.2, 5, 6, 7, 11.2), RFC 9113 (8.2, 8.3).
 """
 
@@ -29,7 +29,7 @@ _END = b"0\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[tuple[str, ScriptedUpstream]]:
+def proxy_and_upstream() -> Iterator[tuple[str, ScriptedUpstream]]:
     with (
         ScriptedUpstream() as upstream,
         running_proxy(upstream.url, PROXY_API_KEYS="alice=k") as proxy,
@@ -38,8 +38,8 @@ def served() -> Iterator[tuple[str, ScriptedUpstream]]:
 
 
 @pytest.fixture
-def proxy(served: tuple[str, ScriptedUpstream]) -> str:
-    return served[0]
+def proxy(proxy_and_upstream: tuple[str, ScriptedUpstream]) -> str:
+    return proxy_and_upstream[0]
 
 
 def _statuses(received: bytes) -> list[int]:
@@ -57,7 +57,7 @@ AMBIGUOUS = {
     "a length with digits of another script": _POST
     + "content-length: \u0667\u0662\r\n\r\n".encode()
     + _BODY,
-    "a length beyond all": _POST + b"content-length: 99999999999999999999999999\r\n\r\n" + _BODY,
+    "a huge length": _POST + b"content-length: 99999999999999999999999999\r\n\r\n" + _BODY,
     "a length and chunks": _POST
     + b"content-length: 4\r\ntransfer-encoding: chunked\r\n\r\n"
     + _CHUNK
@@ -79,13 +79,9 @@ AMBIGUOUS = {
     + b"x: a\rtransfer-encoding: chunked\r\ncontent-length: 72\r\n\r\n"
     + _BODY,
     "a null": _POST + b"x: a\0b\r\ncontent-length: 72\r\n\r\n" + _BODY,
-    "a name that is none": _POST + b"x y: a\r\ncontent-length: 72\r\n\r\n" + _BODY,
+    "an invalid name": _POST + b"x y: a\r\ncontent-length: 72\r\n\r\n" + _BODY,
     "no name": _POST + b": a\r\ncontent-length: 72\r\n\r\n" + _BODY,
-    "a size that is none": _POST
-    + b"transfer-encoding: chunked\r\n\r\nzz\r\n"
-    + _BODY
-    + b"\r\n"
-    + _END,
+    "an invalid size": _POST + b"transfer-encoding: chunked\r\n\r\nzz\r\n" + _BODY + b"\r\n" + _END,
     "a size with a sign": _POST
     + b"transfer-encoding: chunked\r\n\r\n+48\r\n"
     + _BODY
@@ -96,7 +92,7 @@ AMBIGUOUS = {
     + _BODY
     + b"\r\n"
     + _END,
-    "a size beyond all": _POST
+    "a huge size": _POST
     + b"transfer-encoding: chunked\r\n\r\n"
     + b"f" * 40
     + b"\r\n"
@@ -111,23 +107,23 @@ AMBIGUOUS = {
     "two hosts": b"GET /v1/models HTTP/1.1\r\nhost: a\r\nhost: b\r\nx-api-key: k\r\n\r\n",
     "no host": b"GET /v1/models HTTP/1.1\r\nx-api-key: k\r\n\r\n",
     "a target with a space": b"GET /v1/models x HTTP/1.1\r\nhost: a\r\nx-api-key: k\r\n\r\n",
-    "a method that is none": b"GE(T /v1/models HTTP/1.1\r\nhost: a\r\nx-api-key: k\r\n\r\n",
-    "a version that is none": b"GET /v1/models HTTP/1.x\r\nhost: a\r\nx-api-key: k\r\n\r\n",
+    "an invalid method": b"GE(T /v1/models HTTP/1.1\r\nhost: a\r\nx-api-key: k\r\n\r\n",
+    "an invalid version": b"GET /v1/models HTTP/1.x\r\nhost: a\r\nx-api-key: k\r\n\r\n",
     "no HTTP": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     "endless headers": b"GET / HTTP/1.1\r\nhost: a\r\n" + b"x: y\r\n" * 50_000 + b"\r\n",
 }
 
 
 @pytest.mark.parametrize("case", AMBIGUOUS)
-def test_what_is_ambiguous_is_refused(proxy: str, case: str) -> None:
+def test_ambiguous_requests_are_rejected(proxy: str, case: str) -> None:
     received = exchange(proxy, AMBIGUOUS[case] + _SMUGGLED)
     statuses = _statuses(received)
     assert len(statuses) <= 1, received
-    # 501: of a transfer encoding that is not known (RFC 9112, 6.1).
+    # 501: unknown transfer encoding (RFC 9112, 6.1).
     assert all(400 <= status < 500 or status == 501 for status in statuses), received
 
 
-CLEAR = {
+VALID = {
     "a folded header": (
         _POST + b"x: a\r\n b\r\ncontent-length: %d\r\n\r\n" % len(_BODY) + _BODY,
         b'"type":"message"',
@@ -147,41 +143,43 @@ CLEAR = {
 }
 
 
-@pytest.mark.parametrize("case", CLEAR)
-def test_what_is_clear_is_read_once(served: tuple[str, ScriptedUpstream], case: str) -> None:
-    """The request behind it is a separate request, and needs a key as any other."""
-    proxy, upstream = served
+@pytest.mark.parametrize("case", VALID)
+def test_valid_requests_are_read_once(
+    proxy_and_upstream: tuple[str, ScriptedUpstream], case: str
+) -> None:
+    """The next request on the connection is a separate request, which needs a key."""
+    proxy, upstream = proxy_and_upstream
     upstream.then(answers(completion()))
-    sent, told = CLEAR[case]
+    sent, expected = VALID[case]
     received = exchange(proxy, sent + _SMUGGLED)
     assert _statuses(received) == [200, 401], received
-    assert told in received
+    assert expected in received
 
 
-REFUSED = {
+REJECTED = {
     "HTTP/2.0 in a request line": (_POST.replace(b"HTTP/1.1", b"HTTP/2.0") + b"\r\n", 505),
     "an unknown minor version": (b"GET /health HTTP/1.9\r\nhost: a\r\n\r\n", 505),
     "an old version": (b"GET /health HTTP/0.9\r\nhost: a\r\n\r\n", 505),
-    "a version to come, without a body": (b"HEAD /health HTTP/3.0\r\nhost: a\r\n\r\n", 505),
-    "half an IPv6 address": (b"POST http://[::1/v1/messages HTTP/1.1\r\nhost: a\r\n\r\n", 400),
-    "half an IPv6 address in an upgrade": (
+    "a future version, without a body": (b"HEAD /health HTTP/3.0\r\nhost: a\r\n\r\n", 505),
+    "a partial IPv6 address": (b"POST http://[::1/v1/messages HTTP/1.1\r\nhost: a\r\n\r\n", 400),
+    "a partial IPv6 address in an upgrade": (
         (
             b"GET http://[::1/ HTTP/1.1\r\nhost: a\r\nupgrade: h2c\r\n"
             b"http2-settings: AAMAAABkAAQAAP__\r\n\r\n"
         ),
         400,
     ),
-    "half of another scheme's": (b"GET mailto://[x HTTP/1.1\r\nhost: a\r\n\r\n", 400),
-    "a request that is none": (b"\x16\x03\x01\x02\x00\r\n\r\n", 400),
+    "a partial address of another scheme": (b"GET mailto://[x HTTP/1.1\r\nhost: a\r\n\r\n", 400),
+    "an invalid request": (b"\x16\x03\x01\x02\x00\r\n\r\n", 400),
     "endless headers": (AMBIGUOUS["endless headers"], 431),
     "an unknown transfer": (AMBIGUOUS["an unknown transfer"], 501),
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_is_refused_before_the_application(proxy: str, case: str) -> None:
-    """It gets an error in the API's form, and its connection is closed."""
-    sent, status = REFUSED[case]
+@pytest.mark.parametrize("case", REJECTED)
+def test_requests_that_the_server_rejects_get_an_api_error(proxy: str, case: str) -> None:
+    """The server rejects the request before the application and closes the connection."""
+    sent, status = REJECTED[case]
     head, _, body = exchange(proxy, sent + _SMUGGLED).partition(b"\r\n\r\n")
     assert _statuses(head) == [status]
     assert b"connection: close" in head.lower()
@@ -198,25 +196,25 @@ SERVED = {
     b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n",
     "an unknown protocol": b"GET / HTTP/1.1\r\nhost: a\r\n"
     b"connection: upgrade\r\nupgrade: tls/1.3\r\n\r\n",
-    "HTTP/2 without good settings": b"GET / HTTP/1.1\r\nhost: a\r\n"
+    "HTTP/2 with invalid settings": b"GET / HTTP/1.1\r\nhost: a\r\n"
     b"connection: upgrade\r\nupgrade: h2c\r\n"
     b"http2-settings: AAAA\r\n\r\n",
-    "HTTP/2 with settings that are none": b"GET / HTTP/1.1\r\nhost: a\r\n"
+    "HTTP/2 with malformed settings": b"GET / HTTP/1.1\r\nhost: a\r\n"
     b"connection: upgrade\r\nupgrade: h2c\r\n"
     b"http2-settings: A\r\n\r\n",
-    "a whole URL": b"GET http://a/?x=1 HTTP/1.1\r\nhost: a\r\n\r\n",
+    "a complete URL": b"GET http://a/?x=1 HTTP/1.1\r\nhost: a\r\n\r\n",
     "a URL without a path": b"GET http://a HTTP/1.1\r\nhost: a\r\n\r\n",
 }
 
 
 @pytest.mark.parametrize("case", SERVED)
-def test_upgrades_are_ignored_and_urls_understood(proxy: str, case: str) -> None:
+def test_upgrades_are_ignored_and_complete_urls_are_accepted(proxy: str, case: str) -> None:
     assert _statuses(exchange(proxy, SERVED[case])) == [200]
 
 
 @pytest.mark.parametrize("key", [b"", b"\xa0", b"\x85 \xa0", b"\x1c"])
-def test_keys_of_white_space_are_none(proxy: str, key: bytes) -> None:
-    """Also of characters that are white space in Latin-1 alone."""
+def test_keys_of_white_space_are_rejected(proxy: str, key: bytes) -> None:
+    """This includes characters that are white space only in Latin-1."""
     sent = b"GET /v1/models HTTP/1.1\r\nhost: a\r\nx-api-key: " + key + b"\r\n\r\n"
     assert _statuses(exchange(proxy, sent)) == [401]
 
@@ -224,19 +222,19 @@ def test_keys_of_white_space_are_none(proxy: str, key: bytes) -> None:
 @pytest.mark.parametrize(
     "target", [b"*", b"a:443", b"nothing", b"//[::1/x", b"//a]b/%zz%ff", b"/%00"]
 )
-def test_targets_that_are_no_path(proxy: str, target: bytes) -> None:
-    """They need a key, as all others."""
+def test_targets_that_are_not_a_path_need_a_key(proxy: str, target: bytes) -> None:
+    """The target formats do not bypass the authentication."""
     assert _statuses(exchange(proxy, b"GET " + target + b" HTTP/1.1\r\nhost: a\r\n\r\n")) == [401]
 
 
-def test_a_connection_ends_with_its_client(proxy: str) -> None:
-    """At once, and not when it has been idle for long enough."""
+def test_a_connection_closes_when_its_client_closes_it(proxy: str) -> None:
+    """The server does not wait for the idle timeout."""
     assert _statuses(exchange(proxy, b"GET /health HTTP/1.1\r\nhost: a\r\n\r\n")) == [200]
     assert exchange(proxy, b"") == b""
 
 
-def test_a_body_is_no_request(proxy: str) -> None:
-    """Bytes of a body of the right length, or behind the end of input, are no request."""
+def test_a_body_is_not_read_as_a_request(proxy: str) -> None:
+    """The body contains three complete requests."""
     body = _SMUGGLED * 3
     received = exchange(
         proxy, _POST + b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(body) + body
@@ -245,8 +243,8 @@ def test_a_body_is_no_request(proxy: str) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "gzip, gzip"])
-def test_compressed_bodies_are_refused_unread(proxy: str, encoding: str) -> None:
-    """There is nothing to decompress, and so no bomb."""
+def test_compressed_bodies_are_rejected_without_decompression(proxy: str, encoding: str) -> None:
+    """A compression bomb has no effect."""
     head = _POST + b"connection: close\r\ncontent-encoding: %b\r\ncontent-length: %d\r\n\r\n" % (
         encoding.encode(),
         len(_BODY),
@@ -267,7 +265,7 @@ def test_compressed_bodies_are_refused_unread(proxy: str, encoding: str) -> None
         b"x" * 129,
     ],
 )
-def test_what_is_echoed_in_headers_is_what_it_should_be(proxy: str, value: bytes) -> None:
+def test_echoed_request_ids_can_not_inject_headers(proxy: str, value: bytes) -> None:
     received = exchange(
         proxy,
         b"GET /none HTTP/1.1\r\nhost: a\r\nx-request-id: "
@@ -282,20 +280,22 @@ def test_what_is_echoed_in_headers_is_what_it_should_be(proxy: str, value: bytes
 @pytest.mark.parametrize(
     "model", ["m\r\nx-injected: 1", "m\nx-injected: 1", "m\x00", "\N{SNOWMAN}" * 50]
 )
-def test_names_of_models_in_headers(served: tuple[str, ScriptedUpstream], model: str) -> None:
-    proxy, upstream = served
+def test_model_names_can_not_inject_headers(
+    proxy_and_upstream: tuple[str, ScriptedUpstream], model: str
+) -> None:
+    proxy, upstream = proxy_and_upstream
     upstream.then(answers(completion()))
-    asked = {"model": model, "max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}]}
-    told = httpx.post(
+    request = {"model": model, "max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}]}
+    response = httpx.post(
         f"{proxy}/v1/messages",
-        json=asked,
+        json=request,
         headers={"x-api-key": "k"},
         trust_env=False,
         timeout=DEADLINE,
     )
-    assert told.status_code in (200, 400)
-    assert "x-injected" not in told.headers
-    assert told.status_code == 400 or told.json()["model"] == model
+    assert response.status_code in (200, 400)
+    assert "x-injected" not in response.headers
+    assert response.status_code == 400 or response.json()["model"] == model
 
 
 _PSEUDO = [(":method", "GET"), (":path", "/v1/models"), (":scheme", "http"), (":authority", "a")]
@@ -307,7 +307,7 @@ FORBIDDEN = {
     "a pseudo header twice": [*_PSEUDO, (":path", "/smuggled")],
     "an unknown pseudo header": [*_PSEUDO, (":smuggled", "1")],
     "no path": [_PSEUDO[0], *_PSEUDO[2:]],
-    "a length that is none": [(":method", "POST"), *_PSEUDO[1:], ("content-length", "1, 2")],
+    "an invalid length": [(":method", "POST"), *_PSEUDO[1:], ("content-length", "1, 2")],
     "a line break in a value": [*_PSEUDO, ("x", "a\r\nx-api-key: k")],
     "a line break in the path": [
         _PSEUDO[0],
@@ -318,8 +318,8 @@ FORBIDDEN = {
 
 
 @pytest.mark.parametrize("case", FORBIDDEN)
-def test_forbidden_headers_of_http2(proxy: str, case: str) -> None:
-    """The stream, or the connection, ends; nothing is answered well."""
+def test_forbidden_http2_headers_are_rejected(proxy: str, case: str) -> None:
+    """The server closes the stream or connection, or responds with an error."""
     config = h2.config.H2Configuration(
         header_encoding=None, validate_outbound_headers=False, normalize_outbound_headers=False
     )
@@ -330,12 +330,12 @@ def test_forbidden_headers_of_http2(proxy: str, case: str) -> None:
     statuses: list[int] = []
     with socket.create_connection((url.host, url.port), timeout=DEADLINE) as connection:
         connection.sendall(client.data_to_send())
-        ended = False
-        while not ended and (read := connection.recv(65536)):
-            for event in client.receive_data(read):
+        has_ended = False
+        while not has_ended and (data := connection.recv(65536)):
+            for event in client.receive_data(data):
                 if isinstance(event, h2.events.ResponseReceived):
                     statuses += [int(value) for name, value in event.headers if name == b":status"]
-                ended = ended or isinstance(
+                has_ended = has_ended or isinstance(
                     event,
                     h2.events.StreamEnded | h2.events.StreamReset | h2.events.ConnectionTerminated,
                 )

@@ -1,4 +1,4 @@
-"""Where the counters of rate limits are kept: each kind does the same."""
+"""Storages for rate limit counters: all types behave in the same way."""
 
 import asyncio
 import sqlite3
@@ -24,7 +24,7 @@ SECONDS = 60
 
 @pytest.fixture(scope="module")
 def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a Redis that is served."""
+    """Yield the URL of a running Redis server."""
     with running_redis(tmp_path_factory.mktemp("redis")) as server:
         yield server.url
 
@@ -36,7 +36,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path}/limits.db"}[request.param]
 
 
-def _with(url: str, work: Callable[[Storage], Awaitable[None]]) -> None:
+def _run_with_storage(url: str, work: Callable[[Storage], Awaitable[None]]) -> None:
     async def main() -> None:
         opened = open_storage(url)
         await work(opened.storage)
@@ -45,7 +45,7 @@ def _with(url: str, work: Callable[[Storage], Awaitable[None]]) -> None:
     asyncio.run(main())
 
 
-def test_counting(url: str) -> None:
+def test_counters_are_incremented_and_cleared(url: str) -> None:
     async def work(counters: Storage) -> None:
         await counters.reset()
         assert await counters.check()
@@ -55,15 +55,15 @@ def test_counting(url: str) -> None:
             await asyncio.gather(*(counters.incr("b", SECONDS) for _ in range(20)))
         ) == list(range(1, 21))
         assert [await counters.get("a"), await counters.get("b")] == [6, 20]
-        ends = await counters.get_expiry("a")
-        assert await counters.get_expiry("b") >= ends
+        expiry = await counters.get_expiry("a")
+        assert await counters.get_expiry("b") >= expiry
         await counters.clear("a")
         assert [await counters.get("a"), await counters.get("b")] == [0, 20]
 
-    _with(url, work)
+    _run_with_storage(url, work)
 
 
-def test_a_file_outlives_its_process_and_windows_end(tmp_path: Path) -> None:
+def test_counters_in_a_file_are_kept_until_their_window_ends(tmp_path: Path) -> None:
     path = f"sqlite:///{tmp_path}/limits.db"
     now = time.time()
 
@@ -80,45 +80,45 @@ def test_a_file_outlives_its_process_and_windows_end(tmp_path: Path) -> None:
             now + 100,
         )
 
-    for after, work in ((0, count), (20, count_later)):
-        with mock.patch.object(time, "time", return_value=now + after):
-            _with(path, work)
+    for elapsed, work in ((0, count), (20, count_later)):
+        with mock.patch.object(time, "time", return_value=now + elapsed):
+            _run_with_storage(path, work)
 
 
-def test_two_share_a_file(tmp_path: Path) -> None:
+def test_two_storages_share_a_file(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/limits.db"
 
-    async def both(one: Storage) -> None:
+    async def count_in_both(first: Storage) -> None:
         opened = open_storage(url)
         counts = await asyncio.gather(
-            *(each.incr("a", SECONDS) for _ in range(50) for each in (one, opened.storage))
+            *(storage.incr("a", SECONDS) for _ in range(50) for storage in (first, opened.storage))
         )
         assert sorted(counts) == list(range(1, 101))
         await opened.aclose()
 
-    _with(url, both)
+    _run_with_storage(url, count_in_both)
 
 
-def test_a_file_that_another_process_sets_up(tmp_path: Path) -> None:
-    """SQLite waits for no writer of a file when it changes how the file is written."""
+def test_the_setup_of_a_file_waits_for_other_processes(tmp_path: Path) -> None:
+    """SQLite does not wait for other writers when it changes the journal mode."""
     path = tmp_path / "limits.db"
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("CREATE TABLE other (a)")
     other.execute("BEGIN IMMEDIATE")
     # The storage works in a separate thread.
     released = threading.Event()
-    with mock.patch.object(time, "sleep", side_effect=lambda _: released.set()) as paused:
+    with mock.patch.object(time, "sleep", side_effect=lambda _: released.set()) as sleep:
         with ThreadPoolExecutor(1) as thread:
             opened = thread.submit(open_storage, f"sqlite:///{path}")
             assert released.wait(DEADLINE)
             other.execute("COMMIT")
             storage = opened.result(DEADLINE)
-        assert paused.called
+        assert sleep.called
     other.close()
     asyncio.run(storage.aclose())
 
 
-def test_a_file_that_stays_locked(tmp_path: Path) -> None:
+def test_a_locked_file_is_reported(tmp_path: Path) -> None:
     other = sqlite3.connect(tmp_path / "limits.db", isolation_level=None)
     other.execute("CREATE TABLE other (a)")
     other.execute("BEGIN IMMEDIATE")
@@ -130,16 +130,16 @@ def test_a_file_that_stays_locked(tmp_path: Path) -> None:
     other.close()
 
 
-def test_no_storage(tmp_path: Path) -> None:
+def test_unavailable_storages_are_reported(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"RATE_LIMIT_STORAGE_URL: .*unable to open database file"
     ):
         open_storage(f"sqlite:///{tmp_path}/none/limits.db")
     with pytest.raises(
         ConfigError, match="RATE_LIMIT_STORAGE_URL: can't be parsed as a URL: percent-encode"
-    ) as caught:
+    ) as error:
         open_storage("redis://localhost:canary")
-    assert "canary" not in str(caught.value)
+    assert "canary" not in str(error.value)
     with (
         mock.patch.dict(sys.modules, {"redis.asyncio": None}),
         pytest.raises(ConfigError, match=r"pip install '\.\[redis\]' in the checkout"),
@@ -148,14 +148,14 @@ def test_no_storage(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "message"),
     [
         ("redis://h?protocol=9", "protocol must be either 2 or 3"),
         ("rediss://h?ssl_cert_reqs=sometimes", "sometimes"),
     ],
 )
-def test_values_of_options_that_redis_does_not_have(url: str, told: str) -> None:
-    with pytest.raises(ConfigError, match=f"RATE_LIMIT_STORAGE_URL: .*{told}"):
+def test_invalid_redis_option_values_are_rejected(url: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"RATE_LIMIT_STORAGE_URL: .*{message}"):
         open_storage(url)
 
 
@@ -169,14 +169,14 @@ def test_values_of_options_that_redis_does_not_have(url: str, told: str) -> None
         "redis+unix:///a?db=1",
     ],
 )
-def test_addresses_of_redis(url: str) -> None:
-    """Nothing is connected to until something is counted."""
+def test_redis_urls_are_accepted(url: str) -> None:
+    """The storage does not connect before the first count."""
 
     async def work(_: Storage) -> None: ...
 
-    _with(url, work)
+    _run_with_storage(url, work)
 
 
-def test_paths() -> None:
+def test_sqlite_paths_are_parsed() -> None:
     assert counter_storage.parse_sqlite_path("sqlite:////a/b%20c.db") == Path("/a/b c.db")
     assert counter_storage.parse_sqlite_path("sqlite:///b.db") == Path("b.db")

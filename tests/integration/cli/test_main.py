@@ -1,4 +1,4 @@
-"""The command line: its options and errors, and a server in the foreground as its own process."""
+"""Command line: options, errors, and a foreground server in a separate process."""
 
 import base64
 import signal
@@ -26,7 +26,7 @@ from tests.support.scripted_upstream import (
 _URL = {"UPSTREAM_BASE_URL": "http://localhost:1"}
 _CANARY = "sk-canary-0123456789"
 _IMAGE = base64.b64encode(bytes(range(256)) * 40).decode()
-# The last one: a request that nothing else was tried for, whose own line says the same.
+# A request without a retry logs "upstream request failed" only at this level.
 _SUMMARIES = {"request routed", "upstream request failed"}
 _BODIES = {
     "request received",
@@ -44,15 +44,15 @@ def command(tmp_path: Path) -> Command:
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The directory, empty, in which `_invoke` finds itself and its home."""
+def work_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an empty directory, which is the working directory and the home of `_invoke`."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     return tmp_path
 
 
 def _invoke(*arguments: str, **variables: str) -> Result:
-    """Run a command that ends before a server starts in this process, with texts for people."""
+    """Run a command in this process that ends before a server starts, with console output."""
     return CliRunner().invoke(cli, arguments, env={"LOG_FORMAT": "console"} | variables)
 
 
@@ -63,9 +63,9 @@ def _post(address: str, **fields: Any) -> httpx.Response:
 
 
 @pytest.mark.parametrize("option", ["-V", "--version"])
-def test_version(command: Command, option: str) -> None:
-    done = command.run(option)
-    assert (done.returncode, done.stdout, done.stderr) == (
+def test_version_is_printed(command: Command, option: str) -> None:
+    result = command.run(option)
+    assert (result.returncode, result.stdout, result.stderr) == (
         0,
         f"anthropic-proxy {__version__}\n",
         "",
@@ -74,7 +74,7 @@ def test_version(command: Command, option: str) -> None:
 
 @pytest.mark.parametrize("option", ["-h", "--help"])
 @pytest.mark.parametrize(
-    ("subcommand", "named"),
+    ("subcommand", "options"),
     [
         (
             [],
@@ -88,10 +88,10 @@ def test_version(command: Command, option: str) -> None:
     ],
     ids=["main", "status", "stop"],
 )
-def test_help(subcommand: list[str], named: str, option: str) -> None:
-    done = _invoke(*subcommand, option)
-    assert done.exit_code == 0
-    assert set(named.split()) <= set(done.stdout.replace(",", " ").split())
+def test_help_lists_all_options(subcommand: list[str], options: str, option: str) -> None:
+    result = _invoke(*subcommand, option)
+    assert result.exit_code == 0
+    assert set(options.split()) <= set(result.stdout.replace(",", " ").split())
 
 
 @pytest.mark.parametrize(
@@ -110,11 +110,13 @@ def test_help(subcommand: list[str], named: str, option: str) -> None:
     ],
     ids=" ".join,
 )
-def test_a_wrong_command_line(here: Path, arguments: list[str], reason: str) -> None:
-    done = _invoke(*arguments)
-    assert done.exit_code == 2
-    assert reason in done.stderr
-    assert done.stdout == ""
+def test_invalid_arguments_are_rejected(
+    work_directory: Path, arguments: list[str], reason: str
+) -> None:
+    result = _invoke(*arguments)
+    assert result.exit_code == 2
+    assert reason in result.stderr
+    assert result.stdout == ""
 
 
 @pytest.mark.parametrize(
@@ -150,44 +152,48 @@ def test_a_wrong_command_line(here: Path, arguments: list[str], reason: str) -> 
     ],
 )
 @pytest.mark.parametrize("mode", [[], ["--daemon"]], ids=["foreground", "daemon"])
-def test_a_wrong_configuration(
-    here: Path, mode: list[str], variables: dict[str, str], reasons: list[str]
+def test_invalid_settings_are_rejected(
+    work_directory: Path, mode: list[str], variables: dict[str, str], reasons: list[str]
 ) -> None:
-    pid_file = here / "proxy.pid"
-    done = _invoke(*mode, "--pid-file", str(pid_file), **{"UPSTREAM_API_KEY": _CANARY} | variables)
-    assert done.exit_code == 1
-    assert done.stdout == ""
-    assert f"✗ {reasons[0]}" in done.stderr
-    assert all(reason in done.stderr for reason in reasons)
-    assert "canary" not in done.stderr
+    pid_file = work_directory / "proxy.pid"
+    result = _invoke(
+        *mode, "--pid-file", str(pid_file), **{"UPSTREAM_API_KEY": _CANARY} | variables
+    )
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert f"✗ {reasons[0]}" in result.stderr
+    assert all(reason in result.stderr for reason in reasons)
+    assert "canary" not in result.stderr
     assert not pid_file.exists()
 
 
 @pytest.mark.parametrize(
-    ("existing", "arguments", "read"),
+    ("existing", "arguments", "used"),
     [
         pytest.param([], [], None, id="none"),
         pytest.param([".env", ".anthropic-proxy.env"], [], ".env", id="working-directory"),
         pytest.param([".anthropic-proxy.env"], [], ".anthropic-proxy.env", id="home"),
-        pytest.param([".env", "x.env"], ["-c", "x.env"], "x.env", id="given"),
-        pytest.param([".env", "x.env"], ["--config", "x.env"], "x.env", id="given-at-length"),
+        pytest.param([".env", "x.env"], ["-c", "x.env"], "x.env", id="short-option"),
+        pytest.param([".env", "x.env"], ["--config", "x.env"], "x.env", id="long-option"),
     ],
 )
-def test_the_file_in_use_is_told(
-    here: Path, existing: list[str], arguments: list[str], read: str | None
+def test_the_env_file_in_use_is_printed(
+    work_directory: Path, existing: list[str], arguments: list[str], used: str | None
 ) -> None:
     for name in existing:
-        (here / name).write_text(f"PORT={name}\n")
+        (work_directory / name).write_text(f"PORT={name}\n")
     first, *reasons = _invoke(*arguments).stderr.splitlines()
     assert first.endswith(
-        f"{read}" if read else "No .env file found, using environment variables only"
+        f"{used}" if used else "No .env file found, using environment variables only"
     )
-    expected = f'invalid PORT: got "{read}", expected 0 to 65535'
-    assert [line for line in reasons if "PORT" in line] == ([expected] if read else [])
+    expected = f'invalid PORT: got "{used}", expected 0 to 65535'
+    assert [line for line in reasons if "PORT" in line] == ([expected] if used else [])
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-def test_foreground(command: Command, upstream: ScriptedUpstream, number: signal.Signals) -> None:
+def test_a_foreground_server_ends_on_a_signal(
+    command: Command, upstream: ScriptedUpstream, number: signal.Signals
+) -> None:
     (command.home / ".env").write_text(
         f"UPSTREAM_BASE_URL=http://localhost:1\nUPSTREAM_API_KEY={_CANARY}\nHOST=192.0.2.1\n"
     )
@@ -196,9 +202,9 @@ def test_foreground(command: Command, upstream: ScriptedUpstream, number: signal
         command.serving("--host", "127.0.0.1", UPSTREAM_BASE_URL=upstream.url, PORT="1") as server,
         httpx.Client() as client,
     ):
-        # The connection stays open, and does not hold the end up.
-        answer = client.post(f"{server.address}/v1/messages", json=REQUEST, timeout=DEADLINE)
-        assert answer.json()["content"] == [{"type": "text", "text": "Hello there"}]
+        # The open connection must not delay the end of the server.
+        response = client.post(f"{server.address}/v1/messages", json=REQUEST, timeout=DEADLINE)
+        assert response.json()["content"] == [{"type": "text", "text": "Hello there"}]
         code, log = server.end(number)
     assert code == 0
     assert server.address.startswith("http://127.0.0.1:")
@@ -215,7 +221,9 @@ def test_foreground(command: Command, upstream: ScriptedUpstream, number: signal
     assert "canary" not in log
 
 
-def test_an_open_answer_is_finished_first(command: Command, upstream: ScriptedUpstream) -> None:
+def test_an_open_stream_is_completed_before_the_end(
+    command: Command, upstream: ScriptedUpstream
+) -> None:
     pause = Pause()
     first, *rest = text_chunks("Hel", "lo")
     upstream.then(streams([first, pause, *rest]))
@@ -226,12 +234,12 @@ def test_an_open_answer_is_finished_first(command: Command, upstream: ScriptedUp
             f"{server.address}/v1/messages",
             json=REQUEST | {"stream": True},
             trust_env=False,
-        ) as answer,
+        ) as response,
     ):
-        lines = answer.iter_lines()
+        lines = response.iter_lines()
         before = next(line for line in lines if "text_delta" in line)
         server.process.terminate()
-        until(lambda: refuses_connections(server.address), "the server has seen the signal")
+        until(lambda: refuses_connections(server.address), "the server handles the signal")
         assert server.process.poll() is None
         pause.go.set()
         after = list(lines)
@@ -241,14 +249,14 @@ def test_an_open_answer_is_finished_first(command: Command, upstream: ScriptedUp
     assert any('"text":"lo"' in line for line in after)
 
 
-def test_an_address_in_use(command: Command) -> None:
+def test_an_address_in_use_is_reported(command: Command) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
-        done = command.run("--host", "127.0.0.1", "--port", port, **_URL)
-    assert done.returncode == 1
-    last = done.stderr.splitlines()[-1]
+        result = command.run("--host", "127.0.0.1", "--port", port, **_URL)
+    assert result.returncode == 1
+    last = result.stderr.splitlines()[-1]
     assert last.startswith(f"✗ can't listen on 127.0.0.1:{port}: Address already in use")
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -259,14 +267,14 @@ def test_an_address_in_use(command: Command) -> None:
         pytest.param([], {"VERBOSE": "True"}, _SUMMARIES | _BODIES, id="verbose"),
     ],
 )
-def test_logs(
+def test_log_events_depend_on_the_level(
     command: Command,
     upstream: ScriptedUpstream,
     arguments: list[str],
     variables: dict[str, str],
     events: set[str],
 ) -> None:
-    """One answered request with an image, one streamed, and one whose refusal repeats the key."""
+    """Send a request with an image, a streamed one, and one whose error repeats the key."""
     image = {
         "type": "image",
         "source": {"type": "base64", "media_type": "image/png", "data": _IMAGE},
@@ -283,16 +291,16 @@ def test_logs(
     )
     settings = {"UPSTREAM_BASE_URL": upstream.url, "UPSTREAM_API_KEY": _CANARY} | variables
     with command.serving("--host", "127.0.0.1", *arguments, **settings) as server:
-        told = [
+        responses = [
             _post(server.address, messages=[message]),
             _post(server.address, stream=True),
             _post(server.address),
         ]
         code, log = server.end()
     assert code == 0
-    assert [answer.status_code for answer in told] == [200, 200, 500]
+    assert [response.status_code for response in responses] == [200, 200, 500]
     assert _IMAGE in upstream.request().raw.decode()
-    assert _CANARY not in log + "".join(answer.text for answer in told)
+    assert _CANARY not in log + "".join(response.text for response in responses)
     assert _IMAGE[:200] not in log
     assert {
         line.split("] ")[1].partition("  ")[0] for line in log.splitlines() if "[debug" in line
@@ -307,10 +315,10 @@ def test_logs(
     assert "refused the proxy's UPSTREAM_API_KEY (401): Incorrect API key provided: ***" in log
 
 
-def test_a_second_signal_ends_open_answers(command: Command, upstream: ScriptedUpstream) -> None:
+def test_a_second_signal_ends_open_streams(command: Command, upstream: ScriptedUpstream) -> None:
     pause = Pause()
     upstream.then(streams([text_chunks("one")[0], pause], done=False))
-    with command.serving(UPSTREAM_BASE_URL=upstream.url) as running:
+    with command.serving(UPSTREAM_BASE_URL=upstream.url) as server:
         body = {
             "model": "m",
             "max_tokens": 1,
@@ -318,30 +326,31 @@ def test_a_second_signal_ends_open_answers(command: Command, upstream: ScriptedU
             "messages": [{"role": "user", "content": "Hi"}],
         }
         with httpx.stream(
-            "POST", f"{running.address}/v1/messages", json=body, trust_env=False, timeout=20
+            "POST", f"{server.address}/v1/messages", json=body, trust_env=False, timeout=20
         ) as response:
             texts = response.iter_text()
             assert "message_start" in next(texts)
-            running.process.send_signal(signal.SIGINT)
-            until(lambda: "stopping" in running.log.read_text(), "the first signal is seen")
-            running.process.send_signal(signal.SIGINT)
-            assert running.process.wait(20) == 0, running.log.read_text()
+            server.process.send_signal(signal.SIGINT)
+            until(lambda: "stopping" in server.log.read_text(), "the first signal is handled")
+            server.process.send_signal(signal.SIGINT)
+            assert server.process.wait(20) == 0, server.log.read_text()
         pause.go.set()
 
 
-def test_options_of_the_server_do_not_go_with_a_command(here: Path) -> None:
-    done = _invoke("-p", "1", "status")
-    assert done.exit_code == 2
-    assert "--port: option of the server, not of the command 'status'" in done.stderr
+def test_server_options_are_rejected_for_subcommands(work_directory: Path) -> None:
+    result = _invoke("-p", "1", "status")
+    assert result.exit_code == 2
+    assert "--port: option of the server, not of the command 'status'" in result.stderr
 
 
-def test_what_is_probably_a_mistake_is_reported(command: Command) -> None:
+def test_probable_mistakes_are_reported(command: Command) -> None:
     variables = {"UPSTREAM_API_KEY": "Bearer sk-canary", "UPSTREAM_HEADER": "x=y"}
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
-        done = command.run("--host", "127.0.0.1", "--port", port, **_URL, **variables)
-    assert "! UPSTREAM_API_KEY: the key begins with Bearer: remove it" in done.stderr
+        result = command.run("--host", "127.0.0.1", "--port", port, **_URL, **variables)
+    assert "! UPSTREAM_API_KEY: the key begins with Bearer: remove it" in result.stderr
     assert (
-        "! environment: UPSTREAM_HEADER is not known; did you mean UPSTREAM_HEADERS?" in done.stderr
+        "! environment: UPSTREAM_HEADER is not known; did you mean UPSTREAM_HEADERS?"
+        in result.stderr
     )
-    assert "canary" not in done.stderr
+    assert "canary" not in result.stderr

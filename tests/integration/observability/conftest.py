@@ -1,4 +1,4 @@
-"""Fixtures of the tests that run the command."""
+"""Fixtures for tests that run the command."""
 
 from pathlib import Path
 

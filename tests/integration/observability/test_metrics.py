@@ -1,4 +1,4 @@
-"""Metrics, as a scraper reads them from a running proxy."""
+"""Metrics of a running proxy."""
 
 import gzip
 import re
@@ -57,8 +57,8 @@ def post(proxy: str, body: object) -> httpx.Response:
 
 
 @pytest.fixture(scope="module")
-def scraped() -> Iterator[Samples]:
-    """After a bit of everything."""
+def samples() -> Iterator[Samples]:
+    """Yield the metrics after requests of all types."""
     with ScriptedUpstream() as upstream, running_proxy(upstream.url, UPSTREAM_RETRIES=1) as proxy:
         upstream.then(answers(DETAILED), answers(CALLS), streams(text_chunks("Hel", "lo")))
         for body in (
@@ -72,8 +72,8 @@ def scraped() -> Iterator[Samples]:
             answers(completion()),
         )
         assert post(proxy, REQUEST).status_code == 200
-        assert "event: error" in _begun(proxy, upstream, [])
-        assert "event: error" in _begun(
+        assert "event: error" in _interrupt_stream(proxy, upstream, [])
+        assert "event: error" in _interrupt_stream(
             proxy, upstream, [{"error": {"message": "broken", "code": 500}}]
         )
         upstream.then(
@@ -83,14 +83,17 @@ def scraped() -> Iterator[Samples]:
         assert post(proxy, REQUEST | {"model": "unknown"}).status_code == 404
         assert post(proxy, REQUEST).status_code == 400
         assert post(proxy, {"model": "m"}).status_code == 400
-        assert _begun(proxy, upstream, [], reads=False) == ""
+        assert _interrupt_stream(proxy, upstream, [], waits=False) == ""
         yield until(
-            lambda: _with(scrape(proxy), 'outcome="client_closed"'), "the one that left is counted"
+            lambda: _if_sampled(scrape(proxy), 'outcome="client_closed"'),
+            "the disconnect is counted",
         )
 
 
-def _begun(proxy: str, upstream: ScriptedUpstream, rest: list[Any], *, reads: bool = True) -> str:
-    """What comes of a stream after its first event. reads: whether the client waits for that."""
+def _interrupt_stream(
+    proxy: str, upstream: ScriptedUpstream, rest: list[Any], *, waits: bool = True
+) -> str:
+    """Return a stream after its first event, or disconnect there if `reads` is False."""
     pause = Pause()
     upstream.then(streams([*text_chunks("Hel")[:1], pause, *rest], done=False))
     with httpx.stream(
@@ -98,19 +101,19 @@ def _begun(proxy: str, upstream: ScriptedUpstream, rest: list[Any], *, reads: bo
     ) as response:
         received = response.iter_text()
         next(received)
-        if reads:
+        if waits:
             pause.go.set()
             return "".join(received)
     return ""
 
 
-def _with(samples: Samples, text: str) -> Samples | None:
+def _if_sampled(samples: Samples, text: str) -> Samples | None:
     return samples if any(text in name for name in samples) else None
 
 
-# Streams that did not come to their end: one piece of each, and the estimate of what was asked.
+# Number of incomplete streams; each counts one output token and the estimated input tokens.
 BROKEN = 3
-# The responses before report 100, 11 and 11 tokens for the same prompt.
+# The earlier responses report 100, 11 and 11 tokens for the same prompt.
 PREDICTED = 43
 
 _UP = 'upstream="127.0.0.1"'
@@ -177,23 +180,23 @@ _CHAT = 'gen_ai_operation_name="chat",gen_ai_provider_name="127.0.0.1"'
         ("anthropic_proxy_count_tokens_error_ratio_count", 4),
     ],
 )
-def test_what_is_counted(scraped: Samples, name: str, value: float) -> None:
-    assert scraped[name.replace("UP", _UP).replace("CHAT", _CHAT)] == value
+def test_metric_values(samples: Samples, name: str, value: float) -> None:
+    assert samples[name.replace("UP", _UP).replace("CHAT", _CHAT)] == value
 
 
-def test_of_the_process(scraped: Samples) -> None:
-    assert scraped["process_resident_memory_bytes"] > 0
+def test_process_metrics_are_exported(samples: Samples) -> None:
+    assert samples["process_resident_memory_bytes"] > 0
     assert (
         next(
             value
-            for name, value in scraped.items()
+            for name, value in samples.items()
             if name.startswith("anthropic_proxy_build_info")
         )
         == 1
     )
 
 
-def test_names_that_clients_make_up_are_bounded() -> None:
+def test_the_number_of_model_labels_is_limited() -> None:
     metrics = Metrics(["configured"], max_models=3)
     for model in ("a", "b", "c", "configured", "d"):
         metrics.request_finished(
@@ -202,15 +205,15 @@ def test_names_that_clients_make_up_are_bounded() -> None:
     metrics.request_finished(
         Observation("POST", "/", operation="chat", model="refused", status=400, upstream="u")
     )
-    found = parse_samples(metrics.render("")[0].decode())
+    samples = parse_samples(metrics.render("")[0].decode())
     counted: Counter[str] = Counter()
-    for name, value in found.items():
+    for name, value in samples.items():
         if name.startswith("anthropic_proxy_requests_total"):
             counted[name.split('model="')[1].split('"')[0]] += int(value)
     assert counted == {"configured": 1, "a": 1, "b": 1, "other": 3}
 
 
-def test_the_forms_that_scrapers_ask_for(proxy: str) -> None:
+def test_the_format_follows_the_accept_headers(proxy: str) -> None:
     plain = httpx.get(f"{proxy}/metrics", headers={"accept-encoding": "identity"}, trust_env=False)
     assert plain.headers["content-type"].startswith("text/plain; version=0.0.4")
     accept = {"accept": "application/openmetrics-text;version=1.0.0", "accept-encoding": "gzip"}
@@ -221,8 +224,10 @@ def test_the_forms_that_scrapers_ask_for(proxy: str) -> None:
         assert gzip.decompress(b"".join(response.iter_raw())).endswith(b"# EOF\n")
 
 
-def test_a_port_of_their_own(command: Command, upstream: ScriptedUpstream) -> None:
-    """Which answers until the last open request has ended."""
+def test_metrics_are_served_on_a_separate_port(
+    command: Command, upstream: ScriptedUpstream
+) -> None:
+    """The port is open until the last request has ended."""
     pause = Pause()
     first, *rest = text_chunks("Hel", "lo")
     upstream.then(streams([first, pause, *rest]))
@@ -234,20 +239,24 @@ def test_a_port_of_their_own(command: Command, upstream: ScriptedUpstream) -> No
     ):
         received = response.iter_text()
         next(received)
-        own = server.log.read_text().split("metrics ")[1].split("address=")[1].split("/metrics")[0]
+        metrics_url = (
+            server.log.read_text().split("metrics ")[1].split("address=")[1].split("/metrics")[0]
+        )
         assert httpx.get(f"{server.address}/metrics", trust_env=False).status_code == 404
-        assert httpx.get(f"{own}/v1/messages", trust_env=False).status_code == 404
-        assert scrape(own)["anthropic_proxy_requests_in_flight"] == 1
+        assert httpx.get(f"{metrics_url}/v1/messages", trust_env=False).status_code == 404
+        assert scrape(metrics_url)["anthropic_proxy_requests_in_flight"] == 1
         server.process.terminate()
-        until(lambda: scrape(own)["anthropic_proxy_draining"] == 1, "it drains")
-        assert httpx.get(f"{own}/readyz", trust_env=False).status_code == 503
+        until(lambda: scrape(metrics_url)["anthropic_proxy_draining"] == 1, "the server drains")
+        assert httpx.get(f"{metrics_url}/readyz", trust_env=False).status_code == 503
         pause.go.set()
         assert "message_stop" in "".join(received)
         assert server.process.wait(DEADLINE) == 0
 
 
-def test_of_several_processes(command: Command, upstream: ScriptedUpstream) -> None:
-    """Whichever is asked tells of all."""
+def test_metrics_of_several_processes_are_combined(
+    command: Command, upstream: ScriptedUpstream
+) -> None:
+    """Every worker returns the metrics of all workers."""
     upstream.then(*[answers(completion())] * 20)
     with command.serving(UPSTREAM_BASE_URL=upstream.url, WORKERS="2") as server:
         for _ in range(20):
@@ -262,8 +271,8 @@ def test_of_several_processes(command: Command, upstream: ScriptedUpstream) -> N
     } == {2}
 
 
-def test_all_are_documented() -> None:
-    """Name, type, labels and meaning, in a table that tells of nothing else."""
+def test_all_metrics_are_documented() -> None:
+    """The table contains exactly the name, type, labels and description of each metric."""
     described = [
         f"| `{each._name}{'_total' if each._type == 'counter' else ''}` | {each._type} | "
         f"{', '.join(f'`{label}`' for label in each._labelnames)} | "

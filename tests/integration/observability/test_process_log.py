@@ -1,4 +1,4 @@
-"""The log of a server whose standard error nobody reads."""
+"""The log of a server whose standard error is not read."""
 
 import os
 import signal
@@ -12,9 +12,9 @@ from anthropic_proxy.observability.log_writer import MAX_BYTES
 from tests.support.running_command import Command, until
 from tests.support.scripted_upstream import DEADLINE, ScriptedUpstream
 
-# With --verbose the log has the bodies of requests. So many requests fill the pipe and a queue.
+# With --verbose, the log contains request bodies. This number of requests fills pipe and queue.
 _BODY = {"model": "m", "messages": [{"role": "user", "content": "x-" * 15_000}]}
-_ENOUGH = MAX_BYTES // 30_000 + 10
+_REQUEST_COUNT = MAX_BYTES // 30_000 + 10
 
 
 @pytest.fixture
@@ -22,8 +22,8 @@ def command(tmp_path: Path) -> Command:
     return Command(tmp_path)
 
 
-class _Unread:
-    """A server whose log has filled a pipe that no process reads. All requests succeeded."""
+class _UnreadServer:
+    """A server that logs to a pipe that no process reads."""
 
     def __init__(self, command: Command, upstream: ScriptedUpstream, workers: int) -> None:
         self.reader, writer = os.pipe()
@@ -38,7 +38,7 @@ class _Unread:
         )
         os.close(writer)
         self._transport = httpx.HTTPTransport(uds=str(socket))
-        self._requests = workers * _ENOUGH
+        self._requests = workers * _REQUEST_COUNT
 
     def __enter__(self) -> Self:
         return self
@@ -55,12 +55,12 @@ class _Unread:
             transport=self._transport, base_url="http://proxy", timeout=DEADLINE
         ) as client:
             for _ in range(self._requests):
-                # There is no max_tokens.
+                # The request has no max_tokens.
                 assert client.post("/v1/messages", json=_BODY).status_code == 400
             until(lambda: _dropped(client) > 0, "dropped lines are counted")
 
     def read_until(self, text: bytes) -> None:
-        """Read the log until a text comes."""
+        """Read the log until it contains the text."""
         received = b""
         while text not in received:
             received = received[-100:] + os.read(self.reader, 65536)
@@ -76,20 +76,20 @@ def _dropped(client: httpx.Client) -> float:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_reader_that_does_not_read(
+def test_an_unread_log_does_not_block_the_server(
     command: Command, upstream: ScriptedUpstream, workers: int
 ) -> None:
-    """Requests are served on, what could not be written is counted, and the end is not delayed."""
-    with _Unread(command, upstream, workers) as server:
+    """The server handles requests, counts the dropped lines, and ends without delay."""
+    with _UnreadServer(command, upstream, workers) as server:
         server.fill()
         server.process.send_signal(signal.SIGTERM)
-        # Not a byte is read: a worker waits a second for its lines to be written.
+        # No byte is read. A worker waits one second for its lines to be written.
         assert server.process.wait(DEADLINE) == 0
 
 
-def test_what_was_dropped_is_reported_once_it_is_read(
+def test_dropped_lines_are_reported_when_the_log_is_read(
     command: Command, upstream: ScriptedUpstream
 ) -> None:
-    with _Unread(command, upstream, 1) as server:
+    with _UnreadServer(command, upstream, 1) as server:
         server.fill()
         server.read_until(b'"event":"log lines dropped"')

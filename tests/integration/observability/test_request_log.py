@@ -1,4 +1,4 @@
-"""The line that each request leaves in the log."""
+"""The log event `request finished`."""
 
 import json
 import re
@@ -29,8 +29,8 @@ _USED = {"input_tokens": 11, "output_tokens": 2, "stop_reason": "end_turn"}
 
 
 @pytest.fixture
-def logged(command: Command, upstream: ScriptedUpstream) -> list[dict[str, Any]]:
-    """The lines of a server that was asked for a bit of everything."""
+def finished_requests(command: Command, upstream: ScriptedUpstream) -> list[dict[str, Any]]:
+    """Send various requests to a server and return the events `request finished`."""
     upstream.then(answers(completion()), streams(text_chunks("Hel", "lo")))
     upstream.then(answers({"error": {"message": "No canary-key here"}}, 401))
     with (
@@ -52,24 +52,24 @@ def logged(command: Command, upstream: ScriptedUpstream) -> list[dict[str, Any]]
     return [line for line in lines if line["event"] == "request finished"]
 
 
-def test_one_line_for_each(logged: list[dict[str, Any]]) -> None:
-    whole, streamed, refused, missing = logged
-    assert whole["request_id"] == "from-the-client_1.2"
-    assert whole.items() >= (_COMPLETE | _USED | {"outcome": "complete"}).items()
+def test_each_request_is_logged_once(finished_requests: list[dict[str, Any]]) -> None:
+    complete, streamed, failed, missing = finished_requests
+    assert complete["request_id"] == "from-the-client_1.2"
+    assert complete.items() >= (_COMPLETE | _USED | {"outcome": "complete"}).items()
     assert streamed.items() >= (_COMPLETE | _USED | {"outcome": "complete", "stream": True}).items()
     assert re.fullmatch(r"req_[0-9a-f]{24}", streamed["request_id"])
     assert 0 < streamed["first_token_seconds"] <= streamed["seconds"]
-    assert (refused["status"], refused["outcome"], refused["error_type"]) == (
+    assert (failed["status"], failed["outcome"], failed["error_type"]) == (
         500,
         "upstream_error",
         "api_error",
     )
-    assert "refused the proxy's UPSTREAM_API_KEY (401): No *** here" in refused["message"]
+    assert "refused the proxy's UPSTREAM_API_KEY (401): No *** here" in failed["message"]
     assert (missing["path"], missing["status"], missing["outcome"]) == ("/nothing", 404, "refused")
 
 
 @pytest.mark.parametrize(
-    ("given", "is_taken"),
+    ("headers", "is_used"),
     [
         ({"x-request-id": "a" * 128}, True),
         ({"request-id": "b"}, True),
@@ -79,14 +79,16 @@ def test_one_line_for_each(logged: list[dict[str, Any]]) -> None:
     ],
     ids=["long", "other-name", "too-long", "space", "empty"],
 )
-def test_the_request_id_of_the_client(proxy: str, given: dict[str, str], is_taken: bool) -> None:
-    response = httpx.post(f"{proxy}/v1/messages", json={}, headers=given, trust_env=False)
-    expected = next(iter(given.values())) if is_taken else response.json()["request_id"]
+def test_valid_request_ids_of_the_client_are_used(
+    proxy: str, headers: dict[str, str], is_used: bool
+) -> None:
+    response = httpx.post(f"{proxy}/v1/messages", json={}, headers=headers, trust_env=False)
+    expected = next(iter(headers.values())) if is_used else response.json()["request_id"]
     assert response.headers["request-id"] == response.json()["request_id"] == expected
-    assert is_taken or re.fullmatch(r"req_[0-9a-f]{24}", expected)
+    assert is_used or re.fullmatch(r"req_[0-9a-f]{24}", expected)
 
 
-def test_a_failure_without_a_status_has_none_in_the_log(
+def test_a_failure_without_a_status_is_logged_without_one(
     command: Command, upstream: ScriptedUpstream
 ) -> None:
     upstream.then(answers({}, 503), answers(completion()))

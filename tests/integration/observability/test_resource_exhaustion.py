@@ -1,4 +1,7 @@
-"""No file descriptors or buffers left: a clear error, one log line, no failure of an upstream."""
+"""Exhausted file descriptors and buffers.
+
+The client gets a clear error, the log gets one line, and the upstream does not count as failed.
+"""
 
 import asyncio
 import contextlib
@@ -47,7 +50,7 @@ from tests.support.scripted_upstream import (
 KEY: Any = mock.Mock(host="up", port=1, ssl=True)
 FULL = OSError(errno.EMFILE, "Too many open files")
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no such limit")
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
 
 
 def _id(value: object) -> str:
@@ -72,7 +75,7 @@ def _id(value: object) -> str:
             None,
         ),
         (aiohttp.ClientConnectorDNSError(KEY, socket.gaierror(socket.EAI_NONAME, "unknown")), None),
-        # Numbers of other tables than that of errno.
+        # Error numbers that do not come from errno.
         (aiohttp.ClientConnectorDNSError(KEY, socket.gaierror(errno.ENOMEM, "unknown")), None),
         (aiohttp.ClientConnectorSSLError(KEY, ssl.SSLError(errno.ENOMEM, "bad")), None),
         (OSError("Multiple exceptions: refused, unreachable"), None),
@@ -81,7 +84,7 @@ def _id(value: object) -> str:
     ],
     ids=_id,
 )
-def test_what_counts_as_a_shortage(error: Exception, resource: str | None) -> None:
+def test_exhausted_resources_are_detected(error: Exception, resource: str | None) -> None:
     assert find_exhausted_resource(error) == resource
 
 
@@ -95,13 +98,13 @@ def test_what_counts_as_a_shortage(error: Exception, resource: str | None) -> No
     ],
     ids=_id,
 )
-def test_errors_that_hide_a_shortage(error: Exception) -> None:
-    """Resolvers can't open their files, and say that the name is unknown."""
+def test_exhaustion_is_detected_behind_other_errors(error: Exception) -> None:
+    """A resolver that can't open its files reports an unknown name."""
     with mock.patch.object(os, "open", side_effect=FULL):
         assert find_exhausted_resource(error) == FILES
 
 
-def test_files_are_counted() -> None:
+def test_open_files_are_counted() -> None:
     before = count_open_files()
     assert before is not None
     with contextlib.ExitStack() as stack:
@@ -113,7 +116,7 @@ def test_files_are_counted() -> None:
     assert after.limit == before.limit
 
 
-def test_files_that_can_not_be_counted() -> None:
+def test_open_files_can_be_uncountable() -> None:
     with mock.patch.object(os, "open", side_effect=FULL):
         assert count_open_files() == OpenFiles(
             limit := (count_open_files() or OpenFiles(0, 0)).limit, limit
@@ -125,7 +128,7 @@ def test_files_that_can_not_be_counted() -> None:
         assert (count_open_files() or OpenFiles(1, 1)).count == 0
 
 
-def test_the_log_has_one_line_a_minute() -> None:
+def test_exhaustion_is_logged_once_a_minute() -> None:
     log, now = mock.Mock(), [0.0]
     reporter = ExhaustionLog(log, lambda: now[0])
     reporter.check_files(None)
@@ -149,7 +152,7 @@ def test_the_log_has_one_line_a_minute() -> None:
 
 
 @pytest.mark.parametrize(
-    ("raised", "kind"),
+    ("exception", "error_class"),
     [
         (FULL, LocalShortageError),
         (OSError(errno.ENOBUFS, "x"), LocalShortageError),
@@ -157,22 +160,24 @@ def test_the_log_has_one_line_a_minute() -> None:
     ],
     ids=_id,
 )
-def test_the_error_says_whose_problem_it_is(raised: Exception, kind: type[UpstreamError]) -> None:
+def test_local_exhaustion_is_not_an_upstream_error(
+    exception: Exception, error_class: type[UpstreamError]
+) -> None:
     reported: list[str] = []
 
     def handler(_: httpx.Request) -> httpx.Response:
-        raise raised
+        raise exception
 
     async def main() -> UpstreamError:
         upstream = UpstreamHTTPClient(httpx.MockTransport(handler), on_shortage=reported.append)
-        with pytest.raises(UpstreamError) as caught:
+        with pytest.raises(UpstreamError) as error_info:
             await upstream.post("http://up:1", b"{}", {}, Timeouts(), "up:1")
-        return caught.value
+        return error_info.value
 
     error = asyncio.run(main())
-    assert type(error) is kind
-    assert len(reported) == (kind is LocalShortageError)
-    if kind is LocalShortageError:
+    assert type(error) is error_class
+    assert len(reported) == (error_class is LocalShortageError)
+    if error_class is LocalShortageError:
         assert (
             error.message == f"This server has run out of {reported[0]}, "
             "so it can't connect to the upstream up:1. Retry in 1 s."
@@ -183,7 +188,9 @@ def test_the_error_says_whose_problem_it_is(raised: Exception, kind: type[Upstre
 @pytest.mark.parametrize(
     ("error", "is_logged"), [(FULL, False), (OSError(errno.ENOMEM, "x"), True)], ids=_id
 )
-def test_asyncio_does_not_log_it_each_second(error: OSError, *, is_logged: bool) -> None:
+def test_asyncio_does_not_log_exhausted_files_repeatedly(
+    error: OSError, *, is_logged: bool
+) -> None:
     loop = mock.Mock()
     serve._handle_loop_error(
         loop, {"message": "socket.accept() out of system resource", "exception": error}
@@ -191,19 +198,19 @@ def test_asyncio_does_not_log_it_each_second(error: OSError, *, is_logged: bool)
     assert loop.default_exception_handler.called is is_logged
 
 
-def test_a_download_that_no_file_descriptor_is_left_for() -> None:
-    """It is no fault of the request: an error that clients retry, and not a 400."""
+def test_a_download_without_file_descriptors_is_retryable() -> None:
+    """The request is not invalid, so the status is one that clients retry and not 400."""
     reported: list[str] = []
 
     async def main() -> ApiError:
         downloads = FileDownloader(on_shortage=reported.append)
         with (
             mock.patch.object(downloads, "_get", side_effect=FULL),
-            pytest.raises(ApiError) as caught,
+            pytest.raises(ApiError) as error_info,
         ):
             await downloads._fetch("http://example.com/a.png", mock.Mock())
         await downloads.aclose()
-        return caught.value
+        return error_info.value
 
     error = asyncio.run(main())
     assert (error.status, error.headers) == (500, {"retry-after": "1"})
@@ -216,14 +223,14 @@ def test_a_download_that_no_file_descriptor_is_left_for() -> None:
 
 
 @pytest.fixture
-def served(tmp_path: Path, upstream: ScriptedUpstream) -> Iterator[Running]:
+def server(tmp_path: Path, upstream: ScriptedUpstream) -> Iterator[Running]:
     with Command(tmp_path).serving(UPSTREAM_BASE_URL=upstream.url) as server:
         yield server
 
 
 @contextlib.contextmanager
 def _without_files(server: Running) -> Iterator[None]:
-    """The process can open nothing more; what is open goes on."""
+    """Prevent the process from opening files; open files remain usable."""
     resource = pytest.importorskip("resource")
     if not hasattr(resource, "prlimit"):
         pytest.skip("limits of other processes can't be set here")
@@ -239,14 +246,14 @@ def _lines(server: Running) -> list[str]:
     return re.findall(r"resource (?:nearly )?exhausted.*", server.log.read_text())
 
 
-@pytest.mark.parametrize("body", [REQUEST, REQUEST | {"stream": True}], ids=["whole", "stream"])
-def test_requests_fail_clearly_and_the_upstream_is_not_blamed(
-    served: Running, upstream: ScriptedUpstream, body: dict[str, Any]
+@pytest.mark.parametrize("body", [REQUEST, REQUEST | {"stream": True}], ids=["complete", "stream"])
+def test_requests_get_a_clear_error_and_the_upstream_does_not_count_as_failed(
+    server: Running, upstream: ScriptedUpstream, body: dict[str, Any]
 ) -> None:
-    url = f"{served.address}/v1/messages"
+    url = f"{server.address}/v1/messages"
     with httpx.Client(trust_env=False, timeout=DEADLINE) as client:
-        assert client.get(f"{served.address}/health").status_code == 200
-        with _without_files(served):
+        assert client.get(f"{server.address}/health").status_code == 200
+        with _without_files(server):
             for _ in range(6):
                 response = client.post(url, json=body)
                 assert (response.status_code, response.headers["retry-after"]) == (500, "1")
@@ -258,19 +265,19 @@ def test_requests_fail_clearly_and_the_upstream_is_not_blamed(
             streams(text_chunks("Hello")) if "stream" in body else answers(completion("Hello"))
         )
         assert "Hello" in client.post(url, json=body).text
-        metrics = client.get(f"{served.address}/metrics").text
+        metrics = client.get(f"{server.address}/metrics").text
     assert re.search(r'upstream_breaker_state\{state="closed",upstream="[^"]+"\} 1.0', metrics)
     assert "anthropic_proxy_upstream_errors_total{" not in metrics
-    assert len(_lines(served)) == 1
-    assert "Traceback" not in served.log.read_text()
+    assert len(_lines(server)) == 1
+    assert "Traceback" not in server.log.read_text()
 
 
-def test_connections_that_can_not_be_accepted_are_logged(served: Running) -> None:
-    with _without_files(served):
-        port = int(served.address.rpartition(":")[2])
+def test_connections_that_can_not_be_accepted_are_logged(server: Running) -> None:
+    with _without_files(server):
+        port = int(server.address.rpartition(":")[2])
         with socket.create_connection(("127.0.0.1", port), DEADLINE):
-            until(lambda: _lines(served), "it is logged")
+            until(lambda: _lines(server), "the exhaustion is logged")
     assert (
-        httpx.get(f"{served.address}/health", trust_env=False, timeout=DEADLINE).status_code == 200
+        httpx.get(f"{server.address}/health", trust_env=False, timeout=DEADLINE).status_code == 200
     )
-    assert len(_lines(served)) == 1
+    assert len(_lines(server)) == 1

@@ -31,18 +31,18 @@ from tests.support.scripted_upstream import (
 
 @pytest.fixture
 def command(tmp_path: Path) -> Iterator[Command]:
-    """The command; a server that it left in the background is ended."""
+    """Yield the command, and kill its background server afterwards."""
     command = Command(tmp_path)
     yield command
     running = daemon.read_status(command.pid_file).running
     if running is not None:
         os.kill(running, signal.SIGKILL)
-        until(lambda: daemon.read_status(command.pid_file).running is None, "the server is gone")
+        until(lambda: daemon.read_status(command.pid_file).running is None, "the server has ended")
 
 
 @contextlib.contextmanager
 def _waiting_process() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that lives until something is written to it."""
+    """Yield a process that runs until a line is written to its input."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         try:
             yield process
@@ -52,25 +52,25 @@ def _waiting_process() -> Iterator[subprocess.Popen[bytes]]:
 
 @pytest.fixture
 def foreign() -> Iterator[int]:
-    """The PID of a living process that is none of ours; it must live on."""
+    """Yield the PID of an unrelated running process, which must not be killed."""
     with _waiting_process() as process:
         yield process.pid
         process.communicate(b"\n", DEADLINE)
-        assert process.returncode == 0, "it was killed"
+        assert process.returncode == 0, "the process was killed"
 
 
 def _start(command: Command, upstream: ScriptedUpstream, **variables: str) -> str:
-    """A started server's address."""
-    done = _daemon(command, upstream.url, 0, **variables)
-    assert done.returncode == 0, done.stderr
-    printed = re.fullmatch(
+    """Start a server and return its address."""
+    result = _daemon(command, upstream.url, 0, **variables)
+    assert result.returncode == 0, result.stderr
+    output = re.fullmatch(
         r"✓ Daemon started, listening on (\S+)\n  PID file: (.+)\n  Log file: (.+)\n"
         r"  Upstream: http\S+: reachable, .+\n",
-        done.stdout,
+        result.stdout,
     )
-    assert printed is not None
-    address, pid_file, log_file = printed.groups()
-    assert (pid_file, log_file) == (str(command.pid_file), str(_log(command)))
+    assert output is not None
+    address, pid_file, log_file = output.groups()
+    assert (pid_file, log_file) == (str(command.pid_file), str(_log_path(command)))
     return address
 
 
@@ -82,12 +82,12 @@ def _daemon(
 
 
 def _run(command: Command, subcommand: str) -> tuple[int, str, str]:
-    done = command.run(subcommand, "--pid-file", str(command.pid_file))
-    return done.returncode, done.stdout, done.stderr
+    result = command.run(subcommand, "--pid-file", str(command.pid_file))
+    return result.returncode, result.stdout, result.stderr
 
 
-def _log(command: Command) -> Path:
-    """The default place of the log, for a user with this home."""
+def _log_path(command: Command) -> Path:
+    """Return the default path of the log for a user with this home."""
     return command.home / ".local" / "state" / "anthropic-proxy" / "anthropic-proxy.log"
 
 
@@ -95,15 +95,17 @@ def _pid(command: Command) -> int:
     return int(command.pid_file.read_text())
 
 
-def test_start_status_stop(command: Command, upstream: ScriptedUpstream) -> None:
+def test_a_daemon_is_started_reported_and_stopped(
+    command: Command, upstream: ScriptedUpstream
+) -> None:
     address = _start(command, upstream)
     upstream.then(answers(completion("Hello there")))
-    answer = httpx.post(f"{address}/v1/messages", json=REQUEST, timeout=DEADLINE, trust_env=False)
-    assert answer.json()["content"] == [{"type": "text", "text": "Hello there"}]
+    response = httpx.post(f"{address}/v1/messages", json=REQUEST, timeout=DEADLINE, trust_env=False)
+    assert response.json()["content"] == [{"type": "text", "text": "Hello there"}]
     pid = _pid(command)
-    assert os.getsid(pid) not in (pid, os.getsid(0)), "it is not detached"
-    code, shown, _ = _run(command, "status")
-    assert (code, re.sub(r"for: \S+ s\n", "for: 1 s\n", shown).splitlines()) == (
+    assert os.getsid(pid) not in (pid, os.getsid(0)), "the server is not detached"
+    code, output, _ = _run(command, "status")
+    assert (code, re.sub(r"for: \S+ s\n", "for: 1 s\n", output).splitlines()) == (
         0,
         [
             f"✓ Daemon is running (PID: {pid})",
@@ -111,7 +113,7 @@ def test_start_status_stop(command: Command, upstream: ScriptedUpstream) -> None
             f"  Listening on: {address}",
             f"  Upstream: {upstream.url}/v1: reachable, key not checked, no list of models",
             "  Running for: 1 s",
-            f"  Log file: {_log(command)}",
+            f"  Log file: {_log_path(command)}",
         ],
     )
     assert _run(command, "stop") == (0, f"✓ Daemon stopped (PID: {pid})\n", "")
@@ -124,8 +126,8 @@ def test_start_status_stop(command: Command, upstream: ScriptedUpstream) -> None
     )
 
 
-def test_start_with_workers(command: Command, upstream: ScriptedUpstream) -> None:
-    """The start returns although the workers inherit the pipe through which the server reports."""
+def test_a_daemon_with_workers_is_started(command: Command, upstream: ScriptedUpstream) -> None:
+    """The start command ends even though the workers inherit the report pipe of the server."""
     address = _start(command, upstream, WORKERS="2")
     pid = _pid(command)
     assert httpx.get(f"{address}/health", timeout=DEADLINE, trust_env=False).text == "OK"
@@ -133,20 +135,20 @@ def test_start_with_workers(command: Command, upstream: ScriptedUpstream) -> Non
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_an_upstream_that_is_down_is_shown_at_the_start(command: Command, workers: str) -> None:
-    with ScriptedUpstream() as gone:
-        url = gone.url
-    done = _daemon(command, url, WORKERS=workers)
+def test_an_unreachable_upstream_is_printed_at_startup(command: Command, workers: str) -> None:
+    with ScriptedUpstream() as stopped:
+        url = stopped.url
+    result = _daemon(command, url, WORKERS=workers)
     line = f"  Upstream: {url}/v1: refuses connections or can't be reached: is it running?; "
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1].startswith(line)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1].startswith(line)
     assert line in _run(command, "status")[1]
     _run(command, "stop")
     assert not list(command.home.glob("proxy.pid*"))
 
 
 @pytest.mark.parametrize(
-    ("written", "kind", "found"),
+    ("written", "kind", "expected"),
     [
         (b'{"listening":"a"}\n', "listening", {"listening": "a"}),
         (b'{"probed":[]}\n{"listening":"a"}\n', "listening", {"probed": [], "listening": "a"}),
@@ -156,28 +158,34 @@ def test_an_upstream_that_is_down_is_shown_at_the_start(command: Command, worker
     ],
 )
 @pytest.mark.parametrize("is_open", [True, False])
-def test_messages_of_the_server(
-    written: bytes, kind: str, found: dict[str, object], *, is_open: bool
+def test_reports_of_the_server_are_read(
+    written: bytes, kind: str, expected: dict[str, object], *, is_open: bool
 ) -> None:
-    """The wait for a writer that never ends, such as a worker, has a limit."""
+    """The wait for a writer that does not close the pipe, such as a worker, has a limit."""
     reader, writer = os.pipe()
     os.write(writer, written)
     if not is_open:
         os.close(writer)
-    assert daemon._ReportReader(reader).wait_for(kind, seconds=0.01 if is_open else None) == found
+    assert (
+        daemon._ReportReader(reader).wait_for(kind, seconds=0.01 if is_open else None) == expected
+    )
     os.close(reader)
     if is_open:
         os.close(writer)
 
 
-def test_workers_that_fail_at_the_start(command: Command, upstream: ScriptedUpstream) -> None:
-    done = _daemon(command, upstream.url, WORKERS="2", RATE_LIMIT_STORAGE_URL="sqlite:////no/dir/x")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "a worker exited during startup" in done.stderr
+def test_a_worker_failure_at_startup_is_reported(
+    command: Command, upstream: ScriptedUpstream
+) -> None:
+    result = _daemon(
+        command, upstream.url, WORKERS="2", RATE_LIMIT_STORAGE_URL="sqlite:////no/dir/x"
+    )
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "a worker exited during startup" in result.stderr
     assert not command.pid_file.exists()
 
 
-def test_a_second_start(command: Command, upstream: ScriptedUpstream) -> None:
+def test_a_second_start_is_rejected(command: Command, upstream: ScriptedUpstream) -> None:
     address = _start(command, upstream)
     pid = _pid(command)
     second = _daemon(command, upstream.url)
@@ -190,29 +198,29 @@ def test_a_second_start(command: Command, upstream: ScriptedUpstream) -> None:
     assert httpx.get(f"{address}/health", timeout=DEADLINE, trust_env=False).text == "OK"
 
 
-def test_the_log_is_continued(command: Command, upstream: ScriptedUpstream) -> None:
+def test_a_restart_appends_to_the_log(command: Command, upstream: ScriptedUpstream) -> None:
     addresses = []
     for _ in range(2):
         addresses.append(_start(command, upstream))
         pid = _pid(command)
         assert _run(command, "stop") == (0, f"✓ Daemon stopped (PID: {pid})\n", "")
-    log = _log(command).read_text(errors="replace")
+    log = _log_path(command).read_text(errors="replace")
     first, second = (log.rindex(f"address={address} ") for address in addresses)
     assert first < log.index(" stopping", first) < second < log.index(" stopping", second)
 
 
-def test_an_address_in_use(command: Command) -> None:
+def test_an_address_in_use_is_reported(command: Command) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        done = _daemon(command, "http://localhost:1", port)
+        result = _daemon(command, "http://localhost:1", port)
     reason = f"✗ can't listen on 127.0.0.1:{port}: Address already in use"
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.splitlines()[-1].startswith(reason)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.splitlines()[-1].startswith(reason)
     assert not command.pid_file.exists()
-    assert reason in _log(command).read_text(errors="replace")
+    assert reason in _log_path(command).read_text(errors="replace")
 
 
-def test_stop_waits_for_open_answers(command: Command, upstream: ScriptedUpstream) -> None:
+def test_stop_waits_for_open_streams(command: Command, upstream: ScriptedUpstream) -> None:
     pause = Pause()
     first, *rest = text_chunks("Hel", "lo")
     upstream.then(streams([first, pause, *rest]))
@@ -220,12 +228,12 @@ def test_stop_waits_for_open_answers(command: Command, upstream: ScriptedUpstrea
     with (
         httpx.stream(
             "POST", f"{address}/v1/messages", json=REQUEST | {"stream": True}, trust_env=False
-        ) as answer,
+        ) as response,
         command.popen("stop", "--pid-file", str(command.pid_file), stderr=subprocess.PIPE) as stop,
     ):
-        lines = answer.iter_lines()
+        lines = response.iter_lines()
         before = next(line for line in lines if "text_delta" in line)
-        until(lambda: refuses_connections(address), "the server has seen the signal")
+        until(lambda: refuses_connections(address), "the server handles the signal")
         assert stop.poll() is None
         assert command.pid_file.exists()
         assert stop.stderr is not None
@@ -239,24 +247,30 @@ def test_stop_waits_for_open_answers(command: Command, upstream: ScriptedUpstrea
     assert not command.pid_file.exists()
 
 
-def test_after_a_crash(command: Command, upstream: ScriptedUpstream) -> None:
+def test_a_start_after_a_crash_replaces_the_pid_file(
+    command: Command, upstream: ScriptedUpstream
+) -> None:
     _start(command, upstream)
     crashed = _pid(command)
     os.kill(crashed, signal.SIGKILL)
-    until(lambda: daemon.read_status(command.pid_file).stale == crashed, "the lock is gone")
+    until(lambda: daemon.read_status(command.pid_file).stale == crashed, "the lock is released")
     address = _start(command, upstream)
     assert _pid(command) != crashed
     assert httpx.get(f"{address}/health", timeout=DEADLINE, trust_env=False).text == "OK"
 
 
 @pytest.mark.parametrize("subcommand", ["status", "stop"])
-def test_the_number_of_a_foreign_process(command: Command, foreign: int, subcommand: str) -> None:
+def test_the_pid_of_another_process_is_stale(
+    command: Command, foreign: int, subcommand: str
+) -> None:
     command.pid_file.write_text(f"{foreign}\n")
-    told = f"✗ Daemon is not running\n  Stale PID file found: {command.pid_file} (PID: {foreign})\n"
-    assert _run(command, subcommand) == (1, "", told)
+    message = (
+        f"✗ Daemon is not running\n  Stale PID file found: {command.pid_file} (PID: {foreign})\n"
+    )
+    assert _run(command, subcommand) == (1, "", message)
 
 
-def test_a_start_over_the_number_of_a_foreign_process(
+def test_a_start_replaces_the_pid_of_another_process(
     command: Command, upstream: ScriptedUpstream, foreign: int
 ) -> None:
     command.pid_file.write_text(f"{foreign}\n# and more than a PID takes\n")
@@ -267,7 +281,7 @@ def test_a_start_over_the_number_of_a_foreign_process(
 
 
 @pytest.mark.parametrize(
-    ("content", "found"),
+    ("content", "expected"),
     [
         pytest.param(None, Status(), id="missing"),
         pytest.param(b"123456\n", Status(stale=123456), id="stale"),
@@ -281,16 +295,16 @@ def test_a_start_over_the_number_of_a_foreign_process(
         pytest.param(b"\xff\n", Status(invalid="\ufffd"), id="no-text"),
     ],
 )
-def test_what_a_file_says(tmp_path: Path, content: bytes | None, found: Status) -> None:
+def test_the_pid_file_is_parsed(tmp_path: Path, content: bytes | None, expected: Status) -> None:
     path = tmp_path / "proxy.pid"
     if content is not None:
         path.write_bytes(content)
-    assert daemon.read_status(path) == found
+    assert daemon.read_status(path) == expected
 
 
 @pytest.mark.parametrize("subcommand", ["status", "stop"])
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         pytest.param(None, "✗ Daemon is not running\n  PID file not found: {path}\n", id="missing"),
         pytest.param(
@@ -306,8 +320,8 @@ def test_what_a_file_says(tmp_path: Path, content: bytes | None, found: Status) 
         pytest.param("link", "✗ can't open {path}: Too many levels of symbolic links\n", id="link"),
     ],
 )
-def test_files_are_told_apart(
-    tmp_path: Path, content: str | None, told: str, subcommand: str
+def test_stale_and_invalid_files_are_reported(
+    tmp_path: Path, content: str | None, message: str, subcommand: str
 ) -> None:
     path = tmp_path / "proxy.pid"
     if content == "link":
@@ -315,27 +329,27 @@ def test_files_are_told_apart(
         path.write_text("123456")  # through the link
     elif content is not None:
         path.write_text(content)
-    done = CliRunner().invoke(cli, [subcommand, "--pid-file", str(path)])
-    assert (done.exit_code, done.stdout, done.stderr) == (1, "", told.format(path=path))
+    result = CliRunner().invoke(cli, [subcommand, "--pid-file", str(path)])
+    assert (result.exit_code, result.stdout, result.stderr) == (1, "", message.format(path=path))
     if content == "abc\n":
         assert path.read_text() == content
 
 
-def test_a_link_is_not_followed(tmp_path: Path) -> None:
+def test_a_symbolic_link_is_not_followed(tmp_path: Path) -> None:
     target, link = tmp_path / "target", tmp_path / "proxy.pid"
     target.write_text("7")
     link.symlink_to(target)
-    for use in (daemon.read_status, PidFile.acquire):
+    for function in (daemon.read_status, PidFile.acquire):
         with pytest.raises(DaemonError, match="can't open"):
-            use(link)
+            function(link)
     assert target.read_text() == "7"
 
 
-def test_the_lock(tmp_path: Path) -> None:
+def test_the_pid_file_is_locked(tmp_path: Path) -> None:
     path = tmp_path / "proxy.pid"
     path.write_text("123456789")
-    held = PidFile.acquire(path)
-    held.write(42)
+    pid_file = PidFile.acquire(path)
+    pid_file.write(42)
     assert path.read_text() == "42\n"
     assert daemon.read_status(path) == Status(running=42)
     with pytest.raises(
@@ -343,15 +357,15 @@ def test_the_lock(tmp_path: Path) -> None:
         match=rf"^Daemon is already running \(PID: 42\) with PID file {re.escape(str(path))}$",
     ):
         PidFile.acquire(path)
-    held.release()
+    pid_file.release()
     assert daemon.read_status(path) == Status()
     PidFile.acquire(path).release()
 
 
-def test_a_file_that_is_removed_while_it_is_locked(
+def test_a_file_that_is_removed_before_it_is_locked_is_created_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A server that ends between our opening of its file and our locking takes the file away."""
+    """A server that ends between the opening and the locking of its file removes the file."""
     path = tmp_path / "proxy.pid"
     lock = daemon._lock
 
@@ -361,57 +375,59 @@ def test_a_file_that_is_removed_while_it_is_locked(
         return lock(descriptor, kind)
 
     monkeypatch.setattr(daemon, "_lock", lock_of_a_removed_file)
-    held = PidFile.acquire(path)
-    held.write(42)
+    pid_file = PidFile.acquire(path)
+    pid_file.write(42)
     assert daemon.read_status(path) == Status(running=42)
-    held.release()
+    pid_file.release()
 
 
-def test_a_look_does_not_hinder_a_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who looks holds the lock for a moment; a start tries again."""
+def test_a_status_check_does_not_prevent_a_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A status check holds the lock for a moment, and the start retries."""
     path = tmp_path / "proxy.pid"
-    lock, tries = daemon._lock, iter([False, False])
+    lock, attempts = daemon._lock, iter([False, False])
     monkeypatch.setattr(
-        daemon, "_lock", lambda descriptor, kind: next(tries, True) and lock(descriptor, kind)
+        daemon, "_lock", lambda descriptor, kind: next(attempts, True) and lock(descriptor, kind)
     )
     PidFile.acquire(path).release()
 
 
-def test_a_file_that_goes_while_it_is_looked_for(
+def test_a_file_that_disappears_during_a_status_check_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Path, "exists", lambda _: True)
     assert daemon.read_status(tmp_path / "gone.pid") == Status()
 
 
-def test_a_log_that_cannot_be_opened_leaves_no_pid_file(tmp_path: Path) -> None:
+def test_an_unusable_log_leaves_no_pid_file(tmp_path: Path) -> None:
     path = tmp_path / "proxy.pid"
     with pytest.raises(DaemonError, match="can't open"):
         daemon.start_daemon(lambda _: None, path, tmp_path / "no" / "such.log")
     assert not path.exists()
 
 
-def test_the_pid_file_may_be_named_before_the_command(
+def test_the_pid_file_option_may_precede_the_subcommand(
     command: Command, upstream: ScriptedUpstream
 ) -> None:
     _start(command, upstream)
-    before = command.run("--pid-file", str(command.home / "proxy.pid"), "status")
-    assert before.returncode == 0
-    assert f"(PID: {_pid(command)})" in before.stdout
+    result = command.run("--pid-file", str(command.home / "proxy.pid"), "status")
+    assert result.returncode == 0
+    assert f"(PID: {_pid(command)})" in result.stdout
 
 
-def test_stop_gives_up_at_last(tmp_path: Path) -> None:
-    held = PidFile.acquire(tmp_path / "proxy.pid")
+def test_stop_reports_a_server_that_does_not_end(tmp_path: Path) -> None:
+    pid_file = PidFile.acquire(tmp_path / "proxy.pid")
     with _waiting_process() as process:
-        held.write(process.pid)
+        pid_file.write(process.pid)
         with pytest.raises(
             DaemonError,
             match=rf"^Daemon \(PID: {process.pid}\) is still finishing open requests after 0 s$",
         ):
-            daemon.stop_daemon(held.path, process.pid, 0)
+            daemon.stop_daemon(pid_file.path, process.pid, 0)
         assert process.wait(DEADLINE) == -signal.SIGTERM
     with pytest.raises(
         DaemonError, match=rf"^Failed to stop daemon \(PID: {process.pid}\): No such process$"
     ):
-        daemon.stop_daemon(held.path, process.pid, 0)
-    held.release()
+        daemon.stop_daemon(pid_file.path, process.pid, 0)
+    pid_file.release()

@@ -1,4 +1,4 @@
-"""The end of a server process under load: on both protocols, with one worker and with several."""
+"""Shutdown of a server under load: HTTP/1.1 and HTTP/2, with one and with several workers."""
 
 import asyncio
 import contextlib
@@ -40,75 +40,74 @@ def command(tmp_path: Path) -> Command:
 
 @pytest.fixture
 def paused(upstream: ScriptedUpstream) -> Iterator[Pause]:
-    """Set `go` to let all answers of `upstream` go on that were begun."""
+    """Yield a pause of all responses of `upstream`; setting `go` continues them."""
     pause = Pause()
     yield pause
     pause.go.set()
 
 
-def _answers(upstream: ScriptedUpstream, pause: Pause, count: int) -> None:
+def _script_paused_streams(upstream: ScriptedUpstream, pause: Pause, count: int) -> None:
     first, *rest = text_chunks("Hel", "lo")
     upstream.then(*(streams([first, pause, *rest]) for _ in range(count)))
 
 
-Meanwhile = Callable[[], None]
+Callback = Callable[[], None]
 
 
-async def _http1_streams(address: str, count: int, meanwhile: Meanwhile) -> list[bytes]:
-    """Begin streams on separate connections. Return the bytes of each, complete or not.
+async def _http1_streams(address: str, count: int, on_started: Callback) -> list[bytes]:
+    """Start streams on separate connections and return the received bytes of each.
 
-    `meanwhile` runs when all have begun.
+    `on_started` runs when all streams have started.
     """
-    has_begun = [asyncio.Event() for _ in range(count)]
+    started_events = [asyncio.Event() for _ in range(count)]
     limits = httpx.Limits(max_connections=None)
 
-    async def read(client: httpx.AsyncClient, begun: asyncio.Event) -> bytes:
+    async def read(client: httpx.AsyncClient, started: asyncio.Event) -> bytes:
         received = b""
-        with contextlib.suppress(
-            httpx.RemoteProtocolError
-        ):  # a stream that was cut ends with what came of it
+        # An interrupted stream returns the bytes before the interruption.
+        with contextlib.suppress(httpx.RemoteProtocolError):
             async with client.stream("POST", f"{address}/v1/messages", json=STREAM) as response:
                 async for data in response.aiter_bytes():
                     received += data
-                    begun.set()
+                    started.set()
         return received
 
     async with (
         httpx.AsyncClient(limits=limits, timeout=DEADLINE, trust_env=False) as client,
         asyncio.timeout(DEADLINE),
     ):
-        reading = [asyncio.ensure_future(read(client, begun)) for begun in has_begun]
-        for begun in has_begun:
-            await begun.wait()
-        await asyncio.to_thread(meanwhile)
-        return await asyncio.gather(*reading)
+        readers = [asyncio.ensure_future(read(client, started)) for started in started_events]
+        for started in started_events:
+            await started.wait()
+        await asyncio.to_thread(on_started)
+        return await asyncio.gather(*readers)
 
 
-def _http2_streams(address: str, count: int, meanwhile: Meanwhile) -> list[bytes]:
-    """As `_http1_streams`, on one connection."""
+def _http2_streams(address: str, count: int, on_started: Callback) -> list[bytes]:
+    """Start streams on one HTTP/2 connection, as `_http1_streams` does."""
     with Http2Client(address) as client:
         streams = [
             client.request("POST", "/v1/messages", json.dumps(STREAM).encode())
             for _ in range(count)
         ]
         client.read_until(lambda each: all(map(each.body, streams)))
-        meanwhile()
+        on_started()
         client.read_until(lambda each: all(map(each.has_ended, streams)))
         return [client.body(stream) for stream in streams]
 
 
-def _streams(address: str, protocol: str, count: int, meanwhile: Meanwhile) -> list[bytes]:
+def _streams(address: str, protocol: str, count: int, on_started: Callback) -> list[bytes]:
     if protocol == "http/2":
-        return _http2_streams(address, count, meanwhile)
-    return asyncio.run(_http1_streams(address, count, meanwhile))
+        return _http2_streams(address, count, on_started)
+    return asyncio.run(_http1_streams(address, count, on_started))
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("protocol", ["http/1.1", "http/2"])
-def test_a_hundred_streams_end_well(
+def test_open_streams_are_completed_during_shutdown(
     command: Command, upstream: ScriptedUpstream, paused: Pause, protocol: str, workers: str
 ) -> None:
-    _answers(upstream, paused, 100)
+    _script_paused_streams(upstream, paused, 100)
 
     def terminate() -> None:
         server.process.send_signal(signal.SIGTERM)
@@ -123,10 +122,10 @@ def test_a_hundred_streams_end_well(
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("protocol", ["http/1.1", "http/2"])
-def test_what_is_open_when_the_time_is_over_is_told(
+def test_open_streams_get_an_error_event_after_the_drain_timeout(
     command: Command, upstream: ScriptedUpstream, paused: Pause, protocol: str, workers: str
 ) -> None:
-    _answers(upstream, paused, 3)
+    _script_paused_streams(upstream, paused, 3)
     with command.serving(
         UPSTREAM_BASE_URL=upstream.url, WORKERS=workers, DRAIN_TIMEOUT="0.1"
     ) as server:
@@ -140,10 +139,10 @@ def test_what_is_open_when_the_time_is_over_is_told(
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_second_signal_ends_at_once(
+def test_a_second_signal_ends_open_streams_immediately(
     command: Command, upstream: ScriptedUpstream, paused: Pause, workers: str
 ) -> None:
-    _answers(upstream, paused, 1)
+    _script_paused_streams(upstream, paused, 1)
     with (
         command.serving(UPSTREAM_BASE_URL=upstream.url, WORKERS=workers) as server,
         httpx.stream(
@@ -183,24 +182,24 @@ def test_a_second_signal_ends_a_request_without_a_response(
     assert "stopping" in received.json()["error"]["message"]
 
 
-def test_a_request_on_an_open_connection_is_answered_and_the_connection_closed(
+def test_requests_on_open_connections_are_served_during_shutdown(
     command: Command, upstream: ScriptedUpstream, paused: Pause
 ) -> None:
-    _answers(upstream, paused, 1)
+    _script_paused_streams(upstream, paused, 1)
     with (
         command.serving(UPSTREAM_BASE_URL=upstream.url) as server,
-        httpx.Client(base_url=server.address, timeout=DEADLINE, trust_env=False) as probing,
+        httpx.Client(base_url=server.address, timeout=DEADLINE, trust_env=False) as client,
         httpx.stream(
             "POST", f"{server.address}/v1/messages", json=STREAM, timeout=DEADLINE, trust_env=False
         ) as response,
     ):
         received = response.iter_bytes()
         next(received)
-        assert probing.get("/readyz").status_code == 200
+        assert client.get("/readyz").status_code == 200
         server.process.send_signal(signal.SIGTERM)
         until(lambda: refuses_connections(server.address), "no more is accepted")
-        assert probing.get("/readyz").status_code == 503
-        missing = probing.get("/v1/nothing")
+        assert client.get("/readyz").status_code == 503
+        missing = client.get("/v1/nothing")
         assert (missing.status_code, missing.headers["connection"]) == (404, "close")
         paused.go.set()
         assert COMPLETE in b"".join(received)
@@ -212,15 +211,15 @@ def _workers(server: Running) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def test_a_killed_worker_is_replaced_and_the_others_go_on(
+def test_a_killed_worker_is_replaced_and_others_continue(
     command: Command, upstream: ScriptedUpstream, paused: Pause
 ) -> None:
-    _answers(upstream, paused, 8)
+    _script_paused_streams(upstream, paused, 8)
 
     def kill() -> None:
         before = _workers(server)
         os.kill(before[0], signal.SIGKILL)
-        until(lambda: set(_workers(server)) - set(before), "it is replaced")
+        until(lambda: set(_workers(server)) - set(before), "the worker is replaced")
         paused.go.set()
 
     with command.serving(UPSTREAM_BASE_URL=upstream.url, WORKERS="2") as server:
@@ -232,18 +231,16 @@ def test_a_killed_worker_is_replaced_and_the_others_go_on(
     assert "worker exited" in log
 
 
-def test_the_workers_end_with_the_first_process(
-    command: Command, upstream: ScriptedUpstream
-) -> None:
+def test_workers_end_with_the_supervisor(command: Command, upstream: ScriptedUpstream) -> None:
     with command.serving(UPSTREAM_BASE_URL=upstream.url, WORKERS="2") as server:
         server.process.kill()
-        until(lambda: refuses_connections(server.address), "nobody listens")
+        until(lambda: refuses_connections(server.address), "the port is closed")
 
 
-def test_a_worker_ends_with_a_first_process_that_never_heard_of_it(
+def test_a_worker_ends_if_the_supervisor_has_not_read_its_report(
     upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:
-    """What the worker told is not read: then the socket is not at its end, but in error."""
+    """The socket reports an error instead of its end if the report of the worker is not read."""
     script = """
 import os, signal, socket, sys
 from anthropic_proxy.config.settings import Settings
@@ -261,8 +258,8 @@ _run_worker(
     settings, Listeners(open_tcp_listener("127.0.0.1", 0)), ServerControl(), theirs, None
 )
 """
-    # The pipe ends when all who may write to it have ended.
-    done = subprocess.run(
+    # The output pipe closes when all processes that inherit it have ended.
+    result = subprocess.run(
         [sys.executable, "-c", script, upstream.url],
         cwd=tmp_path,
         capture_output=True,
@@ -270,5 +267,5 @@ _run_worker(
         timeout=DEADLINE,
         check=False,
     )
-    assert done.returncode == -signal.SIGKILL
-    assert "stopping" in done.stdout
+    assert result.returncode == -signal.SIGKILL
+    assert "stopping" in result.stdout

@@ -1,4 +1,7 @@
-"""Signals during the start, which the configuration file delays: a pipe without a writer."""
+"""Signals during startup.
+
+The configuration file is a pipe without a writer, which delays the startup.
+"""
 
 import os
 import signal
@@ -18,8 +21,8 @@ from tests.support.scripted_upstream import DEADLINE, ScriptedUpstream
 
 
 @dataclass(frozen=True)
-class _Starting:
-    """A server that waits for its configuration: `go_on` gives it."""
+class _StartingServer:
+    """A server that waits for its configuration; `resume` writes it."""
 
     process: "Popen[bytes]"
     log: Path
@@ -28,20 +31,20 @@ class _Starting:
     _text: str
 
     def close(self) -> None:
-        """Give it an empty configuration."""
+        """Write an empty configuration."""
         os.close(self._pipe)
 
-    def go_on(self) -> None:
-        # The file is read again later; then it is an ordinary one.
-        ordinary = self._path.with_suffix(".new")
-        ordinary.write_text(self._text)
-        ordinary.rename(self._path)
+    def resume(self) -> None:
+        # The server reads the file again later, so it becomes a regular file.
+        regular = self._path.with_suffix(".new")
+        regular.write_text(self._text)
+        regular.rename(self._path)
         os.write(self._pipe, self._text.encode())
         os.close(self._pipe)
 
 
 @contextmanager
-def _starting(command: Command, text: str, **variables: str) -> Iterator[_Starting]:
+def _start_server(command: Command, text: str, **variables: str) -> Iterator[_StartingServer]:
     path, log = command.home / "upstreams.yaml", command.home / "stderr.txt"
     os.mkfifo(path)
     with log.open("wb") as stderr:
@@ -49,8 +52,8 @@ def _starting(command: Command, text: str, **variables: str) -> Iterator[_Starti
             "-p", "0", "--host", "127.0.0.1", stderr=stderr, CONFIG_FILE=str(path), **variables
         )
     try:
-        # Returns when the server has opened it to read.
-        yield _Starting(process, log, os.open(path, os.O_WRONLY), path, text)
+        # `open` returns when the server has opened the pipe for reading.
+        yield _StartingServer(process, log, os.open(path, os.O_WRONLY), path, text)
     finally:
         process.kill()
         process.wait(DEADLINE)
@@ -67,22 +70,24 @@ def config(upstream: ScriptedUpstream) -> str:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_reload_is_done_once_the_server_runs(command: Command, config: str, workers: str) -> None:
-    with _starting(command, config, WORKERS=workers, RELOAD_INTERVAL="0") as server:
+def test_a_reload_is_delayed_until_the_server_runs(
+    command: Command, config: str, workers: str
+) -> None:
+    with _start_server(command, config, WORKERS=workers, RELOAD_INTERVAL="0") as server:
         server.process.send_signal(signal.SIGHUP)
-        server.go_on()
+        server.resume()
         until(
             lambda: server.log.read_text().count("config reloaded") == int(workers),
-            "it is read again",
+            "the configuration is reloaded",
         )
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(DEADLINE) == 0
 
 
-def test_without_a_signal_nothing_is_read_again(command: Command, config: str) -> None:
-    with _starting(command, config, RELOAD_INTERVAL="0") as server:
-        server.go_on()
-        until(lambda: "server started" in server.log.read_text(), "it listens")
+def test_without_a_signal_the_configuration_is_not_reloaded(command: Command, config: str) -> None:
+    with _start_server(command, config, RELOAD_INTERVAL="0") as server:
+        server.resume()
+        until(lambda: "server started" in server.log.read_text(), "the server listens")
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(DEADLINE) == 0
         assert "config reloaded" not in server.log.read_text()
@@ -90,19 +95,19 @@ def test_without_a_signal_nothing_is_read_again(command: Command, config: str) -
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-def test_the_end_before_it_has_begun(
+def test_a_signal_during_startup_ends_the_server(
     command: Command, config: str, workers: str, number: signal.Signals
 ) -> None:
-    with _starting(command, config, WORKERS=workers) as server:
+    with _start_server(command, config, WORKERS=workers) as server:
         server.process.send_signal(number)
-        # A signal just before the read of the pipe is handled when the read returns.
+        # A signal just before the pipe is read is handled when the read returns.
         server.close()
         assert server.process.wait(DEADLINE) == 0
         assert "Traceback" not in server.log.read_text()
         assert "Aborted" not in server.log.read_text()
 
 
-def test_workers_outlive_a_hangup_of_the_terminal(
+def test_workers_reload_on_a_hangup_of_the_terminal(
     command: Command, upstream: ScriptedUpstream
 ) -> None:
     """A terminal sends the signal to all processes."""
@@ -116,7 +121,7 @@ def test_workers_outlive_a_hangup_of_the_terminal(
         for child in children:
             os.kill(int(child), signal.SIGHUP)
         os.kill(server.process.pid, signal.SIGHUP)
-        until(lambda: server.log.read_text().count("config reloaded") == 2, "both have read it")
+        until(lambda: server.log.read_text().count("config reloaded") == 2, "both have reloaded")
         assert httpx.get(f"{server.address}/health", trust_env=False).text == "OK"
         assert "worker exited" not in server.end()[1]
 
@@ -132,17 +137,17 @@ def test_commands_under_nohup_ignore_hangups() -> None:
             signal.signal(number, handler)
 
 
-def test_handlers() -> None:
+def test_early_signals_are_handled() -> None:
     before = signal.getsignal(signal.SIGHUP), signal.getsignal(signal.SIGTERM)
     try:
         early_signals.install_handlers()
-        held = EarlyHangup()
-        assert not held.was_received
+        hangup = EarlyHangup()
+        assert not hangup.was_received
         os.kill(os.getpid(), signal.SIGHUP)
-        with pytest.raises(SystemExit) as ended:
+        with pytest.raises(SystemExit) as error:
             os.kill(os.getpid(), signal.SIGTERM)
         early_signals.restore_handlers()
-        assert (held.was_received, ended.value.code) == (True, 0)
+        assert (hangup.was_received, error.value.code) == (True, 0)
         assert [signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM)] == [
             signal.SIG_DFL
         ] * 2

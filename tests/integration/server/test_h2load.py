@@ -1,4 +1,4 @@
-"""Many streams at a time over few HTTP/2 connections, as a load generator of others makes them."""
+"""Many concurrent streams over few HTTP/2 connections from h2load, an external load generator."""
 
 import json
 import re
@@ -32,22 +32,22 @@ def proxy() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("path", ["/v1/messages", "/health"])
-def test_all_are_answered(proxy: str, tmp_path: Path, path: str) -> None:
+def test_all_requests_succeed(proxy: str, tmp_path: Path, path: str) -> None:
     body = tmp_path / "body.json"
-    asked = {
+    request = {
         "model": "m",
         "max_tokens": 5,
         "stream": True,
         "messages": [{"role": "user", "content": "Hi"}],
     }
-    body.write_text(json.dumps(asked))
+    body.write_text(json.dumps(request))
     post = (
         ["-d", str(body), "-H", "content-type: application/json"] if path == "/v1/messages" else []
     )
     command = [H2LOAD, "-n", str(REQUESTS), "-c", "3", "-m", "30", *post, proxy + path]
-    told = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True).stdout
+    output = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True).stdout
     assert re.search(
         rf"requests: {REQUESTS} total, .* {REQUESTS} succeeded, 0 failed, 0 errored, 0 timeout",
-        told,
-    ), told
-    assert f"status codes: {REQUESTS} 2xx" in told
+        output,
+    ), output
+    assert f"status codes: {REQUESTS} 2xx" in output

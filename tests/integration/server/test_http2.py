@@ -1,4 +1,4 @@
-"""HTTP/2 (RFC 9113) with clients that do not read, or send what costs the server more than them."""
+"""HTTP/2 (RFC 9113) with clients that do not read, and with floods of control frames."""
 
 import contextlib
 import json
@@ -39,37 +39,37 @@ from tests.support.scripted_upstream import (
 )
 
 STREAM = json.dumps(REQUEST | {"stream": True}).encode()
-WHOLE = json.dumps(REQUEST).encode()
+NOT_STREAMED = json.dumps(REQUEST).encode()
 BIG = {"choices": [{"index": 0, "delta": {"content": "x" * 65536}}]}
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[tuple[str, ScriptedUpstream]]:
+def proxy_and_upstream() -> Iterator[tuple[str, ScriptedUpstream]]:
     with ScriptedUpstream() as upstream, running_proxy(upstream.url) as proxy:
         yield proxy, upstream
 
 
 @pytest.fixture
-def proxy(served: tuple[str, ScriptedUpstream]) -> str:
-    return served[0]
+def proxy(proxy_and_upstream: tuple[str, ScriptedUpstream]) -> str:
+    return proxy_and_upstream[0]
 
 
 # Clients that do not read.
 
 
-def test_a_client_that_reads_nothing_stops_its_upstream(upstream: ScriptedUpstream) -> None:
-    """WRITE_TIMEOUT resets its stream, and the connection can be used for others."""
-    far = Pause()
-    # More than the sockets between upstream and proxy hold.
-    upstream.then(streams([*[BIG] * 600, far]))
+def test_a_client_that_does_not_read_pauses_its_upstream(upstream: ScriptedUpstream) -> None:
+    """WRITE_TIMEOUT resets the stream, and the connection can be used for other streams."""
+    pause = Pause()
+    # The data exceeds the socket buffers between upstream and proxy.
+    upstream.then(streams([*[BIG] * 600, pause]))
     with (
         running_proxy(upstream.url, WRITE_TIMEOUT=0.2) as proxy,
         Http2Client(proxy, acknowledges=False) as client,
     ):
         stream = client.request("POST", "/v1/messages", STREAM)
         assert upstream.request().gone.wait(DEADLINE)
-        assert not far.reached.is_set()
+        assert not pause.reached.is_set()
         client.read_until(lambda each: each.has_ended(stream))
         assert [reset.error_code for reset in client.of(stream, h2.events.StreamReset)] == [
             h2.errors.ErrorCodes.CANCEL
@@ -82,13 +82,13 @@ def test_a_client_that_reads_nothing_stops_its_upstream(upstream: ScriptedUpstre
         assert (client.status(probe), client.body(probe)) == (200, b"OK")
 
 
-def test_a_whole_response_that_is_not_read(upstream: ScriptedUpstream) -> None:
+def test_a_response_that_is_not_read_is_reset(upstream: ScriptedUpstream) -> None:
     upstream.then(answers(completion("x" * 200_000)))
     with (
         running_proxy(upstream.url, WRITE_TIMEOUT=0.2) as proxy,
         Http2Client(proxy, acknowledges=False) as client,
     ):
-        stream = client.request("POST", "/v1/messages", WHOLE)
+        stream = client.request("POST", "/v1/messages", NOT_STREAMED)
         client.read_until(lambda each: each.has_ended(stream))
         assert client.of(stream, h2.events.StreamReset)
         assert not client.is_closed
@@ -99,7 +99,7 @@ def test_a_whole_response_that_is_not_read(upstream: ScriptedUpstream) -> None:
 def test_probes_that_are_not_read_are_reset(
     upstream: ScriptedUpstream, tmp_path: Path, path: str, port: str
 ) -> None:
-    """They are exempt from the limit of open requests, and not from the time for reading."""
+    """Probes are exempt from the limit of concurrent requests, but not from WRITE_TIMEOUT."""
     with Command(tmp_path).serving(
         UPSTREAM_BASE_URL=upstream.url, WRITE_TIMEOUT="0.2", METRICS_PORT="0"
     ) as server:
@@ -113,7 +113,9 @@ def test_probes_that_are_not_read_are_reset(
             assert client.of(stream, h2.events.StreamReset)
 
 
-def test_many_streams_that_are_not_read_leave_others_alone(upstream: ScriptedUpstream) -> None:
+def test_streams_that_are_not_read_do_not_block_other_connections(
+    upstream: ScriptedUpstream,
+) -> None:
     count = 30
     upstream.then(*(streams([BIG] * 100) for _ in range(count)))
     with (
@@ -128,7 +130,7 @@ def test_many_streams_that_are_not_read_leave_others_alone(upstream: ScriptedUps
         assert client.goodbyes() == []
 
 
-def test_a_client_that_reads_no_byte_of_its_connection_is_cut(upstream: ScriptedUpstream) -> None:
+def test_a_connection_that_is_not_read_is_closed(upstream: ScriptedUpstream) -> None:
     upstream.then(streams([BIG] * 600))
     with running_proxy(upstream.url, WRITE_TIMEOUT=0.2) as proxy, Http2Client(proxy) as client:
         client.connection.increment_flow_control_window(2**30)
@@ -138,9 +140,11 @@ def test_a_client_that_reads_no_byte_of_its_connection_is_cut(upstream: Scripted
         client.read_until(lambda each: each.is_closed)
 
 
-def test_a_slow_client_gets_everything(served: tuple[str, ScriptedUpstream]) -> None:
-    """Its window has room for less than one event."""
-    proxy, upstream = served
+def test_a_slow_client_receives_the_complete_stream(
+    proxy_and_upstream: tuple[str, ScriptedUpstream],
+) -> None:
+    """The flow control window is smaller than one event."""
+    proxy, upstream = proxy_and_upstream
     upstream.then(streams([BIG] * 5 + text_chunks("end")))
     with Http2Client(proxy) as client:
         client.connection.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 1000})
@@ -157,14 +161,14 @@ def test_a_slow_client_gets_everything(served: tuple[str, ScriptedUpstream]) -> 
 # No content, a type that RFC 9113 does not define, no flags, stream 0.
 UNKNOWN = b"\x00\x00\x00\xf0\x00\x00\x00\x00\x00"
 
-FLOODS = {
+FLOOD_FRAMES = {
     "settings": SettingsFrame(0).serialize(),
     "settings with values": SettingsFrame(0, {SettingsFrame.INITIAL_WINDOW_SIZE: 1000}).serialize(),
     "ping": PingFrame(0, b"12345678").serialize(),
     "window updates": WindowUpdateFrame(0, 1).serialize(),
     "window updates of a stream": WindowUpdateFrame(1, 1).serialize(),
     "priorities": PriorityFrame(1, 0, 1).serialize(),
-    "priorities of streams to come": b"".join(
+    "priorities of future streams": b"".join(
         PriorityFrame(number, 0, 1).serialize() for number in range(3, 9999, 2)
     ),
     "resets": RstStreamFrame(1).serialize(),
@@ -173,22 +177,24 @@ FLOODS = {
 }
 
 
-@pytest.mark.parametrize("case", FLOODS)
-def test_a_flood_of_control_frames_ends_the_connection(proxy: str, case: str) -> None:
+@pytest.mark.parametrize("case", FLOOD_FRAMES)
+def test_a_flood_of_control_frames_closes_the_connection(proxy: str, case: str) -> None:
     with Http2Client(proxy) as client:
         client.request("POST", "/v1/messages", ends=False)
         for _ in range(20):
-            client.send(FLOODS[case] * max(9000 // len(FLOODS[case]), 1))
+            client.send(FLOOD_FRAMES[case] * max(9000 // len(FLOOD_FRAMES[case]), 1))
         client.read_until(lambda each: each.is_closed)
-        # Frames of a stream that no longer exists may end the connection earlier.
+        # Frames of a closed stream may close the connection earlier.
         codes = {h2.errors.ErrorCodes.ENHANCE_YOUR_CALM, h2.errors.ErrorCodes.STREAM_CLOSED}
         assert set(client.goodbyes()) <= codes
     assert httpx.get(f"{proxy}/health", trust_env=False).status_code == 200
 
 
-def test_ordinary_control_frames_are_no_flood(served: tuple[str, ScriptedUpstream]) -> None:
-    """A client that pings, and acknowledges each data frame for stream and connection."""
-    proxy, upstream = served
+def test_normal_control_frames_are_accepted(
+    proxy_and_upstream: tuple[str, ScriptedUpstream],
+) -> None:
+    """The client sends pings and acknowledges each data frame for the stream and connection."""
+    proxy, upstream = proxy_and_upstream
     upstream.then(streams([*text_chunks(*["word "] * 3000)]))
     with Http2Client(proxy, acknowledges=False) as client:
         client.send(PingFrame(0, b"12345678").serialize() * 200)
@@ -210,13 +216,15 @@ def test_ordinary_control_frames_are_no_flood(served: tuple[str, ScriptedUpstrea
         assert client.body(stream).count(b"word ") == 3000
 
 
-def test_a_body_in_tiny_frames_is_read(served: tuple[str, ScriptedUpstream]) -> None:
-    proxy, upstream = served
+def test_a_body_in_tiny_frames_is_read(proxy_and_upstream: tuple[str, ScriptedUpstream]) -> None:
+    proxy, upstream = proxy_and_upstream
     upstream.then(answers(completion("Hello")))
     with Http2Client(proxy) as client:
         stream = client.request("POST", "/v1/messages", ends=False)
         body = json.dumps(REQUEST | {"system": "s" * 2000}).encode()
-        frames = [DataFrame(stream, body[at : at + 1]).serialize() for at in range(len(body))]
+        frames = [
+            DataFrame(stream, body[start : start + 1]).serialize() for start in range(len(body))
+        ]
         client.send(b"".join(frames) + DataFrame(stream, flags=["END_STREAM"]).serialize())
         client.read_until(lambda each: each.has_ended(stream))
         assert client.status(stream) == 200
@@ -229,24 +237,24 @@ def _reset_requests(client: Http2Client, count: int) -> None:
     client.flush()
 
 
-def test_requests_that_are_reset_at_once_are_a_flood(proxy: str) -> None:
+def test_a_flood_of_reset_requests_closes_the_connection(proxy: str) -> None:
     with Http2Client(proxy) as client:
         _reset_requests(client, 5000)
         client.read_until(lambda each: each.is_closed)
         assert set(client.goodbyes()) <= {h2.errors.ErrorCodes.ENHANCE_YOUR_CALM}
 
 
-def test_some_requests_may_be_reset_at_once(proxy: str) -> None:
+def test_some_requests_may_be_reset_immediately(proxy: str) -> None:
     with Http2Client(proxy) as client:
         _reset_requests(client, 500)
         probe = client.request("GET", "/health")
         assert client.read_until(lambda each: each.has_ended(probe)).status(probe) == 200
 
 
-# What is no proper request.
+# Invalid requests.
 
 
-def test_connect_is_answered(proxy: str) -> None:
+def test_connect_requests_are_rejected(proxy: str) -> None:
     with Http2Client(proxy) as client:
         stream = client.connection.get_next_available_stream_id()
         client.connection.send_headers(stream, [(":method", "CONNECT"), (":authority", "a:443")])
@@ -266,14 +274,14 @@ def test_websockets_are_not_offered(proxy: str) -> None:
         )
         assert client.connection.remote_settings.enable_connect_protocol == 0
         stream = client.connection.get_next_available_stream_id()
-        pseudo = [
+        pseudo_headers = [
             (":method", "CONNECT"),
             (":protocol", "websocket"),
             (":scheme", "http"),
             (":path", "/"),
             (":authority", "a"),
         ]
-        client.connection.send_headers(stream, pseudo)
+        client.connection.send_headers(stream, pseudo_headers)
         client.flush()
         client.read_until(lambda each: each.has_ended(stream) or each.status(stream) is not None)
         assert client.status(stream) in {None, 404, 405}
@@ -282,15 +290,15 @@ def test_websockets_are_not_offered(proxy: str) -> None:
 @pytest.mark.parametrize("path", ["/\xff", "http://[::1/v1/messages", "http://a]/v1/messages"])
 def test_malformed_paths_reset_their_stream(proxy: str, path: str) -> None:
     with Http2Client(proxy) as client:
-        stream = client.request("POST", path, WHOLE)
+        stream = client.request("POST", path, NOT_STREAMED)
         client.read_until(lambda each: each.has_ended(stream))
         assert client.status(stream) is None
         probe = client.request("GET", "/health")
         assert client.read_until(lambda each: each.has_ended(probe)).status(probe) == 200
 
 
-def test_a_body_that_goes_on_behind_its_response(proxy: str) -> None:
-    """A response to a request that is not read to its end leaves the connection as it was."""
+def test_a_body_that_continues_after_its_response_is_discarded(proxy: str) -> None:
+    """The connection remains usable after a response to a partially read request."""
     with Http2Client(proxy) as client:
         stream = client.request("POST", "/v1/nothing", b"x" * 1000, ends=False)
         client.read_until(lambda each: each.has_ended(stream))
@@ -301,7 +309,7 @@ def test_a_body_that_goes_on_behind_its_response(proxy: str) -> None:
         assert client.status(probe) == 200
 
 
-def test_more_streams_than_a_thousand(upstream: ScriptedUpstream) -> None:
+def test_more_than_a_thousand_streams_are_accepted(upstream: ScriptedUpstream) -> None:
     count = 1100
     with (
         running_proxy(upstream.url, HTTP2_MAX_CONCURRENT_STREAMS=2000) as proxy,
@@ -316,15 +324,15 @@ def test_more_streams_than_a_thousand(upstream: ScriptedUpstream) -> None:
         assert not any(map(client.has_ended, open_streams))
 
 
-# The end of a connection.
+# End of connections.
 
 
-@pytest.mark.parametrize("cut", [1, 5, 17])
-def test_a_client_that_opens_no_more_streams_gets_the_open_ones(
-    served: tuple[str, ScriptedUpstream], cut: int
+@pytest.mark.parametrize("split", [1, 5, 17])
+def test_open_streams_are_completed_after_goaway_from_the_client(
+    proxy_and_upstream: tuple[str, ScriptedUpstream], split: int
 ) -> None:
-    """RFC 9113, 6.8. GOAWAY arrives in two parts; the connection ends with the last stream."""
-    proxy, upstream = served
+    """RFC 9113, 6.8. GOAWAY arrives in two parts. The connection closes with the last stream."""
+    proxy, upstream = proxy_and_upstream
     pause = Pause()
     first, *rest = text_chunks("Hel", "lo")
     upstream.then(streams([first, pause, *rest]))
@@ -332,9 +340,9 @@ def test_a_client_that_opens_no_more_streams_gets_the_open_ones(
     with Http2Client(proxy) as client:
         stream = client.request("POST", "/v1/messages", STREAM)
         client.read_until(lambda each: b"Hel" in each.body(stream))
-        client.send(goaway[:cut])
+        client.send(goaway[:split])
         assert pause.reached.wait(DEADLINE)
-        client.send(goaway[cut:])
+        client.send(goaway[split:])
         client.send(WindowUpdateFrame(0, window_increment=1000).serialize())
         pause.go.set()
         client.read_until(lambda each: each.is_closed)
@@ -342,7 +350,7 @@ def test_a_client_that_opens_no_more_streams_gets_the_open_ones(
         assert client.goodbyes() == [0]
 
 
-def test_a_client_that_leaves_without_a_stream(proxy: str) -> None:
+def test_goaway_without_open_streams_closes_the_connection(proxy: str) -> None:
     with Http2Client(proxy) as client:
         client.send(
             GoAwayFrame(0, last_stream_id=0, error_code=0, additional_data=b"bye").serialize()
@@ -351,17 +359,17 @@ def test_a_client_that_leaves_without_a_stream(proxy: str) -> None:
         assert client.goodbyes() == [0]
 
 
-# Connections that are idle.
+# Idle connections.
 
-# GET /\xff, as HPACK writes it.
+# `GET /\xff` in HPACK encoding.
 _NOT_ASCII = b"\x82\x86\x04\x02/\xff\x01\x01a"
 
 IDLE = {
     "nothing": b"",
-    "half a preface": PREFACE[:10],
+    "a partial preface": PREFACE[:10],
     "a preface": PREFACE,
     "a preface and settings": PREFACE + SettingsFrame(0).serialize(),
-    "half a frame": PREFACE
+    "a partial frame": PREFACE
     + SettingsFrame(0).serialize()
     + PingFrame(0, b"12345678").serialize()[:5],
     "a frame without its content": PREFACE + SettingsFrame(0).serialize() + b"\x00\x40\x00\x01",
@@ -379,14 +387,14 @@ IDLE = {
 
 
 @pytest.fixture(scope="module")
-def impatient() -> Iterator[str]:
+def short_timeout_proxy() -> Iterator[str]:
     with running_proxy("http://127.0.0.1:1", HEADER_TIMEOUT=0.2, KEEPALIVE_TIMEOUT=0.2) as proxy:
         yield proxy
 
 
 @pytest.mark.parametrize("case", IDLE)
-def test_idle_connections_are_closed(impatient: str, case: str) -> None:
-    url = httpx.URL(impatient)
+def test_idle_connections_are_closed(short_timeout_proxy: str, case: str) -> None:
+    url = httpx.URL(short_timeout_proxy)
     with socket.create_connection((url.host, url.port), timeout=DEADLINE) as connection:
         connection.sendall(IDLE[case])
         with contextlib.suppress(ConnectionResetError):
@@ -394,32 +402,32 @@ def test_idle_connections_are_closed(impatient: str, case: str) -> None:
                 pass
 
 
-def test_pings_do_not_keep_a_connection(impatient: str) -> None:
-    with Http2Client(impatient) as client:
+def test_pings_do_not_keep_a_connection_open(short_timeout_proxy: str) -> None:
+    with Http2Client(short_timeout_proxy) as client:
         while not client.is_closed:
             client.send(PingFrame(0, b"12345678").serialize())
             client.read()
 
 
-def test_a_connection_is_idle_after_a_stream_that_was_reset(impatient: str) -> None:
-    with Http2Client(impatient) as client:
+def test_a_connection_is_idle_after_a_stream_that_was_reset(short_timeout_proxy: str) -> None:
+    with Http2Client(short_timeout_proxy) as client:
         stream = client.request("POST", "/v1/messages", ends=False)
         client.connection.reset_stream(stream)
         client.flush()
         client.read_until(lambda each: each.is_closed)
 
 
-def test_a_connection_with_an_open_stream_is_not_idle(impatient: str) -> None:
-    with Http2Client(impatient) as client, Http2Client(impatient) as idle:
-        stream = client.request("POST", "/v1/messages", WHOLE[:10], ends=False)
+def test_a_connection_with_an_open_stream_is_not_idle(short_timeout_proxy: str) -> None:
+    with Http2Client(short_timeout_proxy) as client, Http2Client(short_timeout_proxy) as idle:
+        stream = client.request("POST", "/v1/messages", NOT_STREAMED[:10], ends=False)
         idle.read_until(lambda each: each.is_closed)
-        client.connection.send_data(stream, WHOLE[10:], end_stream=True)
+        client.connection.send_data(stream, NOT_STREAMED[10:], end_stream=True)
         client.flush()
-        # There is no upstream.
+        # No upstream is running.
         assert client.read_until(lambda each: each.has_ended(stream)).status(stream) == 500
 
 
-# The end of the server.
+# Server shutdown.
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -451,10 +459,10 @@ def test_draining_sends_goaway_when_no_stream_is_open(
         assert server.process.wait(DEADLINE) == 0
 
 
-def test_a_client_that_reads_nothing_does_not_hold_up_the_end(
+def test_a_client_that_does_not_read_does_not_delay_shutdown(
     tmp_path: Path, upstream: ScriptedUpstream
 ) -> None:
-    """Nothing can be sent on its connection, not even GOAWAY."""
+    """The server can't send on the connection, not even GOAWAY."""
     upstream.then(streams([BIG] * 600))
     with (
         Command(tmp_path).serving(UPSTREAM_BASE_URL=upstream.url) as server,
@@ -464,7 +472,7 @@ def test_a_client_that_reads_nothing_does_not_hold_up_the_end(
         client.connection.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 2**30})
         stream = client.request("POST", "/v1/messages", STREAM)
         request = upstream.request()
-        # The sockets between the proxy and its client are full when the proxy reads no more.
+        # The proxy stops reading when the socket buffers between it and the client are full.
         assert not request.gone.wait(1)
         client.connection.reset_stream(stream)
         client.flush()

@@ -1,4 +1,4 @@
-"""Connections that are drained, with an application of the test's own."""
+"""Draining of connections, with a test application."""
 
 import asyncio
 from typing import Any
@@ -13,17 +13,17 @@ from tests.support.scripted_upstream import DEADLINE
 
 
 class SlowEnd:
-    """An application whose response ends after its last bytes, while connections drain."""
+    """An application that ends its response separately, while connections drain."""
 
-    def __init__(self, connections: HypercornServer) -> None:
-        self._connections = connections
+    def __init__(self, server: HypercornServer) -> None:
+        self._server = server
         self.is_read = asyncio.Event()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG002 - of ASGI
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"all of it", "more_body": True})
         await self.is_read.wait()
-        self._connections.drain()
+        self._server.drain()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
@@ -36,21 +36,21 @@ def _exchange(address: str, loop: asyncio.AbstractEventLoop, app: SlowEnd) -> li
         return client.read_until(lambda each: bool(each.goodbyes())).events
 
 
-async def _drained_stream() -> list[h2.events.Event]:
-    connections = HypercornServer(Settings(_env_file=None, UPSTREAM_BASE_URL="http://127.0.0.1:1"))
-    app = SlowEnd(connections)
+async def _drain_during_stream() -> list[h2.events.Event]:
+    server = HypercornServer(Settings(_env_file=None, UPSTREAM_BASE_URL="http://127.0.0.1:1"))
+    app = SlowEnd(server)
     listener = open_tcp_listener("127.0.0.1", 0)
-    await connections.accept(listener, app)
+    await server.accept(listener, app)
     address = format_base_url(listener)
     events = await asyncio.wait_for(
         asyncio.to_thread(_exchange, address, asyncio.get_running_loop(), app), DEADLINE
     )
-    await connections.close()
+    await server.close()
     return events
 
 
 def test_a_stream_ends_before_goaway() -> None:
-    """The end of a stream is a frame, too: without it the client takes the response for cut."""
-    kinds = [type(each) for each in asyncio.run(_drained_stream())]
-    assert h2.events.StreamEnded in kinds
-    assert kinds.index(h2.events.StreamEnded) < kinds.index(h2.events.ConnectionTerminated)
+    """The client treats a response without the END_STREAM frame as truncated."""
+    types = [type(each) for each in asyncio.run(_drain_during_stream())]
+    assert h2.events.StreamEnded in types
+    assert types.index(h2.events.StreamEnded) < types.index(h2.events.ConnectionTerminated)

@@ -1,6 +1,6 @@
-"""The protocols that the server serves.
+"""Protocols of the server.
 
-See test_drain.py for its end, and integration/cli for the command.
+`test_drain.py` tests the shutdown, and `integration/cli` the command.
 """
 
 import contextlib
@@ -42,11 +42,11 @@ def authority() -> trustme.CA:
 
 @pytest.fixture
 def tls(authority: trustme.CA, tmp_path: Path) -> dict[str, Any]:
-    """Settings with a certificate of the authority for 127.0.0.1."""
-    return _written(authority, tmp_path)
+    """Return settings with a certificate of the authority for 127.0.0.1."""
+    return _write_certificate(authority, tmp_path)
 
 
-def _written(authority: trustme.CA, directory: Path) -> dict[str, Any]:
+def _write_certificate(authority: trustme.CA, directory: Path) -> dict[str, Any]:
     issued = authority.issue_cert("127.0.0.1")
     files = {"TLS_CERT_FILE": directory / "tls.crt", "TLS_KEY_FILE": directory / "tls.key"}
     files["TLS_CERT_FILE"].write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
@@ -54,13 +54,13 @@ def _written(authority: trustme.CA, directory: Path) -> dict[str, Any]:
     return files
 
 
-def _trusting(authority: trustme.CA) -> ssl.SSLContext:
+def _trust(authority: trustme.CA) -> ssl.SSLContext:
     context = ssl.create_default_context()
     authority.configure_trust(context)
     return context
 
 
-def test_the_loop_is_uvloop() -> None:
+def test_the_event_loop_is_uvloop() -> None:
     factory = loop_factory()
     assert factory is not None
     loop = factory()
@@ -68,7 +68,7 @@ def test_the_loop_is_uvloop() -> None:
     loop.close()
 
 
-def test_an_idle_connection_does_not_hold_up_the_end(upstream: ScriptedUpstream) -> None:
+def test_an_idle_connection_does_not_delay_shutdown(upstream: ScriptedUpstream) -> None:
     with httpx.Client(trust_env=False) as client:
         with running_proxy(upstream.url) as proxy:
             assert client.get(f"{proxy}/health").text == "OK"
@@ -78,32 +78,34 @@ def test_an_idle_connection_does_not_hold_up_the_end(upstream: ScriptedUpstream)
 
 @pytest.mark.parametrize("http2", [True, False])
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_clear_text(upstream: ScriptedUpstream, host: str, *, http2: bool) -> None:
+def test_clear_text_requests_are_served(
+    upstream: ScriptedUpstream, host: str, *, http2: bool
+) -> None:
     with (
         running_proxy(upstream.url, HOST=host) as proxy,
         httpx.Client(http1=not http2, http2=http2, trust_env=False) as client,
     ):
-        _answered_in_both_ways(upstream, client, proxy, "HTTP/2" if http2 else "HTTP/1.1")
+        _check_both_response_modes(upstream, client, proxy, "HTTP/2" if http2 else "HTTP/1.1")
 
 
 @pytest.mark.parametrize("http2", [True, False])
-def test_tls(
+def test_tls_requests_are_served(
     upstream: ScriptedUpstream, authority: trustme.CA, tls: dict[str, Any], *, http2: bool
 ) -> None:
     with (
         running_proxy(upstream.url, **tls) as proxy,
-        httpx.Client(http2=http2, verify=_trusting(authority), trust_env=False) as client,
+        httpx.Client(http2=http2, verify=_trust(authority), trust_env=False) as client,
     ):
         assert proxy.startswith("https://")
-        _answered_in_both_ways(upstream, client, proxy, "HTTP/2" if http2 else "HTTP/1.1")
+        _check_both_response_modes(upstream, client, proxy, "HTTP/2" if http2 else "HTTP/1.1")
 
 
-def _answered_in_both_ways(
+def _check_both_response_modes(
     upstream: ScriptedUpstream, client: httpx.Client, proxy: str, version: str
 ) -> None:
     upstream.then(answers(completion("Hello")), streams(text_chunks("Hel", "lo")))
-    whole = client.post(f"{proxy}/v1/messages", json=REQUEST, timeout=DEADLINE)
-    assert (whole.http_version, whole.json()["content"]) == (
+    complete = client.post(f"{proxy}/v1/messages", json=REQUEST, timeout=DEADLINE)
+    assert (complete.http_version, complete.json()["content"]) == (
         version,
         [{"type": "text", "text": "Hello"}],
     )
@@ -113,26 +115,24 @@ def _answered_in_both_ways(
     assert (streamed.http_version, streamed.text.count("event: message_stop")) == (version, 1)
 
 
-def test_clear_text_to_a_tls_port(
+def test_clear_text_on_a_tls_port_is_logged_once(
     upstream: ScriptedUpstream,
     authority: trustme.CA,
     tls: dict[str, Any],
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """The log says so once: a front proxy that does not connect by HTTPS responds with 502 only."""
+    """A front proxy that does not connect with HTTPS only responds with 502, so this is logged."""
     with running_proxy(upstream.url, **tls) as proxy:
         for method in ("GET", "POST", "HEAD"):
             with pytest.raises(httpx.RemoteProtocolError):
                 httpx.request(method, proxy.replace("https:", "http:"), trust_env=False)
-        assert (
-            httpx.get(f"{proxy}/health", verify=_trusting(authority), trust_env=False).text == "OK"
-        )
+        assert httpx.get(f"{proxy}/health", verify=_trust(authority), trust_env=False).text == "OK"
     logged = "".join(capfd.readouterr())
     assert logged.count("plain HTTP request on the TLS port rejected") == 1
     assert "this port accepts only HTTPS" in logged
 
 
-def test_other_bytes_to_a_tls_port(
+def test_invalid_tls_bytes_are_not_logged(
     upstream: ScriptedUpstream, tls: dict[str, Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
     with running_proxy(upstream.url, **tls) as proxy:
@@ -141,49 +141,49 @@ def test_other_bytes_to_a_tls_port(
     assert "TLS port" not in "".join(capfd.readouterr())
 
 
-def test_clients_must_show_a_certificate(
+def test_clients_must_present_a_certificate(
     upstream: ScriptedUpstream, authority: trustme.CA, tls: dict[str, Any], tmp_path: Path
 ) -> None:
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     with running_proxy(upstream.url, TLS_CLIENT_CA_FILE=tmp_path / "ca.pem", **tls) as proxy:
         with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError)):
-            httpx.get(f"{proxy}/health", verify=_trusting(authority), trust_env=False)
-        foreign = _trusting(authority)
+            httpx.get(f"{proxy}/health", verify=_trust(authority), trust_env=False)
+        foreign = _trust(authority)
         trustme.CA().issue_cert("somebody@example.com").configure_cert(foreign)
         with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError)):
             httpx.get(f"{proxy}/health", verify=foreign, trust_env=False)
-        known = _trusting(authority)
-        authority.issue_cert("client@example.com").configure_cert(known)
-        assert httpx.get(f"{proxy}/health", verify=known, trust_env=False).text == "OK"
+        trusted = _trust(authority)
+        authority.issue_cert("client@example.com").configure_cert(trusted)
+        assert httpx.get(f"{proxy}/health", verify=trusted, trust_env=False).text == "OK"
 
 
-def test_a_renewed_certificate_is_shown_without_a_restart(
+def test_a_renewed_certificate_is_used_without_a_restart(
     upstream: ScriptedUpstream, authority: trustme.CA, tls: dict[str, Any]
 ) -> None:
     with running_proxy(upstream.url, RELOAD_INTERVAL=0.01, **tls) as proxy:
-        before = _shown(proxy)
-        tls["TLS_KEY_FILE"].write_text("half of it")
-        assert _shown(proxy) == before
-        _written(authority, tls["TLS_KEY_FILE"].parent)
-        until(lambda: _shown(proxy) != before, "the new certificate is shown")
+        before = _fetch_certificate(proxy)
+        tls["TLS_KEY_FILE"].write_text("incomplete")
+        assert _fetch_certificate(proxy) == before
+        _write_certificate(authority, tls["TLS_KEY_FILE"].parent)
+        until(lambda: _fetch_certificate(proxy) != before, "the new certificate is used")
 
 
-def _shown(proxy: str) -> str:
+def _fetch_certificate(proxy: str) -> str:
     host, port = proxy.removeprefix("https://").split(":")
     return ssl.get_server_certificate((host, int(port)), timeout=DEADLINE)
 
 
-def test_a_unix_socket(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+def test_requests_on_a_unix_socket_are_served(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     path = tmp_path / "proxy.sock"
     with running_proxy(upstream.url, UNIX_SOCKET=path) as proxy:
         assert proxy == f"unix:{path}"
         with httpx.Client(transport=httpx.HTTPTransport(uds=str(path))) as client:
-            _answered_in_both_ways(upstream, client, "http://localhost", "HTTP/1.1")
+            _check_both_response_modes(upstream, client, "http://localhost", "HTTP/1.1")
     assert not path.exists()
 
 
 def test_the_unix_socket_of_a_successor_is_kept(upstream: ScriptedUpstream, tmp_path: Path) -> None:
-    """A server that has closed its socket may still drain when the next one starts."""
+    """A server that has closed its socket may still drain when the next server starts."""
     path = tmp_path / "proxy.sock"
     settings = Settings(_env_file=None, UPSTREAM_BASE_URL=upstream.url, UNIX_SOCKET=path)
     with contextlib.ExitStack() as successor:
@@ -201,33 +201,33 @@ def test_the_unix_socket_of_a_successor_is_kept(upstream: ScriptedUpstream, tmp_
     [("--http2-prior-knowledge", "2"), ("--http2", "2"), ("--http1.1", "1.1")],
     ids=str,
 )
-def test_curl(proxy: str, option: str, version: str) -> None:
-    """With `--http2` it asks for an upgrade of its first request."""
-    form = "%{http_version} %{http_code}"
-    command = ["curl", "-sS", "--noproxy", "*", option, "-w", form, f"{proxy}/health"]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=True)
-    assert ran.stdout == f"OK{version} 200"
+def test_curl_requests_are_served(proxy: str, option: str, version: str) -> None:
+    """With `--http2`, curl sends an upgrade header with its first request."""
+    output_format = "%{http_version} %{http_code}"
+    command = ["curl", "-sS", "--noproxy", "*", option, "-w", output_format, f"{proxy}/health"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=True)
+    assert result.stdout == f"OK{version} 200"
 
 
-def test_more_requests_than_there_may_be(upstream: ScriptedUpstream) -> None:
+def test_requests_above_the_concurrency_limit_are_rejected(upstream: ScriptedUpstream) -> None:
     upstream.then(streams(text_chunks("Hello")[:1], done=False))
     with (
         running_proxy(upstream.url, MAX_CONCURRENT_REQUESTS=1) as proxy,
         httpx.Client(base_url=proxy, trust_env=False, timeout=DEADLINE) as client,
-        socket.create_connection(_place(proxy)) as slow,
+        socket.create_connection(_split_address(proxy)) as slow,
     ):
         slow.sendall(b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
-        until(lambda: _in_flight(client) == 2, "the slow one is there, beside the one that looks")
-        refused = client.get("/v1/nothing")
-        assert refused.status_code == 529
-        assert refused.json()["error"]["type"] == "overloaded_error"
-        assert refused.headers["retry-after"] == "1"
-        assert refused.headers["request-id"] == refused.json()["request_id"]
+        until(lambda: _in_flight(client) == 2, "the slow request and the metrics request are open")
+        rejected = client.get("/v1/nothing")
+        assert rejected.status_code == 529
+        assert rejected.json()["error"]["type"] == "overloaded_error"
+        assert rejected.headers["retry-after"] == "1"
+        assert rejected.headers["request-id"] == rejected.json()["request_id"]
         assert client.get("/readyz").status_code == 200
 
 
 def _in_flight(client: httpx.Client) -> float:
-    """As the metrics have it, which are always answered."""
+    """Return the number of open requests from the metrics, which have no concurrency limit."""
     lines = client.get("/metrics").text.splitlines()
     return next(
         float(line.split()[-1])
@@ -236,24 +236,24 @@ def _in_flight(client: httpx.Client) -> float:
     )
 
 
-def _place(proxy: str) -> tuple[str, int]:
+def _split_address(proxy: str) -> tuple[str, int]:
     host, port = proxy.removeprefix("http://").split(":")
     return host, int(port)
 
 
-def test_a_body_that_does_not_come(upstream: ScriptedUpstream) -> None:
+def test_an_incomplete_body_times_out(upstream: ScriptedUpstream) -> None:
     with (
         running_proxy(upstream.url, BODY_TIMEOUT=0.05) as proxy,
-        socket.create_connection(_place(proxy), DEADLINE) as slow,
+        socket.create_connection(_split_address(proxy), DEADLINE) as slow,
     ):
         slow.sendall(b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{")
         assert slow.recv(65536).startswith(b"HTTP/1.1 408 ")
 
 
-def test_a_head_that_does_not_come(upstream: ScriptedUpstream) -> None:
+def test_an_incomplete_request_head_times_out(upstream: ScriptedUpstream) -> None:
     with (
         running_proxy(upstream.url, HEADER_TIMEOUT=0.05) as proxy,
-        socket.create_connection(_place(proxy), DEADLINE) as slow,
+        socket.create_connection(_split_address(proxy), DEADLINE) as slow,
     ):
         slow.sendall(b"GET / HTTP/1.1\r\nHost:")
         assert slow.recv(65536) == b""
@@ -262,33 +262,35 @@ def test_a_head_that_does_not_come(upstream: ScriptedUpstream) -> None:
 TOO_LARGE = b"POST /v1/messages HTTP/1.1\r\nhost: a\r\ncontent-length: 99999999\r\n\r\n"
 
 
-def _answered_early(connection: socket.socket) -> bytes:
+def _send_oversized_request(connection: socket.socket) -> bytes:
     connection.sendall(TOO_LARGE)
     received = b""
-    while read := connection.recv(65536):
-        received += read
+    while data := connection.recv(65536):
+        received += data
     return received
 
 
-def test_a_client_that_still_sends_when_it_is_answered(proxy: str) -> None:
-    """Its connection is not reset: it may read the response when it has sent everything."""
-    with socket.create_connection(_place(proxy), DEADLINE) as connection:
-        assert _answered_early(connection).startswith(b"HTTP/1.1 413 ")
+def test_a_client_may_continue_to_send_after_an_early_response(proxy: str) -> None:
+    """The connection is not reset, so the client can read the response after it has sent all."""
+    with socket.create_connection(_split_address(proxy), DEADLINE) as connection:
+        assert _send_oversized_request(connection).startswith(b"HTTP/1.1 413 ")
         for _ in range(100):
             connection.sendall(b"x" * 65536)
         connection.shutdown(socket.SHUT_WR)
         assert connection.recv(1) == b""
 
 
-def test_a_client_that_sends_on_and_on(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_does_not_stop_sending_is_disconnected(
+    proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(hypercorn_connection, "_LINGER_SECONDS", 0.05)
-    with socket.create_connection(_place(proxy), DEADLINE) as connection:
-        assert _answered_early(connection).startswith(b"HTTP/1.1 413 ")
+    with socket.create_connection(_split_address(proxy), DEADLINE) as connection:
+        assert _send_oversized_request(connection).startswith(b"HTTP/1.1 413 ")
         with pytest.raises(ConnectionError):
-            _send_on_and_on(connection)
+            _send_forever(connection)
 
 
-def test_a_client_that_closes_its_side_and_reads_nothing(
+def test_a_half_closed_connection_that_is_not_read_is_closed(
     upstream: ScriptedUpstream, proxy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hypercorn_connection, "_LINGER_SECONDS", 0.05)
@@ -298,7 +300,7 @@ def test_a_client_that_closes_its_side_and_reads_nothing(
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.settimeout(DEADLINE)
-        connection.connect(_place(proxy))
+        connection.connect(_split_address(proxy))
         # The first request opens the connection to the upstream.
         connection.sendall(head.encode() + body)
         received = b""
@@ -306,16 +308,16 @@ def test_a_client_that_closes_its_side_and_reads_nothing(
             received += connection.recv(65536)
         connection.sendall(head.encode() + body)
         assert connection.recv(9) == b"HTTP/1.1 "
-        assert _count_connections(_place(proxy)) == 1
+        assert _count_connections(_split_address(proxy)) == 1
         connection.shutdown(socket.SHUT_WR)
-        until(lambda: _count_connections(_place(proxy)) == 0, "the server closes its side")
+        until(lambda: _count_connections(_split_address(proxy)) == 0, "the server closes its side")
 
 
 def _count_connections(address: tuple[str, int]) -> int:
-    """Return the number of connections that the server has, which runs in this process."""
+    """Return the number of connections of the server, which runs in this process."""
     count = 0
     for name in os.listdir("/dev/fd"):  # noqa: PTH208 - not a folder of files
-        # Others open and close files meanwhile.
+        # Other threads open and close files at the same time.
         with contextlib.suppress(OSError):
             if not stat.S_ISSOCK(os.fstat(int(name)).st_mode):
                 continue
@@ -326,31 +328,31 @@ def _count_connections(address: tuple[str, int]) -> int:
     return count
 
 
-def _send_on_and_on(connection: socket.socket) -> None:
+def _send_forever(connection: socket.socket) -> None:
     while True:
         connection.sendall(b"x" * 65536)
 
 
 _GET = b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n"
-# On a busy machine some tenths of a second may pass until the server reads a head that was sent.
+# On a busy machine, the server may read a request head some tenths of a second after it was sent.
 _HEADER_SECONDS = 0.5
 
 
-def test_the_head_of_a_later_request_has_the_same_limit(upstream: ScriptedUpstream) -> None:
-    """However long connections may be idle, as behind a load balancer."""
+def test_the_header_timeout_applies_to_later_requests(upstream: ScriptedUpstream) -> None:
+    """The idle timeout of connections does not extend it."""
     with (
         running_proxy(
             upstream.url, HEADER_TIMEOUT=_HEADER_SECONDS, KEEPALIVE_TIMEOUT=3600
         ) as proxy,
-        socket.create_connection(_place(proxy), DEADLINE) as slow,
+        socket.create_connection(_split_address(proxy), DEADLINE) as slow,
     ):
         for begin in (0, 1):
             slow.sendall(_GET[begin:])
             received = b""
             while not received.endswith(b"OK"):
-                read = slow.recv(65536)
-                assert read, "the connection was closed"
-                received += read
+                data = slow.recv(65536)
+                assert data, "the connection was closed"
+                received += data
             slow.sendall(_GET[:1])
         sent = 1
         with contextlib.suppress(ConnectionError):
@@ -362,10 +364,10 @@ def test_the_head_of_a_later_request_has_the_same_limit(upstream: ScriptedUpstre
 
 @pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("http2", [True, False])
-def test_idle_connections_outlive_the_limit_for_heads(
+def test_the_header_timeout_does_not_close_idle_connections(
     upstream: ScriptedUpstream, times: int, *, http2: bool
 ) -> None:
-    """Another connection, which sends no head, is closed meanwhile."""
+    """A second connection, which sends no request head, is closed in the meantime."""
     with (
         running_proxy(
             upstream.url, HEADER_TIMEOUT=_HEADER_SECONDS, KEEPALIVE_TIMEOUT=3600
@@ -376,7 +378,7 @@ def test_idle_connections_outlive_the_limit_for_heads(
         for _ in range(times):
             response = client.get(f"{proxy}/livez")
             ports.add(response.extensions["network_stream"].get_extra_info("client_addr"))
-            with socket.create_connection(_place(proxy), DEADLINE) as silent:
+            with socket.create_connection(_split_address(proxy), DEADLINE) as silent:
                 assert silent.recv(1) == b""
         response = client.get(f"{proxy}/livez")
         ports.add(response.extensions["network_stream"].get_extra_info("client_addr"))
@@ -387,8 +389,10 @@ _BIG = {"choices": [{"index": 0, "delta": {"content": "x" * 65536}}]}
 
 
 @pytest.mark.parametrize("http2", [True, False])
-def test_a_client_that_reads_nothing_is_left(upstream: ScriptedUpstream, *, http2: bool) -> None:
-    """Its upstream is not read on meanwhile, and is left in the end."""
+def test_a_client_that_does_not_read_is_disconnected(
+    upstream: ScriptedUpstream, *, http2: bool
+) -> None:
+    """The proxy stops reading from the upstream and finally closes the upstream connection."""
     sent: dict[str, Any] = REQUEST | {"stream": True}
     upstream.then(streams([_BIG] * 4000))
     with (
@@ -403,7 +407,7 @@ def test_a_client_that_reads_nothing_is_left(upstream: ScriptedUpstream, *, http
                 response.read()
 
 
-def test_headers_that_are_too_long(proxy: str) -> None:
+def test_headers_above_the_limit_are_rejected(proxy: str) -> None:
     ok = httpx.get(f"{proxy}/health", headers={"anthropic-beta": "x" * 60_000}, trust_env=False)
     assert ok.status_code == 200
     assert (

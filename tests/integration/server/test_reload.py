@@ -1,4 +1,4 @@
-"""A changed configuration, in a running server."""
+"""Reload of a changed configuration in a running server."""
 
 import asyncio
 import shutil
@@ -32,23 +32,23 @@ def command(tmp_path: Path) -> Command:
 
 
 @pytest.fixture
-def other() -> Iterator[ScriptedUpstream]:
+def second_upstream() -> Iterator[ScriptedUpstream]:
     with ScriptedUpstream() as running:
         yield running
 
 
-def _ask(server: Running) -> str:
-    answer = httpx.post(
+def _request_text(server: Running) -> str:
+    response = httpx.post(
         f"{server.address}/v1/messages", json=REQUEST, timeout=DEADLINE, trust_env=False
     )
-    return str(answer.json()["content"][0]["text"])
+    return str(response.json()["content"][0]["text"])
 
 
-def _logged(server: Running, text: str) -> None:
+def _wait_for_log(server: Running, text: str) -> None:
     until(lambda: text in server.log.read_text(), f"{text!r} is logged")
 
 
-def _env(command: Command, upstream: ScriptedUpstream, *lines: str) -> None:
+def _write_env_file(command: Command, upstream: ScriptedUpstream, *lines: str) -> None:
     text = "\n".join(
         [f"UPSTREAM_BASE_URL={upstream.url}", "UPSTREAM_API_KEY=key-of-the-first-upstream", *lines]
     )
@@ -56,63 +56,68 @@ def _env(command: Command, upstream: ScriptedUpstream, *lines: str) -> None:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_signal(
-    command: Command, upstream: ScriptedUpstream, other: ScriptedUpstream, workers: str
+def test_a_signal_reloads_the_configuration(
+    command: Command, upstream: ScriptedUpstream, second_upstream: ScriptedUpstream, workers: str
 ) -> None:
-    """What was begun goes on; what comes is for the new upstream."""
+    """Open streams continue, and new requests use the new upstream."""
     pause = Pause()
     first, *rest = text_chunks("Hel", "lo")
     upstream.then(streams([first, pause, *rest]))
-    other.then(*[answers(completion("from the other"))] * 8)
-    _env(command, upstream)
+    second_upstream.then(*[answers(completion("from the other"))] * 8)
+    _write_env_file(command, upstream)
     stream = REQUEST | {"stream": True}
     with (
         command.serving(WORKERS=workers, RELOAD_INTERVAL="0") as server,
         httpx.stream(
             "POST", f"{server.address}/v1/messages", json=stream, timeout=DEADLINE, trust_env=False
-        ) as begun,
+        ) as response,
     ):
-        received = begun.iter_text()
+        received = response.iter_text()
         next(received)
-        _env(command, other, "PORT=1")
+        _write_env_file(command, second_upstream, "PORT=1")
         server.process.send_signal(signal.SIGHUP)
         until(
             lambda: server.log.read_text().count("config reloaded") == int(workers),
             "all have reloaded",
         )
-        assert [_ask(server) for _ in range(4)] == ["from the other"] * 4
+        assert [_request_text(server) for _ in range(4)] == ["from the other"] * 4
         pause.go.set()
         assert "event: message_stop" in "".join(received)
         log = server.log.read_text()
-    assert "restart-only settings changed" not in log  # the flag -p is stronger
+    assert "restart-only settings changed" not in log  # the flag -p overrides PORT
 
 
-_LAUGHS = "a0: &a0 lol\n" + "".join(
+_EXPONENTIAL_ALIASES = "a0: &a0 lol\n" + "".join(
     f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10)
 )
 
 
 @pytest.mark.parametrize(
-    "broken", ["upstreams: {a: {ur", _LAUGHS], ids=["cut", "aliases of aliases"]
+    "invalid_text",
+    ["upstreams: {a: {ur", _EXPONENTIAL_ALIASES],
+    ids=["truncated", "nested-aliases"],
 )
-def test_files_that_change(
-    command: Command, upstream: ScriptedUpstream, other: ScriptedUpstream, broken: str
+def test_changed_files_are_reloaded(
+    command: Command,
+    upstream: ScriptedUpstream,
+    second_upstream: ScriptedUpstream,
+    invalid_text: str,
 ) -> None:
-    """As a mounted ConfigMap does it: the name is a link, and the link is changed."""
+    """The file is a symbolic link whose target changes, as in a mounted ConfigMap."""
     versions = [command.home / "one", command.home / "two", command.home / "three"]
     texts = [
         f"upstreams: {{a: {{url: '{upstream.url}', key_file: key, provider: generic}}}}",
-        broken,
+        invalid_text,
         "",
     ]
-    texts[2] = texts[0].replace(upstream.url, other.url)
+    texts[2] = texts[0].replace(upstream.url, second_upstream.url)
     for directory, text in zip(versions, texts, strict=True):
         directory.mkdir()
         (directory / "upstreams.yaml").write_text(text)
         (directory / "key").write_text("canary-key")
     data = command.home / "data"
     upstream.then(answers(completion("one")), answers(completion("one again")))
-    other.then(answers(completion("three")), answers(completion("three again")))
+    second_upstream.then(answers(completion("three")), answers(completion("three again")))
 
     def switch(directory: Path) -> None:
         (command.home / "new").symlink_to(directory)
@@ -121,81 +126,85 @@ def test_files_that_change(
     switch(versions[0])
     config = str(data / "upstreams.yaml")
     with command.serving(CONFIG_FILE=config, RELOAD_INTERVAL="0.02", HOST="127.0.0.1") as server:
-        assert _ask(server) == "one"
+        assert _request_text(server) == "one"
         switch(versions[1])
-        _logged(server, "config reload failed")
-        assert _ask(server) == "one again"
+        _wait_for_log(server, "config reload failed")
+        assert _request_text(server) == "one again"
         ready = httpx.get(f"{server.address}/readyz", trust_env=False)
         assert (ready.status_code, "[-]config failed" in ready.text) == (200, True)
         switch(versions[2])
-        _logged(server, "config reloaded")
-        assert _ask(server) == "three"
+        _wait_for_log(server, "config reloaded")
+        assert _request_text(server) == "three"
         (versions[2] / "key").write_text("canary-renewed")
         until(
             lambda: server.log.read_text().count("config reloaded") == 2,
-            "the key is read again",
+            "the key is reloaded",
         )
-        assert _ask(server) == "three again"
+        assert _request_text(server) == "three again"
         assert "[+]config ok" in httpx.get(f"{server.address}/readyz", trust_env=False).text
         log = server.log.read_text()
-    assert [received.headers["authorization"] for received in other.requests] == [
+    assert [received.headers["authorization"] for received in second_upstream.requests] == [
         "Bearer canary-key",
         "Bearer canary-renewed",
     ]
     assert "canary" not in log
 
 
-def test_not_ready_where_it_is_asked_for(command: Command, upstream: ScriptedUpstream) -> None:
-    _env(command, upstream)
+def test_the_server_is_not_ready_after_a_failed_reload_if_required(
+    command: Command, upstream: ScriptedUpstream
+) -> None:
+    _write_env_file(command, upstream)
     with command.serving(READY_REQUIRES="config;upstream", RELOAD_INTERVAL="0") as server:
         assert httpx.get(f"{server.address}/readyz", trust_env=False).status_code == 200
         (command.home / ".env").write_text("UPSTREAM_BASE_URL=ftp://nothing")
         server.process.send_signal(signal.SIGHUP)
-        _logged(server, "config reload failed")
+        _wait_for_log(server, "config reload failed")
         assert httpx.get(f"{server.address}/readyz", trust_env=False).status_code == 503
         assert httpx.get(f"{server.address}/livez", trust_env=False).status_code == 200
 
 
-def test_what_needs_a_restart_is_told(command: Command, upstream: ScriptedUpstream) -> None:
-    _env(command, upstream)
+def test_settings_that_need_a_restart_are_logged(
+    command: Command, upstream: ScriptedUpstream
+) -> None:
+    _write_env_file(command, upstream)
     with command.serving(RELOAD_INTERVAL="0") as server:
-        _env(command, upstream, "HOST=127.0.0.9", "WORKERS=2")
+        _write_env_file(command, upstream, "HOST=127.0.0.9", "WORKERS=2")
         server.process.send_signal(signal.SIGHUP)
-        _logged(server, "config reloaded")
+        _wait_for_log(server, "config reloaded")
         assert "restart-only settings changed" in server.log.read_text()
         assert "HOST, WORKERS" in server.log.read_text()
 
 
 def test_a_configuration_is_parsed_in_a_thread(tmp_path: Path) -> None:
-    """The event loop goes on meanwhile: only it lets the thread end."""
-    parsing, go_on = threading.Event(), threading.Event()
+    """The thread ends only if the event loop continues during the parsing."""
+    parsing, resume = threading.Event(), threading.Event()
     file = tmp_path / "upstreams.yaml"
     file.write_text("upstreams: {a: {url: 'http://127.0.0.1:1', provider: generic}}")
     settings = load_settings(None, {"CONFIG_FILE": str(file)})
-    ended: list[str | None] = []
+    results: list[str | None] = []
 
     def read() -> Settings:
         parsing.set()
-        assert go_on.wait(DEADLINE)
+        assert resume.wait(DEADLINE)
         return settings
 
     async def main() -> None:
         done = asyncio.Event()
 
-        def on_end(refused: str | None) -> None:
-            ended.append(refused)
+        def on_end(error: str | None) -> None:
+            results.append(error)
             done.set()
 
         reloader = Reloader(read, mock.AsyncMock(), mock.Mock())
         reloader.reload_requested.set()
         running = asyncio.create_task(reloader.run(settings, WatchedFiles(), on_end))
         assert await asyncio.to_thread(parsing.wait, DEADLINE)
-        go_on.set()
+        resume.set()
         await asyncio.wait_for(done.wait(), DEADLINE)
         running.cancel()
 
     asyncio.run(main())
-    assert ended == [None]
+    assert results == [None]
 
 
 def test_files_are_parsed_in_a_thread(tmp_path: Path) -> None:
@@ -206,41 +215,41 @@ def test_files_are_parsed_in_a_thread(tmp_path: Path) -> None:
     settings = load_settings(
         None, {"CONFIG_FILE": str(file), "PROXY_API_KEYS_FILE": str(tmp_path / "keys.json")}
     )
-    read: dict[str, int] = {}
+    threads: dict[str, int] = {}
 
-    class Noting(WatchedFiles):
+    class RecordingFiles(WatchedFiles):
         def read(self, path: PurePath) -> str:
-            read[path.name] = threading.get_ident()
+            threads[path.name] = threading.get_ident()
             return super().read(path)
 
-    known, _ = asyncio.run(configuration.load_routing_and_keys(settings, Noting()))
-    assert [endpoint.name for endpoint in known.upstreams] == ["a"]
-    assert set(read) == {"upstreams.yaml", "key", "keys.json"}
-    assert threading.get_ident() not in read.values()
+    routing, _ = asyncio.run(configuration.load_routing_and_keys(settings, RecordingFiles()))
+    assert [upstream.name for upstream in routing.upstreams] == ["a"]
+    assert set(threads) == {"upstreams.yaml", "key", "keys.json"}
+    assert threading.get_ident() not in threads.values()
 
 
-def test_files(tmp_path: Path) -> None:
-    here, missing, later = tmp_path / "here", tmp_path / "missing", tmp_path / "later"
-    here.write_text("text")
+def test_changed_files_are_detected(tmp_path: Path) -> None:
+    existing, missing, later = tmp_path / "here", tmp_path / "missing", tmp_path / "later"
+    existing.write_text("text")
     files = WatchedFiles()
-    assert files.read(here) == "text"
+    assert files.read(existing) == "text"
     files.watch([missing, later, None])
-    assert files.paths == [here, missing, later]
+    assert files.paths == [existing, missing, later]
     assert not files.has_changed()
     later.write_text("")
     assert files.has_changed()
     files.watch([later])
     assert not files.has_changed()
-    shutil.copy2(here, tmp_path / "copy")
-    (tmp_path / "copy").rename(here)
+    shutil.copy2(existing, tmp_path / "copy")
+    (tmp_path / "copy").rename(existing)
     assert files.has_changed(), "the same times and size, but another file"
 
 
-def test_keys_of_clients(command: Command, upstream: ScriptedUpstream) -> None:
-    """A key is revoked without a restart, and a broken file revokes none."""
+def test_client_keys_are_reloaded(command: Command, upstream: ScriptedUpstream) -> None:
+    """A key is revoked without a restart, and an invalid file revokes none."""
     path = command.home / "keys.json"
     alice = command.run("keys", "create", "alice", PROXY_API_KEYS_FILE=str(path)).stdout.strip()
-    _env(command, upstream, f"PROXY_API_KEYS_FILE={path}")
+    _write_env_file(command, upstream, f"PROXY_API_KEYS_FILE={path}")
 
     def status(server: Running) -> int:
         return httpx.get(
@@ -249,37 +258,41 @@ def test_keys_of_clients(command: Command, upstream: ScriptedUpstream) -> None:
 
     with command.serving(RELOAD_INTERVAL="0.05", HOST="::") as server:
         assert status(server) == 404
-        good = path.read_bytes()
+        valid = path.read_bytes()
         path.write_text("{")
-        _logged(server, "config reload failed")
+        _wait_for_log(server, "config reload failed")
         assert status(server) == 404
-        path.write_bytes(good)
+        path.write_bytes(valid)
         assert command.run("keys", "revoke", "alice").returncode == 0
         until(lambda: status(server) == 401, "the key is revoked")
         assert "server exposed without keys" not in server.log.read_text()
 
 
-def test_without_keys_it_is_told(command: Command, upstream: ScriptedUpstream) -> None:
-    _env(command, upstream)
+def test_a_server_exposed_without_keys_is_logged(
+    command: Command, upstream: ScriptedUpstream
+) -> None:
+    _write_env_file(command, upstream)
     with command.serving(HOST="::") as server:
-        _logged(server, "server exposed without keys")
+        _wait_for_log(server, "server exposed without keys")
     with command.serving(HOST="127.0.0.1") as server:
         _, log = server.end()
         assert "server exposed without keys" not in log
 
 
-def test_without_keys_it_serves_this_machine(command: Command, upstream: ScriptedUpstream) -> None:
-    """Also its metrics. Keys would open it, which takes a restart."""
-    _env(command, upstream)
+def test_without_keys_the_server_listens_on_this_host(
+    command: Command, upstream: ScriptedUpstream
+) -> None:
+    """This includes the metrics port. With keys, a restart opens the server to other hosts."""
+    _write_env_file(command, upstream)
     with command.serving(RELOAD_INTERVAL="0", METRICS_PORT="0") as server:
         assert server.address.startswith("http://127.0.0.1:")
         assert "http://127.0.0.1:" in next(
             line for line in server.log.read_text().splitlines() if "/metrics" in line
         )
-        _logged(server, "server restricted to this host")
-        _env(command, upstream, "PROXY_API_KEYS=a-key-that-is-long-enough")
+        _wait_for_log(server, "server restricted to this host")
+        _write_env_file(command, upstream, "PROXY_API_KEYS=a-key-that-is-long-enough")
         server.process.send_signal(signal.SIGHUP)
-        _logged(server, "restart-only settings changed")
+        _wait_for_log(server, "restart-only settings changed")
         assert "HOST (127.0.0.1 without keys, else 0.0.0.0)" in server.log.read_text()
     with command.serving() as server:
         assert server.address.startswith("http://0.0.0.0:")
@@ -290,22 +303,22 @@ def test_the_last_key_does_not_go_where_all_addresses_are_served(
     command: Command, upstream: ScriptedUpstream
 ) -> None:
     key = "PROXY_API_KEYS=a-key-that-is-long-enough"
-    _env(command, upstream, key)
+    _write_env_file(command, upstream, key)
     with command.serving(RELOAD_INTERVAL="0") as server:
         address = server.address.replace("0.0.0.0", "127.0.0.1")  # noqa: S104 - as it is logged
-        _env(command, upstream)
+        _write_env_file(command, upstream)
         server.process.send_signal(signal.SIGHUP)
-        _logged(server, "has listened on all addresses since it started")
+        _wait_for_log(server, "has listened on all addresses since it started")
         assert httpx.get(f"{address}/v1/models", trust_env=False).status_code == 401
-        _env(command, upstream, "HOST=0.0.0.0")
+        _write_env_file(command, upstream, "HOST=0.0.0.0")
         server.process.send_signal(signal.SIGHUP)
-        _logged(server, "config reloaded")
-    _env(command, upstream)
+        _wait_for_log(server, "config reloaded")
+    _write_env_file(command, upstream)
     with command.serving(RELOAD_INTERVAL="0") as server:
-        _env(command, upstream, key)
+        _write_env_file(command, upstream, key)
         server.process.send_signal(signal.SIGHUP)
         until(lambda: server.log.read_text().count("config reloaded") == 1, "it has a key")
-        _env(command, upstream)
+        _write_env_file(command, upstream)
         server.process.send_signal(signal.SIGHUP)
         until(
             lambda: server.log.read_text().count("config reloaded") == 2,
@@ -314,9 +327,9 @@ def test_the_last_key_does_not_go_where_all_addresses_are_served(
 
 
 def test_short_keys_are_reported(command: Command, upstream: ScriptedUpstream) -> None:
-    _env(command, upstream)
+    _write_env_file(command, upstream)
     with command.serving(PROXY_API_KEYS="alice=canary1;bob=0123456789") as server:
-        _logged(server, "short client keys found")
+        _wait_for_log(server, "short client keys found")
         _, log = server.end()
         assert "names=alice" in log
         assert "canary1" not in log

@@ -1,10 +1,10 @@
-"""The process that starts the others, where its workers end in unfortunate moments."""
+"""The supervisor process, with workers that end at the same time."""
 
 import subprocess
 import sys
 
-# All workers are dead before the first process reads its events: it gets the end of the first one,
-# a child's death and the ends of the others at once.
+# All workers are dead before the supervisor reads its events. It receives the end of the first
+# worker, the SIGCHLD signal and the ends of the other workers at once.
 BOTH_AT_ONCE = """
 import os, signal
 from anthropic_proxy.observability.logs import Log
@@ -32,12 +32,12 @@ print(len(dead))
 """
 
 
-def test_workers_that_end_at_the_same_time_do_not_end_the_first_process() -> None:
-    done = subprocess.run(
+def test_workers_that_end_at_the_same_time_do_not_end_the_supervisor() -> None:
+    result = subprocess.run(
         [sys.executable, "-c", BOTH_AT_ONCE],
         capture_output=True,
         text=True,
         timeout=30,
         check=False,
     )
-    assert (done.stdout.splitlines()[-1:], done.returncode) == (["3"], 0), done.stderr
+    assert (result.stdout.splitlines()[-1:], result.returncode) == (["3"], 0), result.stderr

@@ -1,4 +1,4 @@
-"""A server on a terminal: its output, and its end when the terminal is closed."""
+"""A server on a terminal: output, and shutdown when the terminal is closed."""
 
 import contextlib
 import fcntl
@@ -32,21 +32,21 @@ _USAGE = {
 
 @dataclass
 class Terminal:
-    """A server on a separate pseudo-terminal, and what it has written there."""
+    """A server on a separate pseudo-terminal, with its output."""
 
     process: "subprocess.Popen[bytes]"
     _master: int
-    _shown: bytes = field(default=b"")
+    _output: bytes = field(default=b"")
 
     def read_until(self, pattern: str) -> str:
-        """Read until the text so far has the pattern; return the text."""
-        while not re.search(pattern, self._shown.decode("utf-8", "replace")):
-            assert select.select([self._master], [], [], DEADLINE)[0], self._shown
-            self._shown += os.read(self._master, 65536)
-        return self._shown.decode().replace("\r\n", "\n")
+        """Read until the output matches the pattern, and return the output."""
+        while not re.search(pattern, self._output.decode("utf-8", "replace")):
+            assert select.select([self._master], [], [], DEADLINE)[0], self._output
+            self._output += os.read(self._master, 65536)
+        return self._output.decode().replace("\r\n", "\n")
 
     def close(self) -> None:
-        """Close the terminal, as a person closes a window."""
+        """Close the terminal, as closing a terminal window does."""
         os.close(self._master)
         self._master = -1
 
@@ -87,12 +87,14 @@ def _terminal(
 
 
 def _address(text: str) -> str:
-    found = re.search(r"http://127\.0\.0\.1:\d+(?= \(this machine only\))", text)
-    assert found
-    return found[0]
+    match = re.search(r"http://127\.0\.0\.1:\d+(?= \(this machine only\))", text)
+    assert match
+    return match[0]
 
 
-def test_the_banner_and_a_line_for_each_request(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+def test_the_banner_and_a_line_per_request_are_printed(
+    tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
     upstream.on_probe = _MODELS
     upstream.then(
         answers(completion("Hi") | {"usage": _USAGE}),
@@ -101,8 +103,8 @@ def test_the_banner_and_a_line_for_each_request(tmp_path: Path, upstream: Script
     with _terminal(
         tmp_path, UPSTREAM_BASE_URL=upstream.url, UPSTREAM_API_KEY="canary-key"
     ) as terminal:
-        shown = terminal.read_until(r"upstream probed.*\n")
-        address = _address(shown)
+        output = terminal.read_until(r"upstream probed.*\n")
+        address = _address(output)
         for _ in range(2):
             httpx.post(
                 f"{address}/v1/messages",
@@ -110,37 +112,37 @@ def test_the_banner_and_a_line_for_each_request(tmp_path: Path, upstream: Script
                 timeout=DEADLINE,
                 trust_env=False,
             )
-        shown = terminal.read_until(r"api_error.*\n")
+        output = terminal.read_until(r"api_error.*\n")
     assert (
         f"  Upstream      {upstream.url}/v1 (generic), key set\n  Clients       need no key\n"
-        in shown
+        in output
     )
     assert (
         f"  Claude Code   ANTHROPIC_BASE_URL={address} ANTHROPIC_AUTH_TOKEN=any "
-        "claude --model MODEL\n" in shown
+        "claude --model MODEL\n" in output
     )
     assert (
         f"[info] upstream probed  {upstream.url}/v1: reachable, key not checked, "
-        "1 model (qwen3:4b)\n" in shown
+        "1 model (qwen3:4b)\n" in output
     )
-    answered = (
+    request_line = (
         r"\n\d\d:\d\d:\d\d  qwen3:4b  200  \d+\.\d s  9\.6k in \(9\.5k cached\) 34 out  "
         r"end_turn  req_[0-9a-f]{4}…\n"
     )
-    assert re.search(answered, shown)
-    # Red, and without the upstream's control characters.
+    assert re.search(request_line, output)
+    # The line is red, without the control characters of the upstream.
     assert re.search(
-        r"\x1b\[31m\d\d:\d\d:\d\d  qwen3:4b  500  [^\n]*api_error: [^\n\x1b]*\x1b\[0m\n", shown
+        r"\x1b\[31m\d\d:\d\d:\d\d  qwen3:4b  500  [^\n]*api_error: [^\n\x1b]*\x1b\[0m\n", output
     )
-    assert "\x1b[2J" not in shown
-    assert "canary" not in shown
+    assert "\x1b[2J" not in output
+    assert "canary" not in output
 
 
-def test_json_on_a_terminal_is_nothing_but_json(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+def test_json_output_contains_only_json(tmp_path: Path, upstream: ScriptedUpstream) -> None:
     (tmp_path / ".env").write_text("UPSTREAM_APIKEY=x\nUPSTREAM_DIALECT=generic\n")
     with _terminal(tmp_path, UPSTREAM_BASE_URL=upstream.url, LOG_FORMAT="json") as terminal:
-        shown = terminal.read_until(r"upstream probed.*\n")
-    lines = [json.loads(line) for line in shown.splitlines()]
+        output = terminal.read_until(r"upstream probed.*\n")
+    lines = [json.loads(line) for line in output.splitlines()]
     assert [line["event"] for line in lines[:4]] == [
         ".env file read",
         "deprecated setting used",
@@ -153,7 +155,7 @@ def test_json_on_a_terminal_is_nothing_but_json(tmp_path: Path, upstream: Script
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_it_ends_with_the_terminal(
+def test_the_server_ends_with_its_terminal(
     tmp_path: Path, upstream: ScriptedUpstream, workers: str
 ) -> None:
     with _terminal(tmp_path, UPSTREAM_BASE_URL=upstream.url, WORKERS=workers) as terminal:
@@ -162,11 +164,13 @@ def test_it_ends_with_the_terminal(
         assert terminal.process.wait(DEADLINE) == 0
 
 
-def test_with_nohup_it_does_not(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+def test_the_server_does_not_end_with_its_terminal_under_nohup(
+    tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
     with _terminal(tmp_path, ignores_hangup=True, UPSTREAM_BASE_URL=upstream.url) as terminal:
         address = _address(terminal.read_until(r"Claude Code.*\n"))
         terminal.close()
-        # The signal came before this does.
+        # The kernel has sent the hangup signal before this one.
         os.kill(terminal.process.pid, signal.SIGHUP)
         assert httpx.get(f"{address}/health", timeout=DEADLINE, trust_env=False).text == "OK"
         terminal.process.send_signal(signal.SIGTERM)
@@ -174,7 +178,7 @@ def test_with_nohup_it_does_not(tmp_path: Path, upstream: ScriptedUpstream) -> N
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_hangup_reloads_a_background_server_that_was_started_on_a_terminal(
+def test_a_hangup_reloads_a_daemon_started_on_a_terminal(
     tmp_path: Path, upstream: ScriptedUpstream, workers: str
 ) -> None:
     pid_file = tmp_path / "proxy.pid"
@@ -196,14 +200,14 @@ def test_a_hangup_reloads_a_background_server_that_was_started_on_a_terminal(
         os.kill(pid, signal.SIGHUP)
         until(
             lambda: log.read_text().count("config reloaded") == int(workers),
-            "it is read again",
+            "the configuration is reloaded",
         )
         assert daemon.read_status(pid_file).running == pid
     finally:
         daemon.stop_daemon(pid_file, pid, DEADLINE)
 
 
-def test_a_hangup_while_the_terminal_is_there_reloads(
+def test_a_hangup_with_an_open_terminal_reloads_the_configuration(
     tmp_path: Path, upstream: ScriptedUpstream
 ) -> None:
     with _terminal(tmp_path, UPSTREAM_BASE_URL=upstream.url) as terminal:

@@ -1,4 +1,4 @@
-"""Routes for whoever probes the server."""
+"""Routes for health probes."""
 
 import httpx
 import pytest
@@ -7,7 +7,7 @@ from anthropic_proxy import __version__
 
 
 @pytest.mark.parametrize("path", ["/", "/health"])
-def test_probes(proxy: str, path: str) -> None:
+def test_probe_routes_support_get_and_head(proxy: str, path: str) -> None:
     for method in ("GET", "HEAD"):
         response = httpx.request(method, proxy + path, trust_env=False)
         assert response.status_code == 200
@@ -16,7 +16,7 @@ def test_probes(proxy: str, path: str) -> None:
         assert "server" not in response.headers
 
 
-def test_what_they_say(proxy: str) -> None:
+def test_probe_routes_return_name_version_and_status(proxy: str) -> None:
     assert httpx.get(proxy + "/", trust_env=False).json() == {
         "name": "anthropic-proxy",
         "version": __version__,

@@ -17,10 +17,10 @@ from anthropic_proxy.api.response import Response
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.observability.observation import Observation
 
-LEFT = {"type": "http.disconnect"}
+DISCONNECT = {"type": "http.disconnect"}
 
 
-def request(**headers: str) -> Request:
+def build_request(**headers: str) -> Request:
     lines = [
         (name.replace("_", "-").encode(), value.encode("latin-1"))
         for name, value in headers.items()
@@ -31,39 +31,46 @@ def request(**headers: str) -> Request:
     )
 
 
-def piece(body: bytes, *, more: bool) -> Message:
+def body_message(body: bytes, *, more: bool) -> Message:
     return {"type": "http.request", "body": body, "more_body": more}
 
 
-def client(*messages: Message) -> Receive:
-    """Sends messages, and then waits."""
-    left = list(messages)
+def receive_from(*messages: Message) -> Receive:
+    """Return a receive function that returns the messages and then waits."""
+    remaining = list(messages)
 
     async def receive() -> Message:
-        if not left:
+        if not remaining:
             await asyncio.Event().wait()
-        return left.pop(0)
+        return remaining.pop(0)
 
     return receive
 
 
-def test_lines_of_one_header_are_one_list() -> None:
+def test_repeated_headers_are_combined() -> None:
     lines = [
         (b"Anthropic-Beta", b"a"),
         (b"x-name", "é".encode("latin-1")),
         (b"anthropic-beta", b"b"),
     ]
     state = {OBSERVATION: Observation("POST", "/")}
-    made = Request(
+    caller = Request(
         {"method": "POST", "headers": lines, "query_string": b"beta=true", "state": state}
     ).caller
-    assert (made.headers, made.query) == ({"anthropic-beta": "a, b", "x-name": "é"}, "beta=true")
+    assert (caller.headers, caller.query) == (
+        {"anthropic-beta": "a, b", "x-name": "é"},
+        "beta=true",
+    )
 
 
 def test_a_body_is_returned_once() -> None:
-    asked = request()
-    asyncio.run(asked.read(client(piece(b"one ", more=True), piece(b"two", more=False)), 5))
-    assert (asked.take_body(), asked.take_body()) == (b"one two", b"")
+    request = build_request()
+    asyncio.run(
+        request.read(
+            receive_from(body_message(b"one ", more=True), body_message(b"two", more=False)), 5
+        )
+    )
+    assert (request.take_body(), request.take_body()) == (b"one two", b"")
 
 
 _HALF = b"x" * (MAX_BODY_BYTES // 2 + 1)
@@ -73,26 +80,28 @@ _HALF = b"x" * (MAX_BODY_BYTES // 2 + 1)
     ("headers", "messages", "seconds", "status"),
     [
         ({"content_length": str(MAX_BODY_BYTES + 1)}, [], 5, 413),
-        ({}, [piece(_HALF, more=True), piece(_HALF, more=True)], 5, 413),
-        ({"content_length": "nonsense"}, [piece(b"{", more=True)], 0.01, 408),
+        ({}, [body_message(_HALF, more=True), body_message(_HALF, more=True)], 5, 413),
+        ({"content_length": "nonsense"}, [body_message(b"{", more=True)], 0.01, 408),
         ({"content_encoding": "GZIP"}, [], 5, 400),
     ],
-    ids=["told to be too large", "too large", "half a body", "compressed"],
+    ids=["declared-too-large", "too-large", "incomplete", "compressed"],
 )
-def test_bodies_that_are_refused(
+def test_invalid_bodies_are_rejected(
     headers: dict[str, str], messages: list[Message], seconds: float, status: int
 ) -> None:
-    with pytest.raises(ApiError) as told:
-        asyncio.run(request(**headers).read(client(*messages), seconds))
-    assert told.value.status == status
+    with pytest.raises(ApiError) as error:
+        asyncio.run(build_request(**headers).read(receive_from(*messages), seconds))
+    assert error.value.status == status
 
 
-def test_a_client_that_disconnects_within_its_body() -> None:
+def test_a_disconnect_within_the_body_is_raised() -> None:
     with pytest.raises(CallerDisconnectedError):
-        asyncio.run(request().read(client(piece(b"{", more=True), LEFT), 5))
+        asyncio.run(
+            build_request().read(receive_from(body_message(b"{", more=True), DISCONNECT), 5)
+        )
 
 
-async def _attended(receive: Receive, block: Callable[[], Awaitable[Any]]) -> str:
+async def _run_until_disconnect(receive: Receive, block: Callable[[], Awaitable[Any]]) -> str:
     async with CancelOnDisconnect(receive):
         await block()
         return "done"
@@ -100,14 +109,16 @@ async def _attended(receive: Receive, block: Callable[[], Awaitable[Any]]) -> st
 
 
 def test_work_is_cancelled_when_its_client_disconnects() -> None:
-    """Messages that it sends before are dropped."""
-    sent = client(piece(b"rest", more=True), piece(b"", more=False), LEFT)
-    assert asyncio.run(_attended(sent, asyncio.Event().wait)) == "cancelled"
+    """Messages before the disconnect are dropped."""
+    receive = receive_from(
+        body_message(b"rest", more=True), body_message(b"", more=False), DISCONNECT
+    )
+    assert asyncio.run(_run_until_disconnect(receive, asyncio.Event().wait)) == "cancelled"
 
 
-def test_no_task_is_left_when_the_work_is_done() -> None:
+def test_completed_work_leaves_no_task() -> None:
     async def main() -> None:
-        assert await _attended(client(), lambda: asyncio.sleep(0)) == "done"
+        assert await _run_until_disconnect(receive_from(), lambda: asyncio.sleep(0)) == "done"
         await asyncio.sleep(0)
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
@@ -119,22 +130,22 @@ def test_errors_of_the_work_are_raised() -> None:
         raise ValueError("of the work")
 
     with pytest.raises(ValueError, match="of the work"):
-        asyncio.run(_attended(client(), fails))
+        asyncio.run(_run_until_disconnect(receive_from(), fails))
 
 
 @pytest.mark.parametrize(
-    "messages", [[], [LEFT]], ids=["the client stays", "the client leaves as well"]
+    "messages", [[], [DISCONNECT]], ids=["client-connected", "client-disconnected"]
 )
 def test_another_cancellation_is_raised(messages: list[Message]) -> None:
     async def main() -> None:
-        begun = asyncio.Event()
+        started = asyncio.Event()
 
         async def work() -> None:
-            begun.set()
+            started.set()
             await asyncio.Event().wait()
 
-        task = asyncio.ensure_future(_attended(client(*messages), work))
-        await begun.wait()
+        task = asyncio.ensure_future(_run_until_disconnect(receive_from(*messages), work))
+        await started.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -1,4 +1,4 @@
-"""Keys of clients: how they are written, whose they are, and what they allow."""
+"""Client API keys: parsing, authentication and allowed models."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -14,7 +14,7 @@ from anthropic_proxy.auth.api_keys import (
 )
 from anthropic_proxy.config.api_keys import parse_api_keys, short_keys
 
-# What `openssl rand -base64 32` prints.
+# Output of `openssl rand -base64 32`.
 _BASE64 = "q7Tb0hYyH5mZC2l0uV9bXnQp4wR1sEoKaJ3dGf6i8Mk="
 _NOW = datetime(2026, 11, 23, tzinfo=UTC)
 
@@ -31,7 +31,7 @@ _NOW = datetime(2026, 11, 23, tzinfo=UTC)
         ('{"alice": "k=1"}', {"alice": "k=1"}),
     ],
 )
-def test_parse(text: str, expected: dict[str, str]) -> None:
+def test_key_lists_are_parsed(text: str, expected: dict[str, str]) -> None:
     assert parse_api_keys(text) == tuple(
         ApiKey(name, hash_key(key)) for name, key in expected.items()
     )
@@ -52,10 +52,10 @@ def test_parse(text: str, expected: dict[str, str]) -> None:
         "{canary",
     ],
 )
-def test_what_is_no_list_of_keys(text: str) -> None:
-    with pytest.raises(ValueError, match=r".") as raised:
+def test_invalid_key_lists_are_rejected_without_showing_keys(text: str) -> None:
+    with pytest.raises(ValueError, match=r".") as error:
         parse_api_keys(text)
-    assert "can" not in str(raised.value).replace("can be", "")
+    assert "can" not in str(error.value).replace("can be", "")
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_what_is_no_list_of_keys(text: str) -> None:
         ("=", "*** has an empty key"),
     ],
 )
-def test_an_empty_key(text: str, reason: str) -> None:
+def test_empty_keys_are_rejected(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(reason)}"):
         parse_api_keys(text)
 
@@ -92,14 +92,14 @@ def test_an_empty_key(text: str, reason: str) -> None:
         '{"alice": "$CANARY"}',
     ],
 )
-def test_a_variable_that_was_not_expanded(text: str) -> None:
-    with pytest.raises(ValueError, match=r"^a key is the name of a variable:") as raised:
+def test_unexpanded_variables_are_rejected(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^a key is the name of a variable:") as error:
         parse_api_keys(text)
-    assert "canary" not in str(raised.value).lower()
+    assert "canary" not in str(error.value).lower()
 
 
 @pytest.mark.parametrize("key", ["$2b$10$abc", "$a-b!c", "a$bc", "$", "$1234567"])
-def test_other_keys_with_a_dollar_sign(key: str) -> None:
+def test_keys_with_a_dollar_sign_are_accepted(key: str) -> None:
     assert parse_api_keys(f"alice={key}") == (ApiKey("alice", hash_key(key)),)
 
 
@@ -112,7 +112,7 @@ def test_other_keys_with_a_dollar_sign(key: str) -> None:
         (_BASE64, []),
     ],
 )
-def test_short_keys(text: str, names: list[str]) -> None:
+def test_short_keys_are_found(text: str, names: list[str]) -> None:
     assert short_keys(text) == names
 
 
@@ -127,14 +127,14 @@ def test_short_keys(text: str, names: list[str]) -> None:
         ("old", "expired_key", "invalid x-api-key: it has expired"),
     ],
 )
-def test_refused(secret: str, reason: str, message: str) -> None:
+def test_invalid_and_expired_keys_are_rejected(secret: str, reason: str, message: str) -> None:
     keys = ApiKeyRegistry(
         [ApiKey("good", hash_key("good")), ApiKey("old", hash_key("old"), expires=_NOW)]
     )
-    with pytest.raises(RequestDeniedError) as raised:
+    with pytest.raises(RequestDeniedError) as caught:
         keys.authenticate(secret, _NOW)
-    told = raised.value
-    assert (told.status, told.type, told.reason, told.message) == (
+    error = caught.value
+    assert (error.status, error.type, error.reason, error.message) == (
         401,
         "authentication_error",
         reason,
@@ -142,7 +142,7 @@ def test_refused(secret: str, reason: str, message: str) -> None:
     )
 
 
-def test_allowed() -> None:
+def test_a_valid_key_is_authenticated() -> None:
     key = ApiKey("good", hash_key("good"), expires=_NOW)
     assert ApiKeyRegistry([key]).authenticate("good", _NOW - timedelta(seconds=1)) is key
 
@@ -160,20 +160,22 @@ def test_allowed() -> None:
         (("claude-opus-4-6[1m]",), "claude-opus-4-6[1m]", True),
     ],
 )
-def test_models(models: tuple[str, ...], model: str, *, allowed: bool) -> None:
+def test_models_are_restricted_by_the_key(
+    models: tuple[str, ...], model: str, *, allowed: bool
+) -> None:
     key = ApiKey("a", "", models)
     assert key.allows_model(model) is allowed
     if allowed:
         key.check_model(model)
         return
-    with pytest.raises(RequestDeniedError) as raised:
+    with pytest.raises(RequestDeniedError) as error:
         key.check_model(model)
-    assert (raised.value.status, raised.value.type, raised.value.reason) == (
+    assert (error.value.status, error.value.type, error.value.reason) == (
         403,
         "permission_error",
         "model",
     )
 
 
-def test_without_keys_everything_is_allowed() -> None:
+def test_an_unrestricted_key_allows_every_model() -> None:
     UNRESTRICTED_KEY.check_model("any")

@@ -1,4 +1,4 @@
-"""`anthropic-proxy keys`: a key is shown once, and never kept."""
+"""`anthropic-proxy keys` prints a new key once and stores only its hash."""
 
 from pathlib import Path
 
@@ -17,17 +17,17 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "keys.json"
 
 
-def _keys(*arguments: str) -> Result:
+def _run_keys(*arguments: str) -> Result:
     return CliRunner().invoke(cli, ["keys", *arguments])
 
 
-def test_create_list_revoke(path: Path) -> None:
-    made = _keys("create", "alice")
-    secret = made.stdout.strip()
-    assert (made.exit_code, len(secret) >= 56, secret[:13]) == (0, True, "sk-ant-proxy-")
+def test_keys_are_created_listed_and_revoked(path: Path) -> None:
+    created = _run_keys("create", "alice")
+    secret = created.stdout.strip()
+    assert (created.exit_code, len(secret) >= 56, secret[:13]) == (0, True, "sk-ant-proxy-")
     assert secret not in path.read_text()
     assert hash_key(secret) in path.read_text()
-    other = _keys(
+    limited = _run_keys(
         "create",
         "ci",
         "--model",
@@ -39,19 +39,19 @@ def test_create_list_revoke(path: Path) -> None:
         "--requests-per-minute",
         "3",
     )
-    assert other.stdout.strip() != secret
-    listed = _keys("list")
+    assert limited.stdout.strip() != secret
+    listed = _run_keys("list")
     assert listed.stdout.splitlines() == [
         "NAME\tMODELS\tEXPIRES\tLIMITS",
         "alice\t*\tnever\t-",
         "ci\tclaude-*, gpt-5\texpired 2020-02-03T00:00:00Z\t3 requests per minute",
     ]
-    assert _keys("revoke", "alice").exit_code == 0
-    assert _keys("list", "--file", str(path)).stdout.splitlines()[1].startswith("ci\t")
+    assert _run_keys("revoke", "alice").exit_code == 0
+    assert _run_keys("list", "--file", str(path)).stdout.splitlines()[1].startswith("ci\t")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["create", "a b"], "a name is 1 to 64"),
         (
@@ -63,23 +63,23 @@ def test_create_list_revoke(path: Path) -> None:
         (["create", "a", "--file", "keys.yaml"], "change only .json files"),
     ],
 )
-def test_errors(path: Path, arguments: list[str], told: str) -> None:
-    done = _keys(*arguments)
-    assert done.exit_code in (1, 2)
-    assert told in done.stderr
+def test_invalid_arguments_are_rejected(path: Path, arguments: list[str], message: str) -> None:
+    result = _run_keys(*arguments)
+    assert result.exit_code in (1, 2)
+    assert message in result.stderr
     assert not path.exists()
 
 
-def test_a_name_twice(path: Path) -> None:
-    assert _keys("create", "a").exit_code == 0
+def test_a_duplicate_name_is_rejected(path: Path) -> None:
+    assert _run_keys("create", "a").exit_code == 0
     before = path.read_text()
-    again = _keys("create", "a")
-    assert (again.exit_code, again.stdout) == (1, "")
-    assert "the name 'a' is given twice" in again.stderr
+    second = _run_keys("create", "a")
+    assert (second.exit_code, second.stdout) == (1, "")
+    assert "the name 'a' is given twice" in second.stderr
     assert path.read_text() == before
 
 
-def test_without_a_file(path: Path) -> None:
+def test_a_missing_keys_file_setting_is_reported(path: Path) -> None:
     (path.parent / ".env").unlink()
-    done = _keys("list")
-    assert (done.exit_code, "set PROXY_API_KEYS_FILE or use --file" in done.stderr) == (1, True)
+    result = _run_keys("list")
+    assert (result.exit_code, "set PROXY_API_KEYS_FILE or use --file" in result.stderr) == (1, True)

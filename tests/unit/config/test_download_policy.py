@@ -1,4 +1,4 @@
-"""Whose files may be fetched: lists of hosts, and what they stand for."""
+"""Hosts that the proxy may download from."""
 
 import pytest
 
@@ -16,7 +16,7 @@ from anthropic_proxy.config.download_policy import DownloadPolicy, parse_hosts
         ("[::1], FD00::1", ("::1", "fd00::1")),
     ],
 )
-def test_hosts(text: str, hosts: tuple[str, ...]) -> None:
+def test_host_lists_are_parsed(text: str, hosts: tuple[str, ...]) -> None:
     assert parse_hosts(text) == hosts
 
 
@@ -33,7 +33,7 @@ def test_hosts(text: str, hosts: tuple[str, ...]) -> None:
         "x" * 64,
     ],
 )
-def test_no_hosts(text: str) -> None:
+def test_invalid_hosts_are_rejected(text: str) -> None:
     with pytest.raises(ValueError, match="is not a host name"):
         parse_hosts(text)
 
@@ -52,16 +52,16 @@ def test_no_hosts(text: str) -> None:
         ("", False),
     ],
 )
-def test_listed(host: str, allowed: bool) -> None:
+def test_only_listed_hosts_are_allowed(host: str, allowed: bool) -> None:
     assert DownloadPolicy(allowed_hosts=("a.example", ".b.example")).allows(host) is allowed
 
 
-def test_what_decides() -> None:
+def test_hosts_and_proxy_follow_the_download_mode() -> None:
     assert DownloadPolicy().public_only
     assert DownloadPolicy().allows("a.example")
     assert not DownloadPolicy(allowed_hosts=("a.example",)).public_only
     assert not DownloadPolicy("all").public_only
-    assert [DownloadPolicy(fetched).uses_proxy for fetched in ("public", "off", "all")] == [
+    assert [DownloadPolicy(mode).uses_proxy for mode in ("public", "off", "all")] == [
         False,
         False,
         True,

@@ -1,4 +1,4 @@
-"""Which `.env` file is read, and how large it may be."""
+"""Selection, encoding and size limits of the `.env` file."""
 
 import re
 from pathlib import Path
@@ -19,8 +19,8 @@ def env_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Path]:
-    """The places that are looked at, all below `tmp_path`: nothing is there yet."""
+def default_paths(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Path]:
+    """Return the default paths of the `.env` file, all below `tmp_path` and without files."""
     for name in ("work", "home", "etc"):
         (tmp_path / name).mkdir()
     assert env_files.ENV_FILES[2] == Path("/etc/anthropic-proxy/.env")
@@ -35,7 +35,7 @@ def places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize(
-    ("existing", "found"),
+    ("existing", "selected"),
     [
         (["work", "home", "etc"], "work"),
         (["home", "etc"], "home"),
@@ -44,33 +44,35 @@ def places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Path]:
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else None,
 )
-def test_the_first_file_that_is_there(
-    places: dict[str, Path], existing: list[str], found: str | None
+def test_the_first_existing_file_is_selected(
+    default_paths: dict[str, Path], existing: list[str], selected: str | None
 ) -> None:
-    for place in existing:
-        places[place].touch()
-    assert find_env_file(None) == (places[found] if found else None)
+    for location in existing:
+        default_paths[location].touch()
+    assert find_env_file(None) == (default_paths[selected] if selected else None)
 
 
-def test_only_one_file_is_read(places: dict[str, Path]) -> None:
-    places["work"].write_text(f"UPSTREAM_BASE_URL={_URL}\n")
-    places["home"].write_text("PORT=8080\n")
+def test_only_one_file_is_read(default_paths: dict[str, Path]) -> None:
+    default_paths["work"].write_text(f"UPSTREAM_BASE_URL={_URL}\n")
+    default_paths["home"].write_text("PORT=8080\n")
     assert load_settings(find_env_file(None)).port == 3000
 
 
-def test_a_given_file_keeps_all_others_out(places: dict[str, Path], env_file: Path) -> None:
-    places["work"].touch()
+def test_an_explicit_file_replaces_the_default_paths(
+    default_paths: dict[str, Path], env_file: Path
+) -> None:
+    default_paths["work"].touch()
     assert find_env_file(env_file) == env_file
 
 
-def test_a_directory_is_no_file(places: dict[str, Path]) -> None:
-    places["work"].mkdir()
-    places["etc"].touch()
-    assert find_env_file(None) == places["etc"]
+def test_a_directory_is_skipped(default_paths: dict[str, Path]) -> None:
+    default_paths["work"].mkdir()
+    default_paths["etc"].touch()
+    assert find_env_file(None) == default_paths["etc"]
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("#" * (2**20 + 1), "the file is too large, expected at most 1048576 bytes"),
         (
@@ -86,15 +88,15 @@ def test_a_directory_is_no_file(places: dict[str, Path]) -> None:
             "C: the value is too long, expected at most 1048576",
         ),
     ],
-    ids=["file", "values of values", "the same name", "defaults"],
+    ids=["file", "nested-values", "same-name", "defaults"],
 )
-def test_an_env_file_of_a_bounded_size(env_file: Path, text: str, told: str) -> None:
+def test_oversized_files_and_values_are_rejected(env_file: Path, text: str, message: str) -> None:
     env_file.write_text(text)
-    with pytest.raises(ConfigError, match=re.escape(f"{env_file}: {told}")):
+    with pytest.raises(ConfigError, match=re.escape(f"{env_file}: {message}")):
         load_settings(env_file)
 
 
-def test_variables_within_an_env_file(env_file: Path) -> None:
+def test_variables_in_values_are_expanded(env_file: Path) -> None:
     env_file.write_text(
         "HOST_NAME=up.example\nUPSTREAM_BASE_URL=https://${HOST_NAME}/${NOT_THERE:-v1}"
     )
@@ -102,13 +104,13 @@ def test_variables_within_an_env_file(env_file: Path) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
-def test_utf_16(env_file: Path, encoding: str) -> None:
+def test_utf_16_is_rejected(env_file: Path, encoding: str) -> None:
     env_file.write_bytes(f"UPSTREAM_BASE_URL={_URL}\r\n".encode(encoding))
     with pytest.raises(ConfigError, match=r"UTF-16.*: save it as UTF-8$"):
         load_settings(env_file)
 
 
-def test_a_mark_of_utf_8_and_ends_of_lines_of_windows(env_file: Path) -> None:
+def test_a_byte_order_mark_and_crlf_are_accepted(env_file: Path) -> None:
     env_file.write_bytes(f"UPSTREAM_BASE_URL={_URL}\r\nPORT=4000\r\n".encode("utf-8-sig"))
     settings = load_settings(env_file)
     assert (settings.upstream_base_url, settings.port) == (_URL, 4000)

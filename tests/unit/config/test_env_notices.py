@@ -1,4 +1,7 @@
-"""Notices on a `.env` file: lines without effect, but no secrets and no foreign names."""
+"""Notices about `.env` lines without effect.
+
+They contain no secrets, and variables of other programs cause none.
+"""
 
 import re
 from collections.abc import Callable
@@ -12,7 +15,7 @@ from tests.support.scaling import assert_linear_cpu
 
 _IGNORED = "expected NAME=value; the line is ignored"
 
-_OF_CLIENT = (
+_CLIENT_NOTICE = (
     "is a variable of the client: set it where Claude Code runs; the proxy does not read it"
 )
 _CLIENT_NAMES = (
@@ -27,7 +30,7 @@ _CLIENT_NAMES = (
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("UPSTREAM_APIKEY=x", ["1: UPSTREAM_APIKEY is not known; did you mean UPSTREAM_API_KEY?"]),
         ("\n# a\n\nMODEL_MAPS=a=b", ["4: MODEL_MAPS is not known; did you mean MODEL_MAP?"]),
@@ -42,7 +45,7 @@ _CLIENT_NAMES = (
             ["1: ANTHROPIC_PROXY_BASE_URLS is not known; did you mean ANTHROPIC_PROXY_BASE_URL?"],
         ),
         ("ANTHROPIC_KEY=x\nKEY=${ANTHROPIC_KEY}", []),
-        *((f"{name}=x", [f"1: {name} {_OF_CLIENT}"]) for name in _CLIENT_NAMES),
+        *((f"{name}=x", [f"1: {name} {_CLIENT_NOTICE}"]) for name in _CLIENT_NAMES),
         ("UPSTREAM_QQQQQQQQQQQQ=x", ["1: UPSTREAM_QQQQQQQQQQQQ is not known"]),
         ("UPSTREAM_BASE_URL", [f"1: UPSTREAM_BASE_URL has no value: {_IGNORED}"]),
         ("a: b\nPORT=1\n{", [f"1: {_IGNORED}", f"3: {_IGNORED}"]),
@@ -55,23 +58,23 @@ _CLIENT_NAMES = (
         ("sk-ant-canary=1\nU" + "PSTREAM_" * 20 + "=1", []),
     ],
 )
-def test_notices(text: str, told: list[str]) -> None:
-    found = [str(each) for each in notices(Path(".env"), text, "key: ${UPSTREAM_FROM_FILE}")]
-    assert found == [f".env line {each}" for each in told]
-    assert "canary" not in "".join(found)
+def test_lines_without_effect_are_reported(text: str, expected: list[str]) -> None:
+    reported = [str(notice) for notice in notices(Path(".env"), text, "key: ${UPSTREAM_FROM_FILE}")]
+    assert reported == [f".env line {line}" for line in expected]
+    assert "canary" not in "".join(reported)
 
 
-def test_a_file_of_something_else_is_reported_shortly() -> None:
-    found = notices(Path("x.env"), "- a b\n" * 80)
-    assert [str(found[9]), str(found[10])] == [
+def test_notices_about_an_unrelated_file_are_limited() -> None:
+    reported = notices(Path("x.env"), "- a b\n" * 80)
+    assert [str(reported[9]), str(reported[10])] == [
         f"x.env line 10: {_IGNORED}",
         "x.env: 70 more such lines",
     ]
-    assert len(found) == 11
+    assert len(reported) == 11
 
 
 @pytest.mark.parametrize("line", ["ABCDEFGH_{}=1\n", "UPSTREAM_{}=1\n", "a b {}\n"])
-def test_a_hostile_file_costs_no_more_than_its_length(line: str) -> None:
+def test_the_cost_is_linear_in_the_file_size(line: str) -> None:
     def prepare(size: int) -> Callable[[], object]:
         text = "".join(line.format(number) for number in range(size))
         return lambda: notices(Path(".env"), text)
@@ -79,8 +82,8 @@ def test_a_hostile_file_costs_no_more_than_its_length(line: str) -> None:
     assert_linear_cpu(prepare, 4000)
 
 
-def test_the_names_of_our_own_files_are_known() -> None:
-    """Those of .env.example, also in comments, and those that docker-compose.yml reads."""
+def test_variables_of_the_repository_files_are_known() -> None:
+    """Variables of `.env.example`, also in comments, and of `docker-compose.yml` are known."""
     example = re.findall(
         r"^#?([A-Z][A-Z0-9_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE
     )
@@ -91,7 +94,7 @@ def test_the_names_of_our_own_files_are_known() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "environment", "found"),
+    ("text", "environment", "expected"),
     [
         ("LOG_FORMAT=json", {}, "json"),
         ("log_format='json' # c", {}, "json"),
@@ -100,12 +103,14 @@ def test_the_names_of_our_own_files_are_known() -> None:
         ("", {}, ""),
     ],
 )
-def test_a_variable(text: str, environment: dict[str, str], found: str) -> None:
-    assert variable(text, "LOG_FORMAT", environment) == found
+def test_a_variable_is_read_from_the_environment_or_the_file(
+    text: str, environment: dict[str, str], expected: str
+) -> None:
+    assert variable(text, "LOG_FORMAT", environment) == expected
 
 
 @pytest.mark.parametrize(
-    ("names", "problems"),
+    ("names", "expected"),
     [
         (["UPSTREAM_BASEURL"], ["UPSTREAM_BASEURL is not known; did you mean UPSTREAM_BASE_URL?"]),
         (["UPSTREAM_APIKEY"], ["UPSTREAM_APIKEY is not known; did you mean UPSTREAM_API_KEY?"]),
@@ -113,18 +118,20 @@ def test_a_variable(text: str, environment: dict[str, str], found: str) -> None:
         (["MODEL_ALIAS"], ["MODEL_ALIAS is not known; did you mean MODEL_ALIASES?"]),
         (["COMPLETIONS_MODEL"], []),
         (["COMPLETION_MODELS"], ["COMPLETION_MODELS is not known; did you mean COMPLETION_MODEL?"]),
-        # Of other programs, of Kubernetes and of docker-compose.yml.
+        # Variables of other programs, Kubernetes and docker-compose.yml.
         (["UPSTREAM_HOST", "MODEL_PATH", "MODEL_NAME", "KEY_FILE", "TLS_DIR", "MAX_SIZE"], []),
         (["ANTHROPIC_PROXY_PORT", "ANTHROPIC_PROXY_PORT_3000_TCP_ADDR"], []),
         (["ANTHROPIC_PROXY_SERVICE_HOST", "ANTHROPIC_BASE_URL", "PATH", "PORTS"], []),
         (["UPSTREAM_API_KEY_A", "UPSTREAM_BASE_URL", "UPSTREAM_DIALECT", "UPSTREAM_FACTS"], []),
     ],
 )
-def test_names_in_the_environment(names: list[str], problems: list[str]) -> None:
-    assert environment_notices(names, "key: ${UPSTREAM_API_KEY_A}", "") == problems
+def test_misspelled_variables_in_the_environment_are_reported(
+    names: list[str], expected: list[str]
+) -> None:
+    assert environment_notices(names, "key: ${UPSTREAM_API_KEY_A}", "") == expected
 
 
-def test_a_hostile_environment_costs_no_more_than_its_length() -> None:
+def test_the_cost_is_linear_in_the_environment_size() -> None:
     def prepare(size: int) -> Callable[[], object]:
         names = [f"UPSTREAM_{number}_{'X' * 40}" for number in range(size)]
         return lambda: environment_notices(names)

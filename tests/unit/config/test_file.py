@@ -1,4 +1,4 @@
-"""The configuration file: its parsed content, and the message for every mistake."""
+"""Configuration file: parsed content and error messages."""
 
 import re
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from tests.support.paths import ROOT
 
 DOCUMENT = (ROOT / "docs" / "configuration.md").read_text()
 BLOCKS = re.findall(r"```(yaml|toml)\n(.*?)```", DOCUMENT, re.DOTALL)
-# The first of each kind is the whole example.
+# The first block of each kind is the complete example.
 EXAMPLES = dict(reversed(BLOCKS))
 ENVIRONMENT = {
     "OPENAI_API_KEY": "sk-1",
@@ -41,23 +41,23 @@ def read(path: PurePath) -> str:
     return FILES[str(path)]
 
 
-def parsed(text: str, name: str = "/etc/x.yaml") -> ConfigFile:
+def parse(text: str, name: str = "/etc/x.yaml") -> ConfigFile:
     return parse_config(dedent(text), name, ENVIRONMENT, read)
 
 
-def problem(text: str, name: str = "x.yaml") -> str:
-    with pytest.raises(ConfigError) as raised:
+def error_message(text: str, name: str = "x.yaml") -> str:
+    with pytest.raises(ConfigError) as error:
         parse_config(dedent(text), name, ENVIRONMENT, read)
-    return str(raised.value)
+    return str(error.value)
 
 
 @pytest.mark.parametrize(("kind", "text"), BLOCKS)
-def test_all_documented_examples_can_be_used(kind: str, text: str) -> None:
-    assert parsed(text, f"/etc/x.{kind}").routes
+def test_documented_examples_are_valid(kind: str, text: str) -> None:
+    assert parse(text, f"/etc/x.{kind}").routes
 
 
-def test_the_documented_example() -> None:
-    file = parsed(EXAMPLES["yaml"])
+def test_the_complete_documented_example_is_parsed() -> None:
+    file = parse(EXAMPLES["yaml"])
     upstreams = file.upstreams
     assert list(upstreams) == ["openai", "azure", "router", "local", "claude"]
     assert [each.all_keys for each in upstreams.values()] == [
@@ -102,12 +102,12 @@ def test_the_documented_example() -> None:
     assert file.aliases["claude-local"].model == "qwen3"
 
 
-def test_the_documented_example_in_toml() -> None:
-    assert parsed(EXAMPLES["toml"], "/etc/x.toml") == parsed(EXAMPLES["yaml"])
+def test_the_toml_and_yaml_examples_are_equal() -> None:
+    assert parse(EXAMPLES["toml"], "/etc/x.toml") == parse(EXAMPLES["yaml"])
 
 
-def test_nothing_secret_is_in_the_representation() -> None:
-    shown = repr(parsed(EXAMPLES["yaml"]))
+def test_the_representation_contains_no_secrets() -> None:
+    shown = repr(parse(EXAMPLES["yaml"]))
     assert not re.search(r"sk-1|azure-key|'r1'|blue", shown)
 
 
@@ -127,13 +127,13 @@ def test_nothing_secret_is_in_the_representation() -> None:
         ("keys_file: many", ["m1", "m2"]),
     ],
 )
-def test_keys(source: str, keys: list[str]) -> None:
-    file = parsed(f"upstreams: {{a: {{url: http://a, {source}}}}}")
+def test_upstream_keys_are_read_from_every_source(source: str, keys: list[str]) -> None:
+    file = parse(f"upstreams: {{a: {{url: http://a, {source}}}}}")
     assert list(file.upstreams["a"].all_keys) == keys
 
 
 @pytest.mark.parametrize(
-    ("given", "value"),
+    ("text", "value"),
     [
         ("${WORD}", "word"),
         ("a-${WORD}-${WORD}", "a-word-word"),
@@ -145,21 +145,19 @@ def test_keys(source: str, keys: list[str]) -> None:
         ("$WORD $$ {x}", "$WORD $$ {x}"),
     ],
 )
-def test_variables(given: str, value: str) -> None:
-    file = parsed(f"upstreams: {{a: {{url: http://a, extra_body: {{x: ['{given}']}}}}}}")
+def test_variables_are_expanded(text: str, value: str) -> None:
+    file = parse(f"upstreams: {{a: {{url: http://a, extra_body: {{x: ['{text}']}}}}}}")
     assert file.upstreams["a"].extra_body == {"x": [value]}
 
 
-def test_values_of_variables_are_read_as_what_is_expected() -> None:
+def test_expanded_values_are_converted_to_the_field_type() -> None:
     text = "upstreams: {a: {url: http://a, retries: '${NONE:-3}', passthrough: '${NONE:-yes}'}}"
-    upstream = parsed(text).upstreams["a"]
+    upstream = parse(text).upstreams["a"]
     assert (upstream.retries, upstream.passthrough) == (3, True)
 
 
-def test_names_of_upstreams_are_found_whatever_their_capitals() -> None:
-    file = parsed(
-        "upstreams: {Big.One: {url: http://a, provider: OpenAI}}\naliases: {x: big.one/m}"
-    )
+def test_upstream_and_provider_names_are_case_insensitive() -> None:
+    file = parse("upstreams: {Big.One: {url: http://a, provider: OpenAI}}\naliases: {x: big.one/m}")
     assert (file.aliases["x"].upstream, file.upstreams["Big.One"].provider) == ("Big.One", "openai")
 
 
@@ -173,7 +171,7 @@ def test_names_of_upstreams_are_found_whatever_their_capitals() -> None:
     ],
 )
 def test_former_names(settings: str, former_names: tuple[str, ...]) -> None:
-    file = parsed(f"upstreams: {{a: {{url: 'http://a', {settings}}}}}")
+    file = parse(f"upstreams: {{a: {{url: 'http://a', {settings}}}}}")
     upstream = file.upstreams["a"]
     assert (upstream.provider, upstream.provider_settings) == ("vllm", {"prefill": "refused"})
     assert file.former_names == former_names
@@ -298,11 +296,11 @@ PROBLEMS: dict[str, tuple[str, str]] = {
         "upstreams: {a: {url: http://a, keys_file: /etc/empty}}",
         "x.yaml:1:32: upstreams.a.keys_file: the given value contains no key",
     ),
-    "file with comments alone": (
+    "file with only comments": (
         "upstreams: {a: {url: http://a, keys_file: /etc/comment}}",
         "x.yaml:1:32: upstreams.a.keys_file: the given value contains no key",
     ),
-    "file with something else": (
+    "file with an invalid key": (
         "upstreams: {a: {url: http://a, key_file: /etc/spaces}}",
         (
             "x.yaml:1:32: upstreams.a.key_file: the given value must contain only printable ASCII "
@@ -359,7 +357,7 @@ PROBLEMS: dict[str, tuple[str, str]] = {
             "max_tokens_field? (known: "
         ),
     ),
-    "provider settings that are no mapping": (
+    "provider settings as a list": (
         "upstreams: {a: {url: http://a, facts: [x]}}",
         "x.yaml:1:32: upstreams.a.facts: a list should be a mapping",
     ),
@@ -388,7 +386,7 @@ PROBLEMS: dict[str, tuple[str, str]] = {
         "upstreams: {a: {url: http://a, query: {v: 1.10}}}",
         "x.yaml:1:40: upstreams.a.query.v: the given value should be a string: put it in quotes",
     ),
-    "endless number in the body": (
+    "infinite number in the body": (
         "upstreams: {a: {url: http://a, extra_body: {x: [.inf]}}}",
         "x.yaml:1:49: upstreams.a.extra_body.x[0]: the given value should be a finite number",
     ),
@@ -492,12 +490,12 @@ PROBLEMS: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize(("text", "message"), PROBLEMS.values(), ids=PROBLEMS)
-def test_problems(text: str, message: str) -> None:
-    told, expected = problem(text), dedent(message)
-    assert told.startswith(expected) if expected.endswith("(known: ") else told == expected
+def test_invalid_files_are_rejected(text: str, message: str) -> None:
+    actual, expected = error_message(text), dedent(message)
+    assert actual.startswith(expected) if expected.endswith("(known: ") else actual == expected
 
 
-def test_problems_in_toml_name_the_line_of_their_statement() -> None:
+def test_toml_errors_contain_the_line_of_the_statement() -> None:
     text = """\
     [upstreams.a]
     url = "http://a"
@@ -510,7 +508,7 @@ def test_problems_in_toml_name_the_line_of_their_statement() -> None:
     ]
     [[routes]]
     """
-    assert problem(text, "dir/x.toml") == dedent(
+    assert error_message(text, "dir/x.toml") == dedent(
         "dir/x.toml:3: upstreams.a.timeouts.conect: is not known; did you mean connect? "
         "(known: connect, first_byte, idle, total)\n"
         'dir/x.toml:6: routes[0].targets[1]: "b/m" does not name an upstream (known: a)\n'
@@ -518,15 +516,15 @@ def test_problems_in_toml_name_the_line_of_their_statement() -> None:
     )
 
 
-def test_a_date_of_toml_is_no_value_of_json() -> None:
+def test_a_toml_date_is_rejected_in_the_request_body() -> None:
     text = "[upstreams.a]\nurl = 'http://a'\nextra_body = {day = 2024-10-21}"
-    assert problem(text, "x.toml") == (
+    assert error_message(text, "x.toml") == (
         "x.toml:3: upstreams.a.extra_body.day: the given value should be a JSON value"
     )
 
 
-def test_entries_do_not_change() -> None:
-    file = parsed(HEAD)
+def test_entries_are_immutable() -> None:
+    file = parse(HEAD)
     changes: list[Callable[[], object]] = [
         lambda: setattr(file.upstreams["local"], "retries", 1),
         lambda: setattr(file, "routes", ()),

@@ -1,4 +1,4 @@
-"""The entries of a configuration file agree with their records and with the documentation."""
+"""Configuration file models match the profiles, the routing and the documentation."""
 
 import re
 from dataclasses import fields
@@ -27,7 +27,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
 }
 
 
-def row(name: str, field: FieldInfo) -> str:
+def table_row(name: str, field: FieldInfo) -> str:
     return f"| `{name}` | {field.description} | {default(field)} |"
 
 
@@ -45,14 +45,14 @@ def test_every_field_is_documented(section: str) -> None:
     (text,) = re.findall(rf"^##+ {section}\n(.*?)(?=^##|\Z)", DOCUMENT, re.MULTILINE | re.DOTALL)
     documented = [line for line in text.splitlines() if line.startswith("| `")]
     assert documented == [
-        row(name, field) for name, field in SECTIONS[section].model_fields.items()
+        table_row(name, field) for name, field in SECTIONS[section].model_fields.items()
     ]
 
 
-def test_provider_settings_are_those_of_the_profiles() -> None:
-    names = {each.name for each in fields(ProviderProfile)} - {"name", "hosts"}
+def test_provider_settings_match_the_profile_fields() -> None:
+    names = {field.name for field in fields(ProviderProfile)} - {"name", "hosts"}
     assert set(ProviderSettings.model_fields) == names
 
 
-def test_tiers_are_those_of_the_routing() -> None:
+def test_tiers_match_the_router() -> None:
     assert get_args(Tier) == TIERS

@@ -1,4 +1,4 @@
-"""The file with the clients' keys: what stands in it, and how it is changed."""
+"""Client keys file: format, validation and concurrent changes."""
 
 import stat
 import threading
@@ -34,11 +34,11 @@ keys:
 """
 
 
-def _settings(**given: Any) -> KeySettings:
-    return KeySettings(**{"_env_file": None, **given})
+def _settings(**values: Any) -> KeySettings:
+    return KeySettings(**{"_env_file": None, **values})
 
 
-def test_what_is_written_is_read() -> None:
+def test_a_written_file_can_be_parsed() -> None:
     text = format_keys_file(_KEYS).decode()
     assert (
         parse_keys_file(text, "keys.json")
@@ -50,7 +50,7 @@ def test_what_is_written_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "name", "told"),
+    ("text", "name", "message"),
     [
         ("{", "keys.json", ""),
         ("[]", "keys.json", "the file"),
@@ -92,15 +92,15 @@ def test_what_is_written_is_read() -> None:
         ),
     ],
 )
-def test_what_is_no_file_of_keys(text: str, name: str, told: str) -> None:
-    with pytest.raises(ConfigError) as raised:
+def test_invalid_files_are_rejected(text: str, name: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
         parse_keys_file(text, name)
-    assert str(raised.value).startswith(f"PROXY_API_KEYS_FILE: {name}")
-    assert told in str(raised.value)
-    assert "canary" not in str(raised.value)
+    assert str(error.value).startswith(f"PROXY_API_KEYS_FILE: {name}")
+    assert message in str(error.value)
+    assert "canary" not in str(error.value)
 
 
-def test_both_sources(tmp_path: Path) -> None:
+def test_keys_from_the_variable_and_the_file_are_combined(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     path.write_bytes(format_keys_file(_KEYS))
     assert load_api_keys(_settings(), read_text) is None
@@ -113,7 +113,7 @@ def test_both_sources(tmp_path: Path) -> None:
         load_api_keys(_settings(PROXY_API_KEYS="alice=b", PROXY_API_KEYS_FILE=path), read_text)
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_or_unreadable_file_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"does not exist; `anthropic-proxy keys create NAME` creates it"
     ):
@@ -122,11 +122,11 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         load_api_keys(_settings(PROXY_API_KEYS_FILE=tmp_path), read_text)
 
 
-def test_changes_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
+def test_concurrent_changes_are_all_saved(tmp_path: Path) -> None:
     path = tmp_path / "below" / "keys.json"
 
     def add(number: int) -> None:
-        change_keys_file(path, lambda known: (*known, ApiKey(f"k{number}", hash_key(str(number)))))
+        change_keys_file(path, lambda keys: (*keys, ApiKey(f"k{number}", hash_key(str(number)))))
 
     threads = [threading.Thread(target=add, args=(number,)) for number in range(8)]
     for thread in threads:
@@ -140,17 +140,17 @@ def test_changes_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
     assert {each.name for each in path.parent.iterdir()} == {"keys.json", ".keys.json.lock"}
 
 
-def test_a_change_that_fails_changes_nothing(tmp_path: Path) -> None:
+def test_a_failed_change_leaves_the_file_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     path.write_bytes(format_keys_file(_KEYS))
     with pytest.raises(ValueError, match="given twice"):
-        change_keys_file(path, lambda known: (*known, ApiKey("alice", hash_key("x"))))
+        change_keys_file(path, lambda keys: (*keys, ApiKey("alice", hash_key("x"))))
     assert path.read_bytes() == format_keys_file(_KEYS)
     with pytest.raises(ConfigError, match=r"change only \.json files"):
-        change_keys_file(tmp_path / "keys.yaml", lambda known: known)
+        change_keys_file(tmp_path / "keys.yaml", lambda keys: keys)
 
 
-def test_limits_are_kept_and_those_of_the_variables_fill_them_up(tmp_path: Path) -> None:
+def test_limits_in_the_file_override_limits_in_variables(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     path.write_bytes(
         format_keys_file([ApiKey("a", "0" * 64, limits=KeyLimits(requests_per_minute=5))])
@@ -164,34 +164,36 @@ def test_limits_are_kept_and_those_of_the_variables_fill_them_up(tmp_path: Path)
         _settings(**settings, KEY_REQUESTS_PER_MINUTE=9, KEY_TOKENS_PER_MONTH=100), read_text
     )
     assert keys is not None
-    found = {name: key.limits for name in "ab" if (key := keys.find(name))}
-    assert found == {"a": KeyLimits(5, None, 100), "b": KeyLimits(9, None, 100)}
+    limits = {name: key.limits for name in "ab" if (key := keys.find(name))}
+    assert limits == {"a": KeyLimits(5, None, 100), "b": KeyLimits(9, None, 100)}
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"PROXY_API_KEYS": "b=b", "KEY_TOKENS_PER_MONTH": 100}, "requires RATE_LIMIT_STORAGE_URL"),
         ({"KEY_TOKENS_PER_MINUTE": 100}, "set PROXY_API_KEYS"),
     ],
 )
-def test_limits_that_can_not_be_kept(settings: dict[str, Any], told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_limits_without_their_required_setting_are_rejected(
+    settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
         load_api_keys(_settings(**settings), read_text)
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "told"),
+    ("variable", "value", "message"),
     [
         ("RATE_LIMIT_STORAGE_URL", "mongodb://x", "memory://, sqlite:////path/limits.db"),
         ("CORS_ALLOWED_ORIGINS", "https://a.example/path", "is not an origin"),
         ("KEY_TOKENS_PER_MINUTE", "0", "expected 1 or more"),
     ],
 )
-def test_settings_of_limits(
-    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, told: str
+def test_invalid_limit_and_origin_settings_are_rejected(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, message: str
 ) -> None:
     monkeypatch.setenv("UPSTREAM_BASE_URL", "http://localhost:1")
     monkeypatch.setenv(variable, value)
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         load_settings(None)

@@ -1,4 +1,4 @@
-"""Every variable: its names, its default, the order of sources, and messages without secrets."""
+"""Variables: names, defaults, order of sources, and error messages without secrets."""
 
 import re
 from pathlib import Path
@@ -34,26 +34,26 @@ def _set(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
 _URLS = "an http:// or https:// URL, several with ; between them"
 
 
-def _problem(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
+def _error_message(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
     _set(monkeypatch, {"UPSTREAM_BASE_URL": _URL} | variables)
-    with pytest.raises(ConfigError) as raised:
+    with pytest.raises(ConfigError) as error:
         load_settings(None)
-    return str(raised.value)
+    return str(error.value)
 
 
 def _key(settings: Settings) -> str | None:
     return settings.upstream_api_key.get_secret_value() if settings.upstream_api_key else None
 
 
-def test_nothing_but_the_address_is_required(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What else there is has its default, which docs/settings.md shows."""
+def test_only_the_upstream_url_is_required(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All other settings have the defaults that docs/settings.md shows."""
     monkeypatch.setenv("UPSTREAM_BASE_URL", _URL)
     defaults = {name: field.default for name, field in Settings.model_fields.items()}
     assert load_settings(None).model_dump() == defaults | {"upstream_base_url": _URL}
 
 
 @pytest.mark.parametrize(
-    ("variable", "given", "field", "value"),
+    ("variable", "text", "field", "value"),
     [
         ("UPSTREAM_BASE_URL", "http://a.example", "upstream_base_url", "http://a.example"),
         ("ANTHROPIC_PROXY_BASE_URL", "http://a.example", "upstream_base_url", "http://a.example"),
@@ -103,27 +103,27 @@ def test_nothing_but_the_address_is_required(monkeypatch: pytest.MonkeyPatch) ->
     ],
 )
 @pytest.mark.parametrize("source", ["environment", "file"])
-def test_variables(
+def test_variables_are_read_from_the_environment_and_the_file(
     monkeypatch: pytest.MonkeyPatch,
     env_file: Path,
     source: str,
     variable: str,
-    given: str,
+    text: str,
     field: str,
     value: Any,
 ) -> None:
     others = {} if field in ("upstream_base_url", "config_file") else {"UPSTREAM_BASE_URL": _URL}
-    variables = {**others, variable: given}
+    variables = {**others, variable: text}
     if source == "environment":
         _set(monkeypatch, variables)
     env_file.write_text(
-        "".join(f"{name}={text}\n" for name, text in variables.items()) if source == "file" else ""
+        "".join(f"{name}={line}\n" for name, line in variables.items()) if source == "file" else ""
     )
     assert getattr(load_settings(env_file), field) == value
 
 
 @pytest.mark.parametrize(
-    ("variable", "text", "changed"),
+    ("variable", "text", "expected"),
     [
         ("UPSTREAM_API_KEY_PASSTHROUGH", "1", {"passthrough": True}),
         ("UPSTREAM_API", "responses", {"api": "responses"}),
@@ -154,15 +154,15 @@ def test_variables(
     ],
 )
 @pytest.mark.parametrize("source", ["environment", "file"])
-def test_variables_of_an_upstream(
+def test_upstream_variables_are_read_from_the_environment_and_the_file(
     monkeypatch: pytest.MonkeyPatch,
     env_file: Path,
     source: str,
     variable: str,
     text: str,
-    changed: dict[str, Any],
+    expected: dict[str, Any],
 ) -> None:
-    """What is not set has the default of the configuration file's schema."""
+    """Fields that are not set have the defaults of the configuration file schema."""
     variables = {"UPSTREAM_BASE_URL": _URL, variable: text}
     if source == "environment":
         _set(monkeypatch, variables)
@@ -171,10 +171,10 @@ def test_variables_of_an_upstream(
     (upstream,) = load_settings(env_file).upstreams
     defaults = {name: field.default for name, field in UpstreamConfig.model_fields.items()}
     values = {name: getattr(upstream, name) for name in defaults}
-    assert values == defaults | {"url": _URL} | changed
+    assert values == defaults | {"url": _URL} | expected
 
 
-def test_several_upstreams_differ_in_their_urls(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_upstreams_differ_only_in_their_urls(monkeypatch: pytest.MonkeyPatch) -> None:
     urls = ["https://a.example", "https://b.example"]
     _set(monkeypatch, {"UPSTREAM_BASE_URL": ";".join(urls), "UPSTREAM_RETRIES": "3"})
     first, second = load_settings(None).upstreams
@@ -201,9 +201,9 @@ def test_former_names(
     ]
     monkeypatch.delenv(former)
     env_file.write_text(f"{former}=canary=x")
-    with pytest.raises(ConfigError) as raised:
+    with pytest.raises(ConfigError) as error:
         load_settings(env_file)
-    assert str(raised.value) == (
+    assert str(error.value) == (
         f"{former} and {name} have different values: {former} is the former name, use only {name}"
     )
 
@@ -220,7 +220,7 @@ def test_errors_name_the_variable_that_is_set(
         load_settings(None)
 
 
-def test_names_of_providers_have_no_case(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_provider_names_are_case_insensitive(monkeypatch: pytest.MonkeyPatch) -> None:
     _set(
         monkeypatch,
         {"UPSTREAM_BASE_URL": _URL, "UPSTREAM_DIALECT": "vllm", "UPSTREAM_PROVIDER": "VLLM"},
@@ -240,7 +240,9 @@ def test_names_of_providers_have_no_case(monkeypatch: pytest.MonkeyPatch) -> Non
         ),
     ],
 )
-def test_key(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], key: str | None) -> None:
+def test_the_upstream_key_is_read_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], key: str | None
+) -> None:
     _set(monkeypatch, {"UPSTREAM_BASE_URL": _URL} | variables)
     settings = load_settings(None)
     assert _key(settings) == key
@@ -292,7 +294,7 @@ def test_an_empty_variable_counts_as_not_set(
         ),
     ],
 )
-def test_who_wins(
+def test_flags_override_the_environment_and_the_environment_overrides_the_file(
     monkeypatch: pytest.MonkeyPatch,
     env_file: Path,
     file: str,
@@ -305,7 +307,7 @@ def test_who_wins(
     assert load_settings(env_file, flags).host == host
 
 
-def test_what_else_stands_in_a_file(env_file: Path) -> None:
+def test_comments_quotes_and_export_are_accepted_in_a_file(env_file: Path) -> None:
     lines = (
         "\ufeff# comment",
         "",
@@ -318,7 +320,7 @@ def test_what_else_stands_in_a_file(env_file: Path) -> None:
     assert (settings.upstream_base_url, _key(settings)) == (_URL, "sk-a b#c")
 
 
-def test_a_file_that_is_no_text(env_file: Path) -> None:
+def test_a_file_that_is_not_utf_8_is_rejected(env_file: Path) -> None:
     env_file.write_bytes(b"\xff\x80")
     with pytest.raises(ConfigError, match=rf"^{re.escape(str(env_file))} can't be read: "):
         load_settings(env_file)
@@ -327,11 +329,13 @@ def test_a_file_that_is_no_text(env_file: Path) -> None:
 @pytest.mark.parametrize(
     "variables", [{}, *({"UPSTREAM_BASE_URL": each} for each in ("", " ", " ; "))]
 )
-def test_the_url_is_required(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
+def test_a_missing_url_is_rejected_with_examples(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+) -> None:
     _set(monkeypatch, variables)
-    with pytest.raises(ConfigError) as raised:
+    with pytest.raises(ConfigError) as error:
         load_settings(None)
-    first, *examples = str(raised.value).splitlines()
+    first, *examples = str(error.value).splitlines()
     assert first.startswith("UPSTREAM_BASE_URL is required")
     urls = [example.split("UPSTREAM_BASE_URL=")[1] for example in examples]
     assert len(urls) >= 2
@@ -339,7 +343,7 @@ def test_the_url_is_required(monkeypatch: pytest.MonkeyPatch, variables: dict[st
 
 
 @pytest.mark.parametrize(
-    ("variable", "given", "expected"),
+    ("variable", "value", "expected"),
     [
         ("PORT", "http", "0 to 65535"),
         ("PORT", "65536", "0 to 65535"),
@@ -382,24 +386,24 @@ def test_the_url_is_required(monkeypatch: pytest.MonkeyPatch, variables: dict[st
         ("ANTHROPIC_PROXY_BASE_URL", "a", f"{_URLS}: must start with http:// or https://"),
     ],
 )
-def test_a_bad_value_is_named(
-    monkeypatch: pytest.MonkeyPatch, variable: str, given: str, expected: str
+def test_an_invalid_value_is_rejected(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, expected: str
 ) -> None:
     unset = {"UPSTREAM_BASE_URL": ""} if variable == "ANTHROPIC_PROXY_BASE_URL" else {}
     name = "UPSTREAM_BASE_URL" if unset else variable
     assert (
-        _problem(monkeypatch, **unset, **{variable: given})
-        == f'invalid {name}: got "{given}", expected {expected}'
+        _error_message(monkeypatch, **unset, **{variable: value})
+        == f'invalid {name}: got "{value}", expected {expected}'
     )
 
 
-def test_quotes_in_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
-    problem = _problem(monkeypatch, PORT="it's\t1")
-    assert problem == 'invalid PORT: got "it\'s\\t1", expected 0 to 65535'
+def test_quotes_in_a_rejected_value_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = _error_message(monkeypatch, PORT="it's\t1")
+    assert message == 'invalid PORT: got "it\'s\\t1", expected 0 to 65535'
 
 
-def test_all_problems_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = _problem(
+def test_all_invalid_settings_are_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = _error_message(
         monkeypatch,
         UPSTREAM_BASE_URL="x",
         PORT="y",
@@ -417,7 +421,7 @@ def test_all_problems_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "shown", "reason"),
+    ("url", "shown", "reason"),
     [
         ("ftp://a.example", "ftp://a.example", "must start with http:// or https://"),
         ("https:///v1", "https:///v1", "must contain a valid host name"),
@@ -432,39 +436,41 @@ def test_all_problems_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         ("http://:canary@a.example/?canary#canary", "http://***@a.example/?***", _FRAGMENT),
     ],
 )
-def test_urls_that_are_refused(
-    monkeypatch: pytest.MonkeyPatch, given: str, shown: str, reason: str
+def test_invalid_urls_are_rejected(
+    monkeypatch: pytest.MonkeyPatch, url: str, shown: str, reason: str
 ) -> None:
     expected = f'invalid UPSTREAM_BASE_URL: got "{shown}", expected {_URLS}: {reason}'
-    assert _problem(monkeypatch, UPSTREAM_BASE_URL=given) == expected
+    assert _error_message(monkeypatch, UPSTREAM_BASE_URL=url) == expected
 
 
-def test_settings_that_are_made_directly_give_no_secret_away() -> None:
-    with pytest.raises(ValidationError) as raised:
+def test_errors_of_the_settings_class_contain_no_secrets() -> None:
+    with pytest.raises(ValidationError) as error:
         Settings(_env_file=None, UPSTREAM_BASE_URL="http://user:canary@a.example")
-    assert "canary" not in str(raised.value)
+    assert "canary" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("given", "sent"),
+    ("text", "keys"),
     [("sk-abc\n", ("sk-abc",)), (" a ; b;", ("a", "b")), (" ", ()), ("sk abc", ("sk abc",))],
 )
-def test_a_key_is_stripped(
-    monkeypatch: pytest.MonkeyPatch, given: str, sent: tuple[str, ...]
+def test_upstream_keys_are_split_and_stripped(
+    monkeypatch: pytest.MonkeyPatch, text: str, keys: tuple[str, ...]
 ) -> None:
     monkeypatch.setenv("UPSTREAM_BASE_URL", "http://localhost")
-    monkeypatch.setenv("UPSTREAM_API_KEY", given)
-    assert load_settings(None).upstreams[0].keys == sent
+    monkeypatch.setenv("UPSTREAM_API_KEY", text)
+    assert load_settings(None).upstreams[0].keys == keys
 
 
-@pytest.mark.parametrize("given", ["sk-caf\u00e9", "sk-\x01abc", "sk-a\nb"])
-def test_a_key_that_cannot_stand_in_a_header(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+@pytest.mark.parametrize("key", ["sk-caf\u00e9", "sk-\x01abc", "sk-a\nb"])
+def test_a_key_that_is_not_a_valid_header_value_is_rejected(
+    monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
     monkeypatch.setenv("UPSTREAM_BASE_URL", "http://localhost")
-    monkeypatch.setenv("UPSTREAM_API_KEY", given)
-    with pytest.raises(ConfigError) as caught:
+    monkeypatch.setenv("UPSTREAM_API_KEY", key)
+    with pytest.raises(ConfigError) as error:
         load_settings(None)
-    assert "invalid UPSTREAM_API_KEY: expected a key" in str(caught.value)
-    assert given not in str(caught.value)
+    assert "invalid UPSTREAM_API_KEY: expected a key" in str(error.value)
+    assert key not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -485,24 +491,24 @@ def test_a_key_that_cannot_stand_in_a_header(monkeypatch: pytest.MonkeyPatch, gi
         ("http://user:canary/x@host", "canary"),
     ],
 )
-def test_what_may_be_secret_in_a_url_is_not_shown(
+def test_possible_secrets_in_a_url_are_not_shown(
     monkeypatch: pytest.MonkeyPatch, url: str, hidden: str
 ) -> None:
     monkeypatch.setenv("UPSTREAM_BASE_URL", url)
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigError) as error:
         load_settings(None)
-    assert hidden not in str(caught.value)
+    assert hidden not in str(error.value)
 
 
 @pytest.mark.parametrize(
     "url", ["http://exa mple", "http://@", f"http://{'a' * 64}.example", "http://a..b"]
 )
-def test_what_is_no_host(url: str) -> None:
+def test_invalid_host_names_are_rejected(url: str) -> None:
     with pytest.raises(ValueError, match=r"must contain a valid host name|user or password|spaces"):
         resolve_api_address(url)
 
 
-def test_aliases_on_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_aliases_may_be_separated_by_line_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
     _set(monkeypatch, {"UPSTREAM_BASE_URL": _URL, "MODEL_ALIASES": "\nclaude-b=b\r\nclaude-a=a\n"})
     assert list((load_settings(None).model_aliases or {}).items()) == [
         ("claude-b", "b"),
@@ -511,7 +517,7 @@ def test_aliases_on_lines(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "reason"),
+    ("text", "reason"),
     [
         ("claude-a", "expected name=value, got 'claude-a'"),
         ("claude-a=a;=b", "expected name=value, got '=b'"),
@@ -523,10 +529,12 @@ def test_aliases_on_lines(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
     ],
 )
-def test_wrong_aliases(monkeypatch: pytest.MonkeyPatch, given: str, reason: str) -> None:
-    _set(monkeypatch, {"UPSTREAM_BASE_URL": _URL, "MODEL_ALIASES": given})
+def test_invalid_aliases_are_rejected(
+    monkeypatch: pytest.MonkeyPatch, text: str, reason: str
+) -> None:
+    _set(monkeypatch, {"UPSTREAM_BASE_URL": _URL, "MODEL_ALIASES": text})
     expected = (
-        f'invalid MODEL_ALIASES: got "{given}", expected alias=upstream-model, '
+        f'invalid MODEL_ALIASES: got "{text}", expected alias=upstream-model, '
         f"several with ; or new lines between them: {reason}"
     )
     with pytest.raises(ConfigError, match=f"^{re.escape(expected)}$"):
@@ -534,7 +542,7 @@ def test_wrong_aliases(monkeypatch: pytest.MonkeyPatch, given: str, reason: str)
 
 
 @pytest.mark.parametrize(
-    "given",
+    "text",
     [
         "Content-Length=5",
         "X-Key canary",
@@ -545,31 +553,31 @@ def test_wrong_aliases(monkeypatch: pytest.MonkeyPatch, given: str, reason: str)
         "{canary",
     ],
 )
-def test_headers_that_can_not_be_sent_are_not_shown(
-    monkeypatch: pytest.MonkeyPatch, given: str
+def test_invalid_headers_are_rejected_without_their_values(
+    monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
-    problem = _problem(monkeypatch, UPSTREAM_HEADERS=given)
-    assert problem.startswith("invalid UPSTREAM_HEADERS: expected name=value")
-    assert not re.search("can.ry", problem)
+    message = _error_message(monkeypatch, UPSTREAM_HEADERS=text)
+    assert message.startswith("invalid UPSTREAM_HEADERS: expected name=value")
+    assert not re.search("can.ry", message)
 
 
-def test_fields_that_are_no_object_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "canary" not in _problem(monkeypatch, UPSTREAM_EXTRA_BODY='["canary"]')
+def test_an_extra_body_that_is_not_an_object_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "canary" not in _error_message(monkeypatch, UPSTREAM_EXTRA_BODY='["canary"]')
 
 
-@pytest.mark.parametrize("given", ['{"stream": true}', '{"model": "m", "stream": false}'])
-def test_fields_that_each_request_has_its_own_of(
-    monkeypatch: pytest.MonkeyPatch, given: str
+@pytest.mark.parametrize("text", ['{"stream": true}', '{"model": "m", "stream": false}'])
+def test_an_extra_body_with_request_fields_is_rejected(
+    monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
-    assert "which every request sets" in _problem(monkeypatch, UPSTREAM_EXTRA_BODY=given)
+    assert "which every request sets" in _error_message(monkeypatch, UPSTREAM_EXTRA_BODY=text)
 
 
-def test_keys_of_clients_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    problem = _problem(monkeypatch, PROXY_API_KEYS="a=canary;a=canary2")
+def test_invalid_client_keys_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = _error_message(monkeypatch, PROXY_API_KEYS="a=canary;a=canary2")
     expected = (
         "name=key or key, several with ; or new lines between them: the name 'a' is given twice"
     )
-    assert problem == f"invalid PROXY_API_KEYS: expected {expected}"
+    assert message == f"invalid PROXY_API_KEYS: expected {expected}"
 
 
 @pytest.mark.parametrize(
@@ -588,14 +596,14 @@ def test_keys_of_clients_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"UNIX_SOCKET": "/tmp/s"}, False),  # noqa: S108 - never opened
     ],
 )
-def test_who_may_reach_the_server(
+def test_the_listen_host_depends_on_client_authentication(
     monkeypatch: pytest.MonkeyPatch,
     variables: dict[str, str],
     host: str | None,
     *,
     is_protected: bool,
 ) -> None:
-    """Without HOST other machines reach it only where clients show a key or a certificate."""
+    """Without HOST, the proxy listens on all addresses only if it requires keys or certificates."""
     _set(monkeypatch, {"UPSTREAM_BASE_URL": _URL} | variables | ({"HOST": host} if host else {}))
     open_to_all = "0.0.0.0"  # noqa: S104 - with keys or certificates
     assert load_settings(None).listen_host == (
@@ -603,18 +611,20 @@ def test_who_may_reach_the_server(
     )
 
 
-def test_two_services_on_one_port(monkeypatch: pytest.MonkeyPatch) -> None:
-    problem = _problem(monkeypatch, UPSTREAM_BASE_URL="http://up", PORT="3045", METRICS_PORT="3045")
-    assert problem.startswith("METRICS_PORT equals PORT (3045)")
+def test_a_metrics_port_equal_to_the_port_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = _error_message(
+        monkeypatch, UPSTREAM_BASE_URL="http://up", PORT="3045", METRICS_PORT="3045"
+    )
+    assert message.startswith("METRICS_PORT equals PORT (3045)")
     cases: list[tuple[str, dict[str, Any]]] = [("0", {}), ("3045", {"UNIX_SOCKET": "proxy.sock"})]
-    for port, given in cases:
+    for port, settings in cases:
         Settings(
-            _env_file=None, UPSTREAM_BASE_URL="http://up", METRICS_PORT=port, PORT=port, **given
+            _env_file=None, UPSTREAM_BASE_URL="http://up", METRICS_PORT=port, PORT=port, **settings
         )
 
 
 @pytest.mark.parametrize(
-    ("given", "host"),
+    ("text", "host"),
     [
         ("localhost", "localhost"),
         (" 127.0.0.1 ", "127.0.0.1"),
@@ -624,12 +634,12 @@ def test_two_services_on_one_port(monkeypatch: pytest.MonkeyPatch) -> None:
         ("fe80::1%eth0", "fe80::1%eth0"),
     ],
 )
-def test_a_host_to_listen_on(given: str, host: str) -> None:
-    assert Settings(_env_file=None, UPSTREAM_BASE_URL="http://up", HOST=given).listen_host == host
+def test_listen_hosts_are_normalized(text: str, host: str) -> None:
+    assert Settings(_env_file=None, UPSTREAM_BASE_URL="http://up", HOST=text).listen_host == host
 
 
 @pytest.mark.parametrize(
-    ("given", "reason"),
+    ("text", "reason"),
     [
         ("http://127.0.0.1", "remove the scheme"),
         ("http://[::1]:3000/", "remove the scheme"),
@@ -645,14 +655,14 @@ def test_a_host_to_listen_on(given: str, host: str) -> None:
         ("a b", "expected a name"),
     ],
 )
-def test_what_is_no_host_to_listen_on(
-    monkeypatch: pytest.MonkeyPatch, given: str, reason: str
+def test_invalid_listen_hosts_are_rejected(
+    monkeypatch: pytest.MonkeyPatch, text: str, reason: str
 ) -> None:
-    problem = _problem(monkeypatch, UPSTREAM_BASE_URL="http://up", HOST=given)
-    assert problem.startswith(f'invalid HOST: got "{given}", expected a host name or IP address: ')
-    assert reason in problem
+    message = _error_message(monkeypatch, UPSTREAM_BASE_URL="http://up", HOST=text)
+    assert message.startswith(f'invalid HOST: got "{text}", expected a host name or IP address: ')
+    assert reason in message
 
 
-def test_the_login_of_a_proxy_without_a_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
-    problem = _problem(monkeypatch, HTTP_PROXY="user:canary@proxy.example:3128")
-    assert problem == "invalid HTTP_PROXY: it has a login but no scheme, expected http:// before it"
+def test_a_proxy_login_without_a_scheme_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = _error_message(monkeypatch, HTTP_PROXY="user:canary@proxy.example:3128")
+    assert message == "invalid HTTP_PROXY: it has a login but no scheme, expected http:// before it"

@@ -1,4 +1,4 @@
-"""URLs of storages that can't be used: found at the start, and told without the URL."""
+"""Invalid storage URLs are rejected at startup, with messages that do not contain the URL."""
 
 from pathlib import Path
 
@@ -28,12 +28,12 @@ from tests.support.running_command import Command
         "redis+unix://user:p@/path/to/socket",
     ],
 )
-def test_what_can_be_used(url: str) -> None:
+def test_valid_urls_are_accepted(url: str) -> None:
     storage_url.check_storage_url(url)
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "message"),
     [
         ("redis://:canary@host/0?x=canary", "unknown option x"),
         ("redis://:canary@host/0?ssl_cert_reqs=none", "unknown option ssl_cert_reqs"),
@@ -79,10 +79,10 @@ def test_what_can_be_used(url: str) -> None:
         ("sqlite:///canary%FF.db", "not UTF-8"),
     ],
 )
-def test_what_can_not(url: str, told: str) -> None:
-    with pytest.raises(ValueError, match=told) as refused:
+def test_invalid_urls_are_rejected(url: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as error:
         storage_url.check_storage_url(url)
-    assert "canary" not in str(refused.value).casefold()
+    assert "canary" not in str(error.value).casefold()
 
 
 @pytest.fixture
@@ -91,17 +91,17 @@ def command(tmp_path: Path) -> Command:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_the_command_says_so_at_its_start(command: Command, workers: str) -> None:
+def test_the_command_rejects_an_invalid_url_at_startup(command: Command, workers: str) -> None:
     url = "redis://:canary-password@127.0.0.1:1/0?x=canary-value"
-    done = command.run(
+    result = command.run(
         "-p",
         "0",
         UPSTREAM_BASE_URL="http://127.0.0.1:1",
         WORKERS=workers,
         RATE_LIMIT_STORAGE_URL=url,
     )
-    assert done.returncode == 1
-    assert "RATE_LIMIT_STORAGE_URL" in done.stderr
-    assert "unknown option x" in done.stderr
-    assert "canary" not in done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
+    assert result.returncode == 1
+    assert "RATE_LIMIT_STORAGE_URL" in result.stderr
+    assert "unknown option x" in result.stderr
+    assert "canary" not in result.stdout + result.stderr
+    assert "Traceback" not in result.stderr

@@ -1,6 +1,6 @@
-"""Messages about unknown names, and hints on keys.
+"""Suggestions for unknown names and hints about invalid keys.
 
-Other values of an upstream are tested in test_settings.py and test_file.py.
+`test_settings.py` and `test_file.py` test the other upstream values.
 """
 
 import pytest
@@ -16,12 +16,12 @@ from anthropic_proxy.config.upstream_config import key_hint, suggestion
         ("zzz", " (known: queue, total)"),
     ],
 )
-def test_suggestion(name: str, text: str) -> None:
+def test_unknown_names_get_a_suggestion(name: str, text: str) -> None:
     assert suggestion(name, ("queue", "total")) == text
 
 
 @pytest.mark.parametrize(
-    ("key", "hint"),
+    ("key", "expected"),
     [
         ("sk-0123456789", ""),
         ("c2VjcmV0c2VjcmV0==", ""),
@@ -37,8 +37,8 @@ def test_suggestion(name: str, text: str) -> None:
         ("sk- canary", "contains spaces"),
     ],
 )
-def test_hints_on_keys(key: str, hint: str) -> None:
-    found = key_hint(key)
-    assert bool(found) is bool(hint)
-    assert hint in found
-    assert "canary" not in found
+def test_invalid_keys_get_a_hint(key: str, expected: str) -> None:
+    hint = key_hint(key)
+    assert bool(hint) is bool(expected)
+    assert expected in hint
+    assert "canary" not in hint

@@ -1,4 +1,4 @@
-"""A configuration file, from its text to who answers a request."""
+"""Routing that is loaded from a configuration file or variables."""
 
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ aliases: {claude-local: local/qwen/qwen3}
 
 
 @pytest.fixture
-def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Routing:
+def routing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Routing:
     (tmp_path / "key").write_text("sk-2\n")
     (tmp_path / "file.yaml").write_text(FILE)
     (tmp_path / ".env").write_text(
@@ -56,8 +56,8 @@ def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Routing:
     return load_routing(load_settings(tmp_path / ".env"))
 
 
-def test_endpoints(known: Routing) -> None:
-    openai, local = known.upstreams
+def test_upstreams_are_loaded(routing: Routing) -> None:
+    openai, local = routing.upstreams
     assert (openai.name, openai.api, openai.keys, openai.profile.name) == (
         "openai",
         "responses",
@@ -69,7 +69,7 @@ def test_endpoints(known: Routing) -> None:
     assert (local.profile.name, local.profile.max_tokens_field) == ("openai", "max_tokens")
     assert (local.headers, local.extra_body, local.retries) == ({"X-Team": "blue"}, {"seed": 1}, 3)
     assert local.limits == ConcurrencyLimits(concurrency=4, queue=0)
-    assert {each.value for each in known.secrets} == {"sk-1", "sk-2", "b", "d", "blue"}
+    assert {secret.value for secret in routing.secrets} == {"sk-1", "sk-2", "b", "d", "blue"}
 
 
 IMAGE = {"type": "image", "source": {"type": "url", "url": "https://a.example"}}
@@ -106,18 +106,18 @@ THINKING: dict[str, Any] = {"thinking": {"type": "adaptive"}}
         ("elsewhere/gemma", {}, 0, [["openai/rest"], ["local/rest"]]),
     ],
 )
-def test_routes(
-    known: Routing, model: str, fields: dict[str, Any], tokens: int, groups: list[list[str]]
+def test_requests_are_routed(
+    routing: Routing, model: str, fields: dict[str, Any], tokens: int, groups: list[list[str]]
 ) -> None:
-    found = known.select_groups({"model": model, "messages": [], **fields}, lambda: tokens)
+    selected = routing.select_groups({"model": model, "messages": [], **fields}, lambda: tokens)
     names = []
-    for group in found:
+    for group in selected:
         names.append([f"{target.upstream.name}/{target.model}" for target in group])
     assert names == groups
 
 
-def test_weights(known: Routing) -> None:
-    first, _ = known.select_groups({"model": "haiku", "messages": []}, lambda: 0)
+def test_targets_have_weights(routing: Routing) -> None:
+    first, _ = routing.select_groups({"model": "haiku", "messages": []}, lambda: 0)
     assert [target.weight for target in first] == [3, 1]
 
 
@@ -135,7 +135,9 @@ def test_weights(known: Routing) -> None:
         ),
     ],
 )
-def test_problems(tmp_path: Path, text: bytes | None, message: str) -> None:
+def test_unreadable_and_invalid_files_are_rejected(
+    tmp_path: Path, text: bytes | None, message: str
+) -> None:
     if text is not None:
         (tmp_path / "file.yaml").write_bytes(text)
     (tmp_path / ".env").write_text(f"CONFIG_FILE={tmp_path / 'file.yaml'}\n")
@@ -143,14 +145,14 @@ def test_problems(tmp_path: Path, text: bytes | None, message: str) -> None:
         load_routing(load_settings(tmp_path / ".env"))
 
 
-def test_both_ways_are_refused(tmp_path: Path) -> None:
+def test_a_file_and_a_url_exclude_each_other(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("CONFIG_FILE=a.yaml\nUPSTREAM_BASE_URL=http://localhost\n")
     with pytest.raises(ConfigError, match="exclude each other"):
         load_settings(tmp_path / ".env")
 
 
-def test_what_was_found_out_by_asking(tmp_path: Path) -> None:
-    """It counts where nothing else tells the dialect, and the facts hold for it, too."""
+def test_detected_profiles_replace_guessed_profiles(tmp_path: Path) -> None:
+    """Provider settings also apply to a detected profile."""
     file = """
 upstreams:
   a: {url: "http://localhost:1", provider_settings: {sampling_top_k: false}}
@@ -167,14 +169,14 @@ upstreams:
         True,
         False,
     ]
-    found = dict.fromkeys("abd", find_profile_by_name("vllm"))
-    dialects = [each.profile for each in load_routing(settings, found).upstreams]
-    assert [each.name for each in dialects] == ["vllm", "llamacpp", "generic", "groq"]
-    assert [each.sampling_top_k for each in dialects] == [False, True, True, False]
+    detected = dict.fromkeys("abd", find_profile_by_name("vllm"))
+    profiles = [each.profile for each in load_routing(settings, detected).upstreams]
+    assert [each.name for each in profiles] == ["vllm", "llamacpp", "generic", "groq"]
+    assert [each.sampling_top_k for each in profiles] == [False, True, True, False]
 
 
 def test_former_names_are_deprecated(tmp_path: Path) -> None:
-    """Each is reported once, whatever the number of upstreams."""
+    """Each name is reported once, regardless of the number of upstreams."""
     file = tmp_path / "file.yaml"
     file.write_text(
         "upstreams:\n"
@@ -193,17 +195,17 @@ def test_former_names_are_deprecated(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("in_file", [True, False])
-def test_keys_of_clients_are_not_passed_on(
+def test_client_keys_and_passthrough_exclude_each_other(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, in_file: bool
 ) -> None:
     path = tmp_path / "upstreams.yaml"
     path.write_text(
         "upstreams: {claude: {url: 'https://api.anthropic.com', api: messages, passthrough: true}}"
     )
-    given = {"UPSTREAM_BASE_URL": "http://a", "UPSTREAM_API_KEY_PASSTHROUGH": "true"}
+    variables = {"UPSTREAM_BASE_URL": "http://a", "UPSTREAM_API_KEY_PASSTHROUGH": "true"}
     if in_file:
-        given = {"CONFIG_FILE": str(path)}
-    for name, value in {"PROXY_API_KEYS": "k", **given}.items():
+        variables = {"CONFIG_FILE": str(path)}
+    for name, value in {"PROXY_API_KEYS": "k", **variables}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(
         ConfigError,
@@ -212,7 +214,7 @@ def test_keys_of_clients_are_not_passed_on(
         load_routing(load_settings(None))
 
 
-def test_a_file_without_end() -> None:
+def test_an_endless_file_is_rejected() -> None:
     with pytest.raises(OSError, match="it is too large, expected at most 16777216 bytes"):
         read_text(Path("/dev/zero"))
 
@@ -248,7 +250,7 @@ def _no_http_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 @pytest.mark.usefixtures("_no_http_proxy")
-def test_an_own_address_is_refused(url: str, variables: dict[str, Any]) -> None:
+def test_an_upstream_at_the_proxy_address_is_rejected(url: str, variables: dict[str, Any]) -> None:
     settings = Settings(_env_file=None, UPSTREAM_BASE_URL=url, **variables)
     with pytest.raises(ConfigError, match=r"UPSTREAM_BASE_URL: .* of this proxy itself"):
         load_routing(settings)
@@ -270,17 +272,19 @@ def test_an_own_address_is_refused(url: str, variables: dict[str, Any]) -> None:
     ],
 )
 @pytest.mark.usefixtures("_no_http_proxy")
-def test_addresses_of_others_are_not(url: str, variables: dict[str, Any]) -> None:
+def test_other_addresses_are_accepted(url: str, variables: dict[str, Any]) -> None:
     load_routing(Settings(_env_file=None, UPSTREAM_BASE_URL=url, **variables))
 
 
-def test_an_address_behind_an_http_proxy_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_proxy_address_is_accepted_behind_an_http_proxy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://proxy.example:3128")
     load_routing(Settings(_env_file=None, UPSTREAM_BASE_URL="http://127.0.0.1:3000"))
 
 
 @pytest.mark.usefixtures("_no_http_proxy")
-def test_an_own_address_in_a_configuration_file(tmp_path: Path) -> None:
+def test_a_configuration_file_with_the_proxy_address_is_rejected(tmp_path: Path) -> None:
     file = tmp_path / "file.yaml"
     file.write_text("upstreams: {own: {url: 'http://127.0.0.1:3000'}}")
     with pytest.raises(ConfigError, match=r"CONFIG_FILE: http://127\.0\.0\.1:3000 is the address"):

@@ -1,4 +1,4 @@
-"""YAML and TOML read as values, each with its place; and what is said when a text is neither."""
+"""YAML and TOML parsing: values, their positions, and error messages."""
 
 import re
 from collections.abc import Callable
@@ -16,10 +16,12 @@ from anthropic_proxy.errors import ConfigError
 from tests.support.scaling import assert_linear_cpu
 
 
-def places(text: str, name: str) -> dict[str, str]:
-    """Places as `line:column` by dotted path."""
-    found = parse_text(text, name).positions.items()
-    return {".".join(map(str, path)): ":".join(map(str, place)) for path, place in found if path}
+def positions(text: str, name: str) -> dict[str, str]:
+    """Return the positions as `line:column` by dotted path."""
+    entries = parse_text(text, name).positions.items()
+    return {
+        ".".join(map(str, path)): ":".join(map(str, position)) for path, position in entries if path
+    }
 
 
 @pytest.mark.parametrize(
@@ -51,18 +53,18 @@ def places(text: str, name: str) -> dict[str, str]:
         ("[&a {b: 1}, *a]", [{"b": 1}, {"b": 1}]),
     ],
 )
-def test_yaml_values(text: str, value: Any) -> None:
-    found = parse_text(f"a: {text}", "file.yml").value["a"]
-    assert (found, type(found)) == (value, type(value))
+def test_yaml_values_are_parsed(text: str, value: Any) -> None:
+    parsed = parse_text(f"a: {text}", "file.yml").value["a"]
+    assert (parsed, type(parsed)) == (value, type(value))
 
 
-def test_not_a_number() -> None:
+def test_yaml_nan_is_parsed() -> None:
     assert isnan(parse_text("a: .nan", "file.yaml").value["a"])
 
 
-def test_yaml_places() -> None:
+def test_yaml_values_have_positions() -> None:
     text = "\ufeff# first\na:\n  b: 1\n  c:\n    - x\n    - {d: [1, 2]}\n"
-    assert places(text, "file.YAML") == {
+    assert positions(text, "file.YAML") == {
         "a": "2:1",
         "a.b": "3:3",
         "a.c": "4:3",
@@ -97,9 +99,9 @@ w = 3
 '''
 
 
-def test_toml_places() -> None:
+def test_toml_values_have_positions() -> None:
     assert {
-        path: place.removesuffix(":0") for path, place in places(TOML, "file.toml").items()
+        path: position.removesuffix(":0") for path, position in positions(TOML, "file.toml").items()
     } == {
         "upstreams": "2",
         "upstreams.a": "2",
@@ -124,7 +126,7 @@ def test_toml_places() -> None:
     }
 
 
-def test_toml_line_ends_make_no_difference() -> None:
+def test_toml_line_endings_do_not_change_positions() -> None:
     unix, windows = (parse_text(text, "file.toml") for text in (TOML, TOML.replace("\n", "\r\n")))
     assert unix.positions == windows.positions
 
@@ -184,36 +186,40 @@ def test_toml_line_ends_make_no_difference() -> None:
         ("x.json", "{}", "x.json: the file's name must end in .yaml, .yml, .toml"),
     ],
 )
-def test_what_is_neither(name: str, text: str, message: str) -> None:
+def test_invalid_texts_are_rejected(name: str, text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message) + "$"):
         parse_text(text, name)
 
 
-def test_a_number_that_is_too_long() -> None:
+def test_a_number_that_is_too_long_is_rejected() -> None:
     with pytest.raises(ConfigError, match=r"^x\.toml:1: Exceeds the limit"):
         parse_text("a = " + "9" * 5000, "x.toml")
 
 
-def test_an_empty_file_is_nothing() -> None:
+def test_an_empty_file_is_parsed() -> None:
     assert parse_text("", "x.yaml").value is None
     assert parse_text("# only this", "x.toml") == ({}, {(): Position(1)})
 
 
 @given(st.text(max_size=40), st.sampled_from(["x.yaml", "x.toml"]))
-def test_any_text_is_read_or_refused(text: str, name: str) -> None:
+def test_any_text_is_parsed_or_rejected(text: str, name: str) -> None:
     with suppress(ConfigError):
         assert () in parse_text(text, name).positions
 
 
-_LAUGHS = "a0: &a0 lol\n" + "".join(
+_EXPONENTIAL_ALIASES = "a0: &a0 lol\n" + "".join(
     f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10)
 )
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "told"),
+    ("name", "text", "message"),
     [
-        ("f.yaml", _LAUGHS, r"f.yaml:\d+:\d+: too many values, expected at most 100000"),
+        (
+            "f.yaml",
+            _EXPONENTIAL_ALIASES,
+            r"f.yaml:\d+:\d+: too many values, expected at most 100000",
+        ),
         (
             "f.yaml",
             "[" * 100_000,
@@ -243,8 +249,8 @@ _LAUGHS = "a0: &a0 lol\n" + "".join(
     ],
     ids=lambda value: value[:12] if isinstance(value, str) else None,
 )
-def test_what_is_too_much_is_refused(name: str, text: str, told: str) -> None:
-    with pytest.raises(ConfigError, match=f"^{told}"):
+def test_oversized_texts_are_rejected(name: str, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{message}"):
         parse_text(text, name)
 
 
@@ -256,16 +262,16 @@ def test_what_is_too_much_is_refused(name: str, text: str, told: str) -> None:
         ("".join(f"k{n}: v\n" for n in range(100)), 10),
     ],
 )
-def test_composing_stops_at_too_many_values(
+def test_yaml_composing_stops_at_too_many_values(
     monkeypatch: pytest.MonkeyPatch, text: str, line: int
 ) -> None:
-    """The broken end of the text is not reached."""
+    """The parser does not reach the invalid end of the text."""
     monkeypatch.setattr(yaml_toml, "MAX_VALUES", 10)
     with pytest.raises(ConfigError, match=rf"^f.yaml:{line}:\d+: too many values"):
         parse_text(text + "]}", "f.yaml")
 
 
-def test_keys_are_no_values(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_do_not_count_as_values(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(yaml_toml, "MAX_VALUES", 3)
     assert parse_text("{a: b, c: d}", "f.yaml").value == {"a": "b", "c": "d"}
 
@@ -285,12 +291,12 @@ def test_keys_are_no_values(monkeypatch: pytest.MonkeyPatch) -> None:
         "a = ''\nb = 1",
     ],
 )
-def test_a_statement_of_toml_ends_where_its_value_ends(text: str) -> None:
+def test_a_toml_statement_ends_with_its_value(text: str) -> None:
     assert parse_text(text, "f.toml").positions[("b",)] == Position(text.count("\n") + 1)
 
 
 @pytest.mark.parametrize(
-    ("name", "make"),
+    ("name", "build_text"),
     [
         ("f.toml", lambda size: 'a = """\n' + "x\n" * size + '"""'),
         ("f.toml", lambda size: "a = [\n" + "1,\n" * size + "]"),
@@ -303,14 +309,14 @@ def test_a_statement_of_toml_ends_where_its_value_ends(text: str) -> None:
         ),
     ],
 )
-def test_the_cost_grows_with_the_text(
-    monkeypatch: pytest.MonkeyPatch, name: str, make: Callable[[int], str]
+def test_the_cost_is_linear_in_the_text_size(
+    monkeypatch: pytest.MonkeyPatch, name: str, build_text: Callable[[int], str]
 ) -> None:
-    # What is fast must be longer to be measured.
+    # Fast parsing needs longer texts for a reliable measurement.
     monkeypatch.setattr(yaml_toml, "MAX_CHARACTERS", 8 * MAX_CHARACTERS)
 
     def prepare(size: int) -> Callable[[], object]:
-        text = make(size)
+        text = build_text(size)
         return lambda: parse_text(text, name)
 
     assert_linear_cpu(prepare, 250)

@@ -1,4 +1,4 @@
-"""Status and error type: the table, both ways round the official SDK, and the envelope."""
+"""API errors: types by status, response body, and parsing by the official SDK."""
 
 import json
 
@@ -17,7 +17,7 @@ from anthropic_proxy.errors import (
 
 
 @pytest.mark.parametrize(
-    ("status", "kind"),
+    ("status", "error_type"),
     [
         (400, "invalid_request_error"),
         (401, "authentication_error"),
@@ -36,11 +36,11 @@ from anthropic_proxy.errors import (
         (529, "overloaded_error"),
     ],
 )
-def test_types(status: int, kind: str) -> None:
-    assert ApiError(status, "no").type == kind
+def test_the_status_selects_the_error_type(status: int, error_type: str) -> None:
+    assert ApiError(status, "no").type == error_type
 
 
-def test_envelope() -> None:
+def test_the_body_is_an_error_envelope() -> None:
     error = ApiError(429, "slow down", {"retry-after": "3"})
     assert error.body("req_1") == {
         "type": "error",
@@ -51,7 +51,7 @@ def test_envelope() -> None:
     assert str(error) == "429 rate_limit_error: slow down"
 
 
-def test_headers_are_the_errors_own() -> None:
+def test_headers_are_copied() -> None:
     headers = {"retry-after": "3"}
     error = ApiError(429, "slow down", headers)
     headers.clear()
@@ -59,7 +59,7 @@ def test_headers_are_the_errors_own() -> None:
     assert ApiError(400, "no").headers == {}
 
 
-def test_a_refused_key_is_not_sent_again() -> None:
+def test_a_rejected_key_is_not_retried() -> None:
     assert ApiError(401, "no").headers == {"x-should-retry": "false"}
     assert ApiError(401, "no", {"retry-after": "3"}).headers == {
         "x-should-retry": "false",
@@ -68,39 +68,39 @@ def test_a_refused_key_is_not_sent_again() -> None:
     assert ApiError(401, "no", {"x-should-retry": "true"}).headers == {"x-should-retry": "true"}
 
 
-def test_invalid_request() -> None:
+def test_invalid_requests_have_status_400() -> None:
     error = invalid_request("no")
     assert (error.status, error.message) == (400, "no")
 
 
 @pytest.mark.parametrize("status", TYPE_BY_STATUS)
-def test_the_sdk_reads_the_envelope(status: int) -> None:
-    def answer(_: httpx2.Request) -> httpx2.Response:
+def test_the_sdk_parses_the_envelope(status: int) -> None:
+    def respond(_: httpx2.Request) -> httpx2.Response:
         return httpx2.Response(
             status, content=json.dumps(ApiError(status, "the reason").body("req_1"))
         )
 
     with (
-        httpx2.Client(transport=httpx2.MockTransport(answer)) as http,
+        httpx2.Client(transport=httpx2.MockTransport(respond)) as http,
         anthropic.Anthropic(api_key="dummy", http_client=http, max_retries=0) as client,
-        pytest.raises(anthropic.APIStatusError) as raised,
+        pytest.raises(anthropic.APIStatusError) as error,
     ):
         client.messages.create(
             model="m", max_tokens=1, messages=[{"role": "user", "content": "hi"}]
         )
-    assert raised.value.status_code == status
-    assert "the reason" in raised.value.message
-    assert raised.value.type == TYPE_BY_STATUS[status]
+    assert error.value.status_code == status
+    assert "the reason" in error.value.message
+    assert error.value.type == TYPE_BY_STATUS[status]
 
 
-def test_details() -> None:
+def test_details_are_part_of_the_body() -> None:
     body = ApiError(400, "no", details={"error_code": "c"}).body("req_1")
     assert body["error"]["details"] == {"error_code": "c"}
     assert json.loads(ApiError(400, "no").to_json("req_1")) == ApiError(400, "no").body("req_1")
 
 
 @pytest.mark.parametrize(
-    ("error", "status", "headers", "words"),
+    ("error", "status", "headers", "message"),
     [
         (TruncatedError("It ended."), 500, {}, "It ended."),
         (
@@ -112,8 +112,8 @@ def test_details() -> None:
         (server_stopping_error(), 529, {"retry-after": "1"}, "is stopping"),
     ],
 )
-def test_errors_of_the_server(
-    error: ApiError, status: int, headers: dict[str, str], words: str
+def test_server_errors_have_status_headers_and_message(
+    error: ApiError, status: int, headers: dict[str, str], message: str
 ) -> None:
     assert (error.status, error.headers) == (status, headers)
-    assert words in error.message
+    assert message in error.message

@@ -1,4 +1,4 @@
-"""Secrets are removed in all forms in which servers repeat them, and nothing else is."""
+"""Redaction of secrets in all encodings that servers return, and of nothing else."""
 
 import base64
 import html
@@ -31,7 +31,9 @@ ODD = 'a/b+c "d"\\e\'f%g&h<i>#j?k@l:m=n'
 
 
 def redact(text: str, *secrets: str, names: dict[str, str] | None = None) -> str:
-    return Redactor([Secret(each, (names or {}).get(each, "")) for each in secrets]).redact(text)
+    return Redactor([Secret(secret, (names or {}).get(secret, "")) for secret in secrets]).redact(
+        text
+    )
 
 
 @pytest.mark.parametrize(
@@ -69,8 +71,8 @@ def redact(text: str, *secrets: str, names: dict[str, str] | None = None) -> str
         pytest.param(html.escape, id="html"),
     ],
 )
-def test_forms(secret: str, encode: Callable[[str], str]) -> None:
-    for around in (
+def test_encoded_secrets_are_redacted(secret: str, encode: Callable[[str], str]) -> None:
+    for delimiter in (
         "",
         " ",
         '"',
@@ -88,11 +90,14 @@ def test_forms(secret: str, encode: Callable[[str], str]) -> None:
         "%2522",
         "\u4f60",
     ):
-        assert redact(f"a {around}{encode(secret)}{around} z", secret) == f"a {around}***{around} z"
+        assert (
+            redact(f"a {delimiter}{encode(secret)}{delimiter} z", secret)
+            == f"a {delimiter}***{delimiter} z"
+        )
 
 
 @pytest.mark.parametrize(
-    ("secret", "text", "shown"),
+    ("secret", "text", "expected"),
     [
         (LONG, f"key{LONG}x", "key***x"),
         (MEDIUM, f"x{MEDIUM}", f"x{MEDIUM}"),
@@ -114,11 +119,11 @@ def test_forms(secret: str, encode: Callable[[str], str]) -> None:
         ("k", "x_key: k-and-more", "x_key: ***-and-more"),
     ],
 )
-def test_lengths(secret: str, text: str, shown: str) -> None:
-    assert redact(text, secret) == shown
+def test_redaction_depends_on_length_and_context(secret: str, text: str, expected: str) -> None:
+    assert redact(text, secret) == expected
 
 
-def test_a_short_secret_behind_its_own_name() -> None:
+def test_a_short_secret_is_redacted_after_its_name() -> None:
     names = {"abc": "x-sig-code"}
     assert (
         redact("X-Sig-Code: abc, x_sig_code=abc, abc", "abc", names=names)
@@ -126,11 +131,11 @@ def test_a_short_secret_behind_its_own_name() -> None:
     )
 
 
-def test_a_short_secret_that_begins_a_long_one() -> None:
+def test_a_short_secret_that_is_a_prefix_of_another_is_redacted() -> None:
     assert redact(f"key=k-{LONG}", "k", f"k-{LONG}") == "key=***"
 
 
-def test_addresses() -> None:
+def test_addresses_are_redacted() -> None:
     redactor = Redactor([], ["10.0.0.7:80/v1", "10.0.0.7:80", "10.0.0.7", "Up.io"])
     text = "http://10.0.0.7:80/v1/x 10.0.0.7:8080 10.0.0.70 up.io a.UP.IO startup.io"
     assert redactor.redact(text) == "http://***/x ***:8080 10.0.0.70 *** a.*** startup.io"
@@ -154,13 +159,13 @@ def test_addresses() -> None:
         (find_url_secrets("http://host/?code=a%2Fb"), {"a/b"}),
     ],
 )
-def test_what_is_secret(secrets: Iterable[Secret], expected: set[str]) -> None:
-    assert {each.value for each in secrets} == expected
+def test_secrets_are_found(secrets: Iterable[Secret], expected: set[str]) -> None:
+    assert {secret.value for secret in secrets} == expected
 
 
 @pytest.mark.parametrize("password", ["plain", "p/q#r?s@t:u", "a%2Fb", "with space", "[x]"])
-def test_the_login_of_a_url(password: str) -> None:
-    found = {each.value for each in find_url_secrets(f"redis://me:{password}@host:1/0")}
+def test_the_login_in_a_url_is_secret(password: str) -> None:
+    found = {secret.value for secret in find_url_secrets(f"redis://me:{password}@host:1/0")}
     assert {
         password,
         f"me:{password}",
@@ -168,14 +173,14 @@ def test_the_login_of_a_url(password: str) -> None:
     } <= found
 
 
-def test_the_login_of_the_basic_scheme() -> None:
+def test_the_login_in_basic_authentication_is_secret() -> None:
     encoded = base64.b64encode(b"me:open sesame").decode()
-    found = {each.value for each in find_header_secrets("authorization", f"Basic {encoded}")}
+    found = {secret.value for secret in find_header_secrets("authorization", f"Basic {encoded}")}
     assert {encoded, "me:open sesame", "open sesame"} <= found
 
 
 @pytest.mark.parametrize(
-    ("text", "is_key"),
+    ("text", "expected"),
     [
         ("sk-abc", True),
         ("a1" * 10, True),
@@ -185,16 +190,16 @@ def test_the_login_of_the_basic_scheme() -> None:
         ("http://a.example/v1/completions", False),
     ],
 )
-def test_what_looks_like_a_key(text: str, is_key: bool) -> None:
-    assert is_key_like(text) == is_key
+def test_key_like_texts_are_recognized(text: str, expected: bool) -> None:
+    assert is_key_like(text) == expected
 
 
 @pytest.mark.parametrize("key", ["canary-key", "canary.key", "canary/key", "canary+key=="])
 @pytest.mark.parametrize(
-    "around", ["{}", "model {}", "model: '{}'", "a={}&b", "({})", '{{"key": "{}"}}']
+    "template", ["{}", "model {}", "model: '{}'", "a={}&b", "({})", '{{"key": "{}"}}']
 )
-def test_keys_that_are_known_by_their_hashes(key: str, around: str) -> None:
-    assert mask_api_keys(around.format(key), key.__eq__) == around.format("***")
+def test_keys_known_by_their_hash_are_masked(key: str, template: str) -> None:
+    assert mask_api_keys(template.format(key), key.__eq__) == template.format("***")
 
 
 @pytest.mark.parametrize(("length", "is_looked_up"), [(256, True), (257, False)])
@@ -203,14 +208,14 @@ def test_tokens_of_at_most_256_characters_are_looked_up(length: int, *, is_looke
     assert mask_api_keys(key, key.__eq__) == ("***" if is_looked_up else key)
 
 
-@pytest.mark.parametrize("around", ["{}", "model {} is", "model: '{}'"])
-def test_keys_of_unusual_characters(around: str) -> None:
+@pytest.mark.parametrize("template", ["{}", "model {} is", "model: '{}'"])
+def test_keys_with_unusual_characters_are_masked(template: str) -> None:
     key = "can:ary,(key)%"
-    assert mask_api_keys(around.format(key), key.__eq__) == around.format("***")
+    assert mask_api_keys(template.format(key), key.__eq__) == template.format("***")
 
 
 @pytest.mark.parametrize(
-    ("path", "shown"),
+    ("path", "expected"),
     [
         ("/", "/"),
         ("", ""),
@@ -230,12 +235,12 @@ def test_keys_of_unusual_characters(around: str) -> None:
         ("http://k1@host/v1", "***//***/v1"),
     ],
 )
-def test_paths(path: str, shown: str) -> None:
-    assert mask_path(path, "k1".__eq__) == shown
+def test_paths_are_masked(path: str, expected: str) -> None:
+    assert mask_path(path, "k1".__eq__) == expected
 
 
 _PRINTABLE = "".join(map(chr, range(32, 127)))
-# A mask beside what is left of a text may look like a secret of stars.
+# A mask next to the rest of a text may look like a secret that consists of asterisks.
 _SECRETS = (
     st.text(_PRINTABLE.replace("*", ""), min_size=8, max_size=60)
     .map(str.strip)
@@ -247,12 +252,12 @@ _SECRETS = (
 @example("", "%25%25%25%25", "%2525")
 @example("\\", "\\\\\\\\\\\\\\\\", '"')
 @settings(deadline=None)
-def test_no_whole_secret_stays(before: str, secret: str, after: str) -> None:
-    text = f"{before} {secret} {after}"
+def test_no_complete_secret_remains(prefix: str, secret: str, suffix: str) -> None:
+    text = f"{prefix} {secret} {suffix}"
     redacted = redact(text, secret)
-    begins = "(?<![A-Za-z0-9])" if secret[0].isalnum() else ""
-    ends = "(?![A-Za-z0-9])" if secret[-1].isalnum() else ""
-    assert not re.search(begins + re.escape(secret) + ends, redacted)
+    left_boundary = "(?<![A-Za-z0-9])" if secret[0].isalnum() else ""
+    right_boundary = "(?![A-Za-z0-9])" if secret[-1].isalnum() else ""
+    assert not re.search(left_boundary + re.escape(secret) + right_boundary, redacted)
     assert "***" in redacted
 
 
@@ -265,8 +270,8 @@ def test_a_text_without_the_secret_is_unchanged(text: str, secret: str) -> None:
 
 @given(st.text(), st.from_regex(r"[a-z0-9]{1,7}", fullmatch=True))
 @settings(deadline=None)
-def test_words_stay_whole(text: str, secret: str) -> None:
-    """Without the name of a credential a short secret is a word like any other."""
+def test_words_that_contain_a_short_secret_are_unchanged(text: str, secret: str) -> None:
+    """A short secret without the name of a credential is treated as a normal word."""
     if not re.search(
         r"key|token|secret|pass|pwd|auth|cookie|sig|bearer|basic|credential", text, re.IGNORECASE
     ):
@@ -274,7 +279,7 @@ def test_words_stay_whole(text: str, secret: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("secret", "piece"),
+    ("secret", "part"),
     [
         (LONG, LONG),
         (LONG, LONG[:-1]),
@@ -290,20 +295,20 @@ def test_words_stay_whole(text: str, secret: str) -> None:
         ("k", "'\"\\"),
     ],
 )
-def test_the_cost_grows_with_the_text(secret: str, piece: str) -> None:
+def test_the_redaction_cost_is_linear(secret: str, part: str) -> None:
     redactor = Redactor([Secret(secret), Secret("another-secret-of-ours", "x-name")], ["a.example"])
 
     def prepare(size: int) -> Callable[[], object]:
-        text = piece * (size // len(piece)) + "k"
+        text = part * (size // len(part)) + "k"
         return lambda: redactor.redact(text)
 
     assert_linear_cpu(prepare, 20_000)
 
 
-@pytest.mark.parametrize("piece", ["a", "a.", "-", "/", "a b", "sk-"])
-def test_the_cost_of_tokens_and_paths(piece: str) -> None:
+@pytest.mark.parametrize("part", ["a", "a.", "-", "/", "a b", "sk-"])
+def test_the_cost_of_masking_tokens_and_paths_is_linear(part: str) -> None:
     def prepare(size: int) -> Callable[[], object]:
-        text = piece * (size // len(piece))
+        text = part * (size // len(part))
         return lambda: (
             mask_api_keys(text, lambda _: False),
             mask_path(text, lambda _: False),
@@ -312,7 +317,7 @@ def test_the_cost_of_tokens_and_paths(piece: str) -> None:
     assert_linear_cpu(prepare, 20_000)
 
 
-def test_the_beginning_of_a_text_never_ends_within_a_secret() -> None:
+def test_the_shortened_text_never_ends_within_a_secret() -> None:
     for length in range(MAX_SEARCHED - len(LONG) - 1, MAX_SEARCHED + 2):
         assert "sk-" not in Redactor([Secret(LONG)]).redact_beginning(
             "x" * length + LONG + "y" * 1000
@@ -335,6 +340,6 @@ def test_the_beginning_of_a_text_never_ends_within_a_secret() -> None:
         "X-Title",
     ],
 )
-def test_headers_that_are_no_secrets(name: str) -> None:
+def test_common_headers_are_not_secret(name: str) -> None:
     assert [*find_header_secrets(name, "value")] == []
     assert [*find_header_secrets(f"{name}-token", "value")] != []

@@ -1,4 +1,4 @@
-"""Lines of the log for people."""
+"""Console format of the log."""
 
 from typing import Any
 
@@ -62,14 +62,14 @@ _OTHER = {"operation": "other", "method": "GET", "path": "/x", "model": None}
         ({"model": "m" * 999}, "m" * 60 + "  200  0.9 s  req_d488…"),
     ],
 )
-def test_requests(values: dict[str, Any], line: str) -> None:
+def test_finished_requests_are_rendered_on_one_line(values: dict[str, Any], line: str) -> None:
     event: dict[str, Any] = {**_TIME, **_CHAT, **values}
     rendered = ConsoleRenderer(is_terminal=False, details=False)(None, "", event)
     assert rendered == f"{_TIME['timestamp']} [{event['level']:<9}] {line}"
 
 
-def test_details() -> None:
-    """All fields that the short line does not show, and the whole id."""
+def test_details_follow_the_short_line() -> None:
+    """The details are the fields that the short line omits, and the complete request id."""
     rendered = ConsoleRenderer(is_terminal=False, details=True)(
         None, "", {**_TIME, **_CHAT, "upstream": "up:1"}
     )
@@ -80,7 +80,7 @@ def test_details() -> None:
 
 
 @pytest.mark.parametrize(
-    ("level", "colors", "begins", "ends"),
+    ("level", "colors", "prefix", "suffix"),
     [
         ("error", True, "\x1b[31m", "\x1b[0m"),
         ("warning", True, "\x1b[33m", "\x1b[0m"),
@@ -88,15 +88,15 @@ def test_details() -> None:
         ("error", False, "", "y=2"),
     ],
 )
-def test_colors(
-    monkeypatch: pytest.MonkeyPatch, *, level: str, colors: bool, begins: str, ends: str
+def test_errors_and_warnings_are_colored(
+    monkeypatch: pytest.MonkeyPatch, *, level: str, colors: bool, prefix: str, suffix: str
 ) -> None:
     monkeypatch.setenv("NO_COLOR", "" if colors else "1")
     event = {**_TIME, "event": "x", "level": level, "y": 2}
     rendered = ConsoleRenderer(is_terminal=True, details=False)(None, "", event)
-    assert rendered.startswith(begins)
-    assert rendered.endswith(ends)
-    assert ("\x1b" in rendered) is bool(begins)
+    assert rendered.startswith(prefix)
+    assert rendered.endswith(suffix)
+    assert ("\x1b" in rendered) is bool(prefix)
 
 
 @pytest.mark.parametrize(
@@ -111,16 +111,16 @@ def test_colors(
         ),
     ],
 )
-def test_other_events(event: dict[str, Any], line: str) -> None:
+def test_other_events_are_rendered_with_their_fields(event: dict[str, Any], line: str) -> None:
     rendered = ConsoleRenderer(is_terminal=False, details=False)(
         None, "", {**_TIME, "level": "info", **event}
     )
     assert rendered == f"{_TIME['timestamp']} [info     ] {line}"
 
 
-def test_a_traceback_is_printable() -> None:
-    """Line ends and tabs stay, and so does what is readable in any language."""
-    shown = ConsoleRenderer(is_terminal=True, details=False)(
+def test_tracebacks_contain_only_printable_characters() -> None:
+    """Line breaks, tabs and the letters of all languages remain."""
+    rendered = ConsoleRenderer(is_terminal=True, details=False)(
         None,
         "error",
         {
@@ -130,18 +130,18 @@ def test_a_traceback_is_printable() -> None:
             "exception": "Traceback\n\tx\nValueError: é \x1b[2J\x9b\r\x00\u202e",
         },
     )
-    assert shown.split("\n")[1:] == [
+    assert rendered.split("\n")[1:] == [
         "Traceback",
         "\tx",
         "ValueError: é \\x1b[2J\\x9b\\r\\x00\\u202e",
     ]
 
 
-def test_a_banner_and_a_traceback() -> None:
+def test_banners_and_tracebacks_are_rendered_on_several_lines() -> None:
     render = ConsoleRenderer(is_terminal=True, details=False)
     assert (
         render(None, "", {**_TIME, "event": BANNER, "level": "info", "text": "one\ntwo"})
         == "one\ntwo"
     )
-    failed = {**_TIME, "event": "broken", "level": "info", "exception": "Traceback\n  x"}
-    assert render(None, "", failed).endswith("[info] broken\nTraceback\n  x")
+    event = {**_TIME, "event": "broken", "level": "info", "exception": "Traceback\n  x"}
+    assert render(None, "", event).endswith("[info] broken\nTraceback\n  x")

@@ -1,4 +1,4 @@
-"""What scrapes cost: the number of series, and of renderings."""
+"""Cost of metric scrapes: number of series and number of renderings."""
 
 import asyncio
 import gzip
@@ -17,8 +17,8 @@ from anthropic_proxy.observability.metrics import Metrics
 from anthropic_proxy.observability.observation import Observation
 from tests.support.scripted_upstream import DEADLINE
 
-# As docs/metrics.md states.
-MOST_SERIES = 12_000
+# The limit that docs/metrics.md documents.
+MAX_SERIES = 12_000
 UPSTREAMS = ["none", "a", "b", "c", "d"]
 OPERATIONS = ["chat", "count_tokens", "models", "other"]
 STATUSES = [200, 201, 302, 418, 422, 451, 499, 500, 502, 503, 507, 529, 599, 999, *TYPE_BY_STATUS]
@@ -32,11 +32,11 @@ def _series(metrics: Metrics) -> list[str]:
     return [line for line in text.splitlines() if not line.startswith("#")]
 
 
-def _worst_traffic(metrics: Metrics) -> None:
-    """Answers of many models come first, then every status and error type for each of them."""
+def _record_worst_traffic(metrics: Metrics) -> None:
+    """Record responses of many models, then every status and error type for each model."""
     models = [f"model-{number}" for number in range(150)]
     for model, upstream in product(models, UPSTREAMS[1:]):
-        metrics.request_finished(_answered(model, upstream))
+        metrics.request_finished(_finished_observation(model, upstream))
     for number, (model, upstream, operation, status) in enumerate(
         product(models, UPSTREAMS, OPERATIONS, STATUSES)
     ):
@@ -50,21 +50,26 @@ def _worst_traffic(metrics: Metrics) -> None:
         metrics.count_upstream_response(upstream, status, 1)
 
 
-def _answered(model: str, upstream: str) -> Observation:
-    done = Observation(
+def _finished_observation(model: str, upstream: str) -> Observation:
+    observation = Observation(
         "POST", "/", operation="chat", model=model, upstream=upstream, status=200, is_stream=True
     )
-    done.started_at, done.first_token_at, done.ended_at = 1.0, 2.0, 5.0
-    done.tokens = dict.fromkeys(("input", "output", "cache_read", "cache_creation", "thinking"), 5)
-    done.tool_calls, done.repairs = 1, {"arguments": 1, "invalid_arguments": 1, "call_in_text": 1}
-    return done
+    observation.started_at, observation.first_token_at, observation.ended_at = 1.0, 2.0, 5.0
+    observation.tokens = dict.fromkeys(
+        ("input", "output", "cache_read", "cache_creation", "thinking"), 5
+    )
+    observation.tool_calls, observation.repairs = (
+        1,
+        {"arguments": 1, "invalid_arguments": 1, "call_in_text": 1},
+    )
+    return observation
 
 
 def test_the_number_of_series_is_bounded() -> None:
     metrics = Metrics(max_models=100)
-    _worst_traffic(metrics)
+    _record_worst_traffic(metrics)
     series = _series(metrics)
-    assert len(series) < MOST_SERIES
+    assert len(series) < MAX_SERIES
     assert (
         len({line.split('model="')[1].split('"')[0] for line in series if 'model="' in line}) <= 102
     )
@@ -77,8 +82,8 @@ def test_the_number_of_series_of_several_processes_is_bounded(
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     multiprocess.share_metrics(str(tmp_path))
     metrics = Metrics(max_models=100)
-    _worst_traffic(metrics)
-    assert len(_series(metrics)) < MOST_SERIES
+    _record_worst_traffic(metrics)
+    assert len(_series(metrics)) < MAX_SERIES
 
 
 def test_counting_tokens_does_not_show_that_a_model_exists() -> None:
@@ -104,7 +109,7 @@ def test_counting_tokens_does_not_show_that_a_model_exists() -> None:
         (999, "9xx"),
     ],
 )
-def test_statuses_that_the_api_does_not_have_are_grouped(status: int, label: str) -> None:
+def test_unknown_statuses_are_grouped(status: int, label: str) -> None:
     metrics = Metrics()
     metrics.count_upstream_response("a", status, 1)
     assert (
@@ -134,32 +139,37 @@ def test_statuses_that_the_api_does_not_have_are_grouped(status: int, label: str
         ("*/*;q=,;,version", "identity", False, False),
     ],
 )
-def test_the_few_formats(accept: str, encoding: str, is_open_metrics: bool, is_gzip: bool) -> None:
-    form = ExpositionFormat.negotiate(accept, encoding)
-    assert (form.media_type.startswith("application/openmetrics-text"), form.is_gzip) == (
+def test_the_format_follows_the_request_headers(
+    accept: str, encoding: str, is_open_metrics: bool, is_gzip: bool
+) -> None:
+    exposition_format = ExpositionFormat.negotiate(accept, encoding)
+    assert (
+        exposition_format.media_type.startswith("application/openmetrics-text"),
+        exposition_format.is_gzip,
+    ) == (
         is_open_metrics,
         is_gzip,
     )
 
 
-class _Slow(Metrics):
-    """Counts renderings, and holds each up until `go` is set."""
+class _SlowMetrics(Metrics):
+    """Metrics that count renderings and block each one until `go` is set."""
 
     def __init__(self) -> None:
         super().__init__()
         self.threads: list[int] = []
-        self.most_at_once = 0
+        self.max_concurrent = 0
         self.go = threading.Event()
-        self.begun = threading.Event()
-        self._now = 0
+        self.started = threading.Event()
+        self._active = 0
 
     def render(self, accept: str) -> tuple[bytes, str]:
         self.threads.append(threading.get_ident())
-        self._now += 1
-        self.most_at_once = max(self.most_at_once, self._now)
-        self.begun.set()
+        self._active += 1
+        self.max_concurrent = max(self.max_concurrent, self._active)
+        self.started.set()
         assert self.go.wait(DEADLINE)
-        self._now -= 1
+        self._active -= 1
         return super().render(accept)
 
 
@@ -177,19 +187,19 @@ def _exposition(
     return Exposition(metrics, refresh, clock), clock
 
 
-async def _begun(metrics: _Slow) -> None:
-    """The event loop goes on while a rendering waits."""
-    await asyncio.wait_for(asyncio.to_thread(metrics.begun.wait), DEADLINE)
+async def _wait_for_rendering(metrics: _SlowMetrics) -> None:
+    """Wait until a rendering starts, without blocking the event loop."""
+    await asyncio.wait_for(asyncio.to_thread(metrics.started.wait), DEADLINE)
 
 
 def test_concurrent_scrapers_share_one_rendering_outside_the_event_loop() -> None:
-    metrics = _Slow()
-    refreshed_in: list[int] = []
-    exposition, clock = _exposition(metrics, lambda: refreshed_in.append(threading.get_ident()))
+    metrics = _SlowMetrics()
+    refresh_threads: list[int] = []
+    exposition, clock = _exposition(metrics, lambda: refresh_threads.append(threading.get_ident()))
 
     async def main() -> None:
         scrapes = [asyncio.create_task(exposition.render(TEXT)) for _ in range(50)]
-        await _begun(metrics)
+        await _wait_for_rendering(metrics)
         metrics.go.set()
         assert len({id(rendered) for rendered in await asyncio.gather(*scrapes)}) == 1
         clock.now += 0.9
@@ -201,17 +211,17 @@ def test_concurrent_scrapers_share_one_rendering_outside_the_event_loop() -> Non
 
     asyncio.run(main())
     assert threading.get_ident() not in metrics.threads
-    assert refreshed_in == [threading.get_ident()] * 2
+    assert refresh_threads == [threading.get_ident()] * 2
 
 
-def test_scrapers_that_leave_start_no_further_rendering() -> None:
-    metrics = _Slow()
+def test_cancelled_scrapes_start_no_further_rendering() -> None:
+    metrics = _SlowMetrics()
     exposition, _ = _exposition(metrics)
 
     async def main() -> None:
         for _ in range(20):
             scrape = asyncio.create_task(exposition.render(TEXT))
-            await _begun(metrics)
+            await _wait_for_rendering(metrics)
             scrape.cancel()
             await asyncio.gather(scrape, return_exceptions=True)
         metrics.go.set()
@@ -221,26 +231,26 @@ def test_scrapers_that_leave_start_no_further_rendering() -> None:
     assert len(metrics.threads) == 1
 
 
-def test_different_formats_are_rendered_one_after_the_other() -> None:
-    metrics = _Slow()
+def test_different_formats_are_rendered_sequentially() -> None:
+    metrics = _SlowMetrics()
     exposition, _ = _exposition(metrics)
     metrics.go.set()
-    accepted = ("", "application/openmetrics-text")
+    accept_headers = ("", "application/openmetrics-text")
 
     async def main() -> None:
-        forms = []
-        for accept in accepted:
+        formats = []
+        for accept in accept_headers:
             for encoding in ("", "gzip"):
-                forms += [ExpositionFormat.negotiate(accept, encoding)] * 10
-        rendered = await asyncio.gather(*map(exposition.render, forms))
+                formats += [ExpositionFormat.negotiate(accept, encoding)] * 10
+        rendered = await asyncio.gather(*map(exposition.render, formats))
         assert gzip.decompress(rendered[10].body).startswith(b"# HELP")
         assert rendered[20].body.endswith(b"# EOF\n")
 
     asyncio.run(main())
-    assert (len(metrics.threads), metrics.most_at_once) == (4, 1)
+    assert (len(metrics.threads), metrics.max_concurrent) == (4, 1)
 
 
-def test_a_rendering_that_fails_is_tried_again() -> None:
+def test_a_failed_rendering_is_retried() -> None:
     metrics = Metrics()
     failures = iter([ValueError("broken")])
 

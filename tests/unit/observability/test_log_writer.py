@@ -1,4 +1,4 @@
-"""Log lines that are written in a thread: their order, stalled readers, and forks."""
+"""Log writer thread: order of lines, stalled readers, and forks."""
 
 import contextlib
 import os
@@ -29,7 +29,7 @@ def _writer(descriptor: int) -> LogWriter:
 
 
 def _read(reader: int, until: bytes) -> bytes:
-    """Read to the first line with `until` in it."""
+    """Read until the first line that contains `until`."""
     text = b""
     while until not in text or not text.endswith(b"\n"):
         text += os.read(reader, 65536)
@@ -57,12 +57,12 @@ def test_lines_are_written_in_order(pipe: tuple[int, int]) -> None:
     )
 
 
-@pytest.mark.parametrize(("bound", "value"), [("MAX_LINES", 10), ("MAX_BYTES", 60_000)])
-def test_what_nobody_reads_is_dropped_and_counted(
-    monkeypatch: pytest.MonkeyPatch, pipe: tuple[int, int], bound: str, value: int
+@pytest.mark.parametrize(("limit", "value"), [("MAX_LINES", 10), ("MAX_BYTES", 60_000)])
+def test_lines_that_are_not_read_are_dropped_and_counted(
+    monkeypatch: pytest.MonkeyPatch, pipe: tuple[int, int], limit: str, value: int
 ) -> None:
-    """Every line is read or counted, and the report is in the place of the missing lines."""
-    monkeypatch.setattr(module, bound, value)
+    """Every line is read or counted, and the report replaces the dropped lines."""
+    monkeypatch.setattr(module, limit, value)
     filler = _fill(pipe[1])
     writer, counted = _writer(pipe[1]), [0]
     sent = [f"{number} ".ljust(5000, "x") for number in range(100)]
@@ -84,8 +84,8 @@ def test_what_nobody_reads_is_dropped_and_counted(
 
 
 @pytest.mark.parametrize("closed", [True, False], ids=["EBADF", "ENOSPC"])
-def test_a_stream_that_fails(pipe: tuple[int, int], *, closed: bool) -> None:
-    """Lines that can't be written are reported once writing works again."""
+def test_failed_writes_are_reported_after_recovery(pipe: tuple[int, int], *, closed: bool) -> None:
+    """The number of lost lines is reported when the descriptor can be written again."""
     descriptor = os.dup(pipe[1]) if closed else os.open("/dev/full", os.O_WRONLY)
     writer = _writer(descriptor)
     if closed:
@@ -99,7 +99,7 @@ def test_a_stream_that_fails(pipe: tuple[int, int], *, closed: bool) -> None:
     os.close(descriptor)
 
 
-def test_a_descriptor_that_another_process_made_non_blocking(pipe: tuple[int, int]) -> None:
+def test_lines_are_written_to_a_non_blocking_descriptor(pipe: tuple[int, int]) -> None:
     os.set_blocking(pipe[1], False)
     writer = _writer(pipe[1])
     lines = [letter * 50_000 + "\n" for letter in "abc"]
@@ -109,8 +109,8 @@ def test_a_descriptor_that_another_process_made_non_blocking(pipe: tuple[int, in
     assert _read(pipe[0], b"c") == "".join(lines).encode()
 
 
-def test_each_process_has_a_thread_of_its_own(pipe: tuple[int, int]) -> None:
-    """After a fork while a line waits, the child's lines are written, and the parent's once."""
+def test_each_process_has_its_own_writer_thread(pipe: tuple[int, int]) -> None:
+    """After a fork with a pending line, each line of the parent and the child is written once."""
     writer = _writer(pipe[1])
     writer.write("x" * 65_535 + "\n")
     writer.drain(DEADLINE)
@@ -129,23 +129,21 @@ def test_each_process_has_a_thread_of_its_own(pipe: tuple[int, int]) -> None:
 
 
 def test_a_forked_process_counts_its_own_drops(pipe: tuple[int, int]) -> None:
-    """Not those of its parent, whose thread may hold the lock during the fork."""
+    """The parent's drops are not included, and its thread may hold the lock during the fork."""
     writer = _writer(pipe[1])
     writer._total_dropped = 3
     with writer._condition:
         child = os.fork()
         if child == 0:
-            counted: list[int] = []
-            counting = threading.Thread(
-                target=writer.count_drops, args=[counted.append], daemon=True
-            )
-            counting.start()
-            counting.join(DEADLINE)
-            os._exit(counting.is_alive() or len(counted))
+            counts: list[int] = []
+            counter = threading.Thread(target=writer.count_drops, args=[counts.append], daemon=True)
+            counter.start()
+            counter.join(DEADLINE)
+            os._exit(counter.is_alive() or len(counts))
     assert os.waitpid(child, 0)[1] == 0
 
 
-def test_the_thread_does_not_hold_up_the_end_of_the_process(pipe: tuple[int, int]) -> None:
+def test_the_writer_thread_does_not_delay_process_exit(pipe: tuple[int, int]) -> None:
     writer = _writer(pipe[1])
     writer.write("x" * 70_000 + "\n")
     writer.drain(0.01)

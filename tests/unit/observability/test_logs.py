@@ -1,4 +1,4 @@
-"""What is logged at which level, and that no line holds a key or a whole image."""
+"""Log levels and formats, and the redaction of keys and images."""
 
 import base64
 import io
@@ -26,7 +26,7 @@ _TEXTS = st.text() | st.sampled_from([_IMAGE, "A" * 199, "A" * 300 + "==", "***"
 
 @pytest.fixture(autouse=True)
 def default_configuration() -> Iterator[None]:
-    """The next test must not write to the stream that this one captured."""
+    """Reset logging, because the next test must not write to the captured stream of this test."""
     before = logging.root.handlers[:], logging.root.level
     yield
     structlog.reset_defaults()
@@ -34,7 +34,7 @@ def default_configuration() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("text", "expected"),
     [
         pytest.param("nothing to hide", "nothing to hide", id="plain"),
         pytest.param("a sk-12345 b sk-12345", "a *** b ***", id="key-twice"),
@@ -55,14 +55,14 @@ def default_configuration() -> Iterator[None]:
         pytest.param("word " * 100, "word " * 100, id="long-text"),
     ],
 )
-def test_redact(text: str, shown: str) -> None:
-    assert Log(secrets=[Secret("sk-12345")]).redact(text) == shown
+def test_keys_and_long_data_are_redacted(text: str, expected: str) -> None:
+    assert Log(secrets=[Secret("sk-12345")]).redact(text) == expected
 
 
 @pytest.mark.parametrize(
     "secrets", [[], [Secret("")], [Secret(" ")]], ids=["none", "empty", "blank"]
 )
-def test_without_a_key_only_data_is_cut(secrets: list[Secret]) -> None:
+def test_without_a_key_only_data_is_shortened(secrets: list[Secret]) -> None:
     assert (
         Log(secrets=secrets).redact("a*b " + "A" * 200)
         == "a*b " + "A" * 24 + "...[200 base64 characters]"
@@ -71,7 +71,7 @@ def test_without_a_key_only_data_is_cut(secrets: list[Secret]) -> None:
 
 @given(st.lists(_TEXTS), _KEYS)
 @settings(deadline=None)
-def test_no_text_keeps_the_key(texts: list[str], secret: str) -> None:
+def test_no_redacted_text_contains_the_key(texts: list[str], secret: str) -> None:
     logged = Log(secrets=[Secret(secret)]).redact(secret.join(["", *texts, ""]))
     assert secret not in logged
     assert not re.search(r"[A-Za-z0-9+/]{200}", logged)
@@ -92,7 +92,7 @@ def test_no_text_keeps_the_key(texts: list[str], secret: str) -> None:
         ),
     ],
 )
-def test_levels(
+def test_events_depend_on_the_log_level(
     capsys: pytest.CaptureFixture[str],
     debug: bool,
     verbose: bool,
@@ -110,7 +110,7 @@ def test_levels(
     assert captured.out == ""
 
 
-def test_every_way_into_the_log_hides_the_key(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_log_method_redacts_the_key(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging(debug=True, log_format="console")
     log = Log(verbose=True, secrets=[Secret("canary-key")])
     log.info("a", text="1 canary-key", number=1)
@@ -123,13 +123,13 @@ def test_every_way_into_the_log_hides_the_key(capsys: pytest.CaptureFixture[str]
     assert _IMAGE[:200] not in text
 
 
-def test_a_body_that_is_no_text(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_body_that_is_not_utf_8_is_logged(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging(debug=True, log_format="console")
     Log(verbose=True).log_body("came in", "req_1", b"a\xff\xfeb")
     assert "a\ufffd\ufffdb" in capsys.readouterr().err
 
 
-def test_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+def test_tracebacks_are_logged(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging(debug=False, log_format="console")
     try:
         int("x")
@@ -140,8 +140,11 @@ def test_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     assert text.rstrip().endswith("ValueError: invalid literal for int() with base 10: 'x'")
 
 
-def test_json(capsys: pytest.CaptureFixture[str]) -> None:
-    """A line for each, tracebacks and what libraries log too; the form of what is no terminal."""
+def test_json_is_the_default_format(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each event is one line, including tracebacks and events of libraries.
+
+    JSON is the default for output that is not a terminal.
+    """
     configure_logging(debug=False)
     log = Log(secrets=[Secret("canary-key")])
     log.add_secrets([Secret("canary-other")])
@@ -166,7 +169,7 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", warned["timestamp"])
 
 
-def test_lines_carry_time_and_level(capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_contain_time_and_level(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging(debug=False, log_format="console")
     Log().info("started", address="http://localhost:1")
     assert re.fullmatch(
@@ -175,7 +178,7 @@ def test_lines_carry_time_and_level(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
-def test_what_is_ignored_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_ignored_features_are_logged_once(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging(debug=True, log_format="console")
     log = Log()
     log.log_ignored({"field b", "field a"})
@@ -183,7 +186,7 @@ def test_what_is_ignored_is_told_once(capsys: pytest.CaptureFixture[str]) -> Non
     assert re.findall(r"kind='(.*)'", capsys.readouterr().err) == ["field a", "field b", "field c"]
 
 
-def test_kinds_that_are_remembered_have_a_bound(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_number_of_remembered_features_is_limited(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging(debug=True, log_format="console")
     log = Log()
     log.log_ignored({f"field {number}" for number in range(1500)})
@@ -191,12 +194,12 @@ def test_kinds_that_are_remembered_have_a_bound(capsys: pytest.CaptureFixture[st
     assert len(capsys.readouterr().err.splitlines()) == 1000
 
 
-def test_a_library_that_tells_of_every_flaw_is_silent() -> None:
+def test_pypdf_errors_are_not_logged() -> None:
     configure_logging(debug=True, log_format="console")
     assert not logging.getLogger("pypdf").isEnabledFor(logging.ERROR)
 
 
-def test_a_reader_that_has_gone_does_no_harm() -> None:
+def test_a_broken_pipe_is_ignored() -> None:
     class Gone(io.StringIO):
         def write(self, _: str) -> int:
             raise BrokenPipeError
@@ -209,12 +212,12 @@ def test_a_reader_that_has_gone_does_no_harm() -> None:
     stream.flush()
 
 
-@pytest.mark.parametrize("form", ["console", "json"])
-def test_a_line_is_one_write(form: LogFormat, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of several processes that share a stream the lines would mix otherwise."""
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_a_line_is_one_write(log_format: LogFormat, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines of several processes that share a stream must not mix."""
     stream = mock.Mock(isatty=lambda: False)
     monkeypatch.setattr(sys, "stderr", stream)
-    configure_logging(debug=False, log_format=form)
+    configure_logging(debug=False, log_format=log_format)
     Log().info("one", a=1)
     Log().info("two")
     assert [call.args[0][-1:] for call in stream.write.call_args_list] == ["\n", "\n"]

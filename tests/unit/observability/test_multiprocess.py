@@ -1,4 +1,4 @@
-"""Numbers that several processes share: none is lost with a process, and none costs more for it."""
+"""Metrics of several processes are combined, and remain after a process ends."""
 
 import errno
 import fcntl
@@ -20,7 +20,7 @@ Process = Callable[[int], None]
 
 @pytest.fixture
 def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Process:
-    """Counts something as the process with a PID."""
+    """Return a function that records metrics as the process with the given PID."""
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
 
     def run(pid: int) -> None:
@@ -36,7 +36,7 @@ def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Process:
     return run
 
 
-def _numbers() -> dict[str, float]:
+def _read_metrics() -> dict[str, float]:
     with multiprocess.lock_for_reading():
         text = generate_latest(multiprocess.collect_all(CollectorRegistry())).decode()
     lines = [
@@ -49,10 +49,10 @@ def _files(directory: Path) -> set[str]:
     return {path.name for path in directory.glob("*.db")}
 
 
-def test_processes_that_ended_share_one_file_of_each_kind(tmp_path: Path, process: Process) -> None:
+def test_retired_processes_share_one_file_per_metric_type(tmp_path: Path, process: Process) -> None:
     for pid in range(1, 21):
         process(pid)
-    before = _numbers()
+    before = _read_metrics()
     assert before['requests_total{model="m1"}'] == 30
     assert (before['seconds_bucket{le="1.0"}'], before["seconds_count"], before["seconds_sum"]) == (
         0,
@@ -62,43 +62,43 @@ def test_processes_that_ended_share_one_file_of_each_kind(tmp_path: Path, proces
     assert before["busy"] == 20
     for pid in range(1, 20):
         multiprocess.retire_process(pid)
-    assert _numbers() == before | {"busy": 1}
+    assert _read_metrics() == before | {"busy": 1}
     assert _files(tmp_path) == {
-        f"{kind}_{of}.db" for kind in ("counter", "histogram") for of in ("dead", "20")
+        f"{kind}_{owner}.db" for kind in ("counter", "histogram") for owner in ("dead", "20")
     } | {"gauge_livesum_20.db"}
     multiprocess.retire_process(20)
     multiprocess.retire_process(21)
-    assert _numbers() == {name: value for name, value in before.items() if name != "busy"}
+    assert _read_metrics() == {name: value for name, value in before.items() if name != "busy"}
 
 
-def test_a_full_disk_loses_nothing(
+def test_metrics_are_kept_on_a_full_disk(
     tmp_path: Path, process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for pid in (1, 2):
         process(pid)
-    before = _numbers()
+    before = _read_metrics()
     monkeypatch.setattr(Path, "write_bytes", mock.Mock(side_effect=OSError(errno.ENOSPC, "full")))
     multiprocess.retire_process(1)
-    assert _numbers() == before | {"busy": 1}
+    assert _read_metrics() == before | {"busy": 1}
 
 
-# As prometheus_client writes it: how much is used, and an entry, whose key is no UTF-8 here.
-_NO_TEXT = struct.pack("<ii", 40, 0) + struct.pack("<i", 12) + b"\xff" * 12 + bytes(16)
+# The format of prometheus_client: used bytes and one entry, here with a key that is not UTF-8.
+_INVALID_UTF8 = struct.pack("<ii", 40, 0) + struct.pack("<i", 12) + b"\xff" * 12 + bytes(16)
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\xff\x00\x00\x00" * 4, _NO_TEXT], ids=["empty", "cut", "no text"]
+    "content",
+    [b"", b"\xff\x00\x00\x00" * 4, _INVALID_UTF8],
+    ids=["empty", "truncated", "invalid-utf-8"],
 )
-def test_a_file_that_was_not_finished_stops_nothing(
-    tmp_path: Path, process: Process, content: bytes
-) -> None:
+def test_an_invalid_file_is_kept(tmp_path: Path, process: Process, content: bytes) -> None:
     process(1)
     (tmp_path / "counter_1.db").write_bytes(content)
     multiprocess.retire_process(1)
     assert (tmp_path / "counter_1.db").exists()
 
 
-def test_many_numbers_fit_in_the_file(tmp_path: Path, process: Process) -> None:
+def test_many_metrics_fit_in_the_file(tmp_path: Path, process: Process) -> None:
     labels = "x" * 997
     for pid in (1, 2):
         process(pid)
@@ -107,31 +107,31 @@ def test_many_numbers_fit_in_the_file(tmp_path: Path, process: Process) -> None:
             multiprocess.metric_factories(registry)[1](
                 f"requests_{number}", "Requests.", ("model",)
             ).labels(labels).inc()
-    before = _numbers()
+    before = _read_metrics()
     multiprocess.retire_process(1)
     multiprocess.retire_process(2)
-    assert _numbers() == {name: value for name, value in before.items() if name != "busy"}
+    assert _read_metrics() == {name: value for name, value in before.items() if name != "busy"}
     assert len(before) > 100
 
 
-def test_a_reader_that_does_not_end_stops_nothing(
+def test_a_stalled_reader_does_not_block_retirement(
     tmp_path: Path, process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(multiprocess, "_LOCK_PAUSE_SECONDS", 0)
     process(1)
-    before = _numbers()
+    before = _read_metrics()
     reader = os.open(tmp_path / "lock", os.O_RDONLY)
     fcntl.flock(reader, fcntl.LOCK_SH)
     multiprocess.retire_process(1)
-    assert _numbers() == {name: value for name, value in before.items() if name != "busy"}
+    assert _read_metrics() == {name: value for name, value in before.items() if name != "busy"}
     assert "counter_1.db" in _files(tmp_path)
     os.close(reader)
     multiprocess.retire_process(1)
     assert "counter_1.db" not in _files(tmp_path)
 
 
-def test_cpu_time_outlives_its_process(process: Process) -> None:
-    """Else its sum would fall, which Prometheus takes for a restart."""
+def test_cpu_time_is_kept_after_its_process_ends(process: Process) -> None:
+    """Prometheus would treat a lower sum as a restart."""
 
     def cpu() -> float:
         text = generate_latest(multiprocess.collect_all(CollectorRegistry())).decode()

@@ -1,10 +1,10 @@
-"""The record of a request: the responses of its upstreams, and its end."""
+"""Observation of one request with several upstream responses."""
 
 from anthropic_proxy.observability.observation import Observation
 
 
-def test_the_tokens_of_several_responses_add_up() -> None:
-    """A compaction has two: the summary, and what continues from it."""
+def test_tokens_of_several_responses_are_added() -> None:
+    """A compaction has two responses: the summary and its continuation."""
     observation = Observation("POST", "/v1/messages")
     observation.record_response({"input_tokens": 900, "output_tokens": 50}, "end_turn", 1)
     details = {"thinking_tokens": 7}

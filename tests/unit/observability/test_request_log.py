@@ -1,4 +1,4 @@
-"""The fields of `request finished`."""
+"""Fields of the log event `request finished`."""
 
 from unittest.mock import Mock
 
@@ -6,7 +6,7 @@ from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.observability.request_log import RequestLog
 
 
-def test_times_are_logged_even_if_they_are_0() -> None:
+def test_times_of_0_are_logged() -> None:
     log = Mock()
     observation = Observation("POST", "/v1/messages", status=200)
     observation.ended_at = observation.first_token_at = observation.started_at + 0.0001

@@ -1,4 +1,4 @@
-"""Trace Context: what is taken from a client's headers, and what upstreams are told."""
+"""Trace Context: parsing of client headers and creation of upstream headers."""
 
 import pytest
 from hypothesis import given
@@ -51,12 +51,12 @@ PARENT = f"00-{TRACE}-{SPAN}-01"
         pytest.param(f"{PARENT}\n", None, id="line-end"),
     ],
 )
-def test_traceparent(traceparent: str, flags: int | None) -> None:
+def test_traceparent_is_parsed(traceparent: str, flags: int | None) -> None:
     expected = None if flags is None else TraceContext(TRACE, SPAN, flags, "a=1")
     assert parse_trace_headers([("traceparent", traceparent), ("tracestate", "a=1")]) == expected
 
 
-def test_two_lines_tell_of_none() -> None:
+def test_repeated_and_missing_traceparents_are_ignored() -> None:
     assert parse_trace_headers([("traceparent", PARENT), ("traceparent", PARENT)]) is None
     assert parse_trace_headers([("tracestate", "a=1")]) is None
 
@@ -75,11 +75,13 @@ def test_two_lines_tell_of_none() -> None:
         pytest.param(["a=1\r\nb: 2"], "", id="line-end"),
     ],
 )
-def test_tracestate(lines: list[str], state: str | None) -> None:
-    """None: unchanged."""
-    told = parse_trace_headers([("traceparent", PARENT), *(("tracestate", line) for line in lines)])
-    assert told is not None
-    assert told.state == (lines[0] if state is None else state)
+def test_tracestate_is_parsed(lines: list[str], state: str | None) -> None:
+    """A `state` of None expects the first line unchanged."""
+    context = parse_trace_headers(
+        [("traceparent", PARENT), *(("tracestate", line) for line in lines)]
+    )
+    assert context is not None
+    assert context.state == (lines[0] if state is None else state)
 
 
 @given(
@@ -90,7 +92,7 @@ def test_tracestate(lines: list[str], state: str | None) -> None:
         st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters=","), max_size=100
     ),
 )
-def test_what_is_told_is_what_is_read(trace: int, span: int, flags: int, state: str) -> None:
+def test_created_headers_can_be_parsed(trace: int, span: int, flags: int, state: str) -> None:
     context = TraceContext(f"{trace:032x}", f"{span:016x}", flags, state)
     assert parse_trace_headers(context.headers().items()) == context
     assert parse_trace_headers(context.child(SPAN).headers().items()) == TraceContext(
@@ -99,12 +101,12 @@ def test_what_is_told_is_what_is_read(trace: int, span: int, flags: int, state: 
 
 
 @given(st.text(max_size=80), st.text(max_size=80))
-def test_nothing_is_refused(traceparent: str, tracestate: str) -> None:
-    told = parse_trace_headers([("traceparent", traceparent), ("tracestate", tracestate)])
-    assert told is None or parse_trace_headers(told.headers().items()) == told
+def test_any_headers_are_parsed_without_error(traceparent: str, tracestate: str) -> None:
+    context = parse_trace_headers([("traceparent", traceparent), ("tracestate", tracestate)])
+    assert context is None or parse_trace_headers(context.headers().items()) == context
 
 
-def test_a_new_trace() -> None:
+def test_a_new_trace_is_sampled() -> None:
     context = start_trace(TRACE, SPAN)
     assert context.headers() == {"traceparent": f"00-{TRACE}-{SPAN}-03"}
     assert context.is_sampled

@@ -1,4 +1,4 @@
-"""Base URLs as operators write them, and the addresses that they resolve to."""
+"""Resolution of configured base URLs to API addresses."""
 
 import re
 
@@ -33,7 +33,7 @@ from anthropic_proxy.providers.base_url import (
         ("https://a.example/models", "https://a.example/models/v1/chat/completions"),
     ],
 )
-def test_urls(base: str, address: str) -> None:
+def test_urls_are_resolved(base: str, address: str) -> None:
     assert resolve_api_address(base) == (address.removesuffix(CHAT_COMPLETIONS), {})
 
 
@@ -51,11 +51,11 @@ def test_urls(base: str, address: str) -> None:
         ("https://a.example/openai/v1/responses", "/v1", "https://a.example/openai/v1"),
     ],
 )
-def test_apis_that_stand_elsewhere(url: str, api_path: str, base: str) -> None:
+def test_the_api_path_of_the_provider_is_added(url: str, api_path: str, base: str) -> None:
     assert resolve_api_address(url, api_path).base_url == base
 
 
-def test_a_query_is_for_every_address() -> None:
+def test_the_query_is_returned_separately() -> None:
     address = resolve_api_address(
         "https://a.example/v1/chat/completions?api-version=2024-10-21&x=a%20b"
     )
@@ -70,7 +70,7 @@ def test_a_query_is_for_every_address() -> None:
         ("http://[::1", ""),
     ],
 )
-def test_host(url: str, host: str) -> None:
+def test_the_host_is_parsed(url: str, host: str) -> None:
     assert parse_host(url) == host
 
 
@@ -78,7 +78,7 @@ def test_host(url: str, host: str) -> None:
     ("base", "root"),
     [("http://a/v1", "http://a"), ("http://a/b/v4", "http://a/b"), ("http://a", "http://a")],
 )
-def test_the_server_beside_its_version(base: str, root: str) -> None:
+def test_the_version_is_removed_from_the_url(base: str, root: str) -> None:
     assert strip_version(base) == root
 
 
@@ -96,7 +96,7 @@ def test_the_server_beside_its_version(base: str, root: str) -> None:
         ("http://a/api/v4/models?x=1", "remove /models"),
     ],
 )
-def test_urls_with_a_hint(url: str, reason: str) -> None:
+def test_rejected_urls_get_a_hint(url: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         resolve_api_address(url)
 
@@ -106,7 +106,7 @@ _PART = "must be a base URL or a complete URL that ends in /chat/completions, no
 
 
 @pytest.mark.parametrize(
-    ("url", "problem"),
+    ("url", "message"),
     [
         ("localhost:8000", _MUST_START),
         ("ftp://a.example", _MUST_START),
@@ -123,8 +123,8 @@ _PART = "must be a base URL or a complete URL that ends in /chat/completions, no
         ("http://a.example/v1/completions/", _PART),
     ],
 )
-def test_unusable_urls(url: str, problem: str) -> None:
-    with pytest.raises(ValueError, match=f"^{re.escape(problem)}$"):
+def test_invalid_urls_are_rejected(url: str, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         resolve_api_address(url)
 
 
@@ -138,10 +138,10 @@ def test_unusable_urls(url: str, problem: str) -> None:
         "http://user:hunter2[@a.example",
     ],
 )
-def test_no_login_is_allowed_or_shown(url: str) -> None:
-    with pytest.raises(ValueError, match=r".") as raised:
+def test_a_login_is_rejected_and_not_shown(url: str) -> None:
+    with pytest.raises(ValueError, match=r".") as error:
         resolve_api_address(url)
-    assert "hunter2" not in str(raised.value)
+    assert "hunter2" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -157,13 +157,13 @@ def test_no_login_is_allowed_or_shown(url: str) -> None:
         ("local@path", True),
     ],
 )
-def test_a_login_has_to_be_encoded(url: str, *, is_accepted: bool) -> None:
+def test_a_login_must_be_percent_encoded(url: str, *, is_accepted: bool) -> None:
     if is_accepted:
         check_login(url)
         return
-    with pytest.raises(ValueError, match=r".") as raised:
+    with pytest.raises(ValueError, match=r".") as error:
         check_login(url)
-    assert "hunter2" not in str(raised.value)
+    assert "hunter2" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,9 @@ def test_a_login_has_to_be_encoded(url: str, *, is_accepted: bool) -> None:
         ),
     ],
 )
-def test_parameters_are_kept_apart(url: str, base: str, query: dict[str, str]) -> None:
+def test_parameters_are_separated_from_the_base_url(
+    url: str, base: str, query: dict[str, str]
+) -> None:
     address = resolve_api_address(url)
     assert (address.base_url, address.query) == (base, query)
     assert is_azure_deployment(base) == ("deployments" in url)

@@ -1,4 +1,4 @@
-"""The table of providers: which row a host name selects, and that rows do not conflict."""
+"""Provider profiles: selection by host name, and unique names and hosts."""
 
 from typing import Any
 
@@ -69,25 +69,25 @@ from anthropic_proxy.providers.profiles import (
         ("openrouter.ai.example", "generic"),
     ],
 )
-def test_hosts(host: str, name: str) -> None:
+def test_host_names_select_a_profile(host: str, name: str) -> None:
     assert find_profile_by_host(host).name == name
 
 
-def test_no_two_rows_share_a_name_or_a_host() -> None:
-    rows = (*PROFILES, GENERIC)
-    hosts = [host for dialect in rows for host in dialect.hosts]
-    assert len({dialect.name for dialect in rows}) == len(rows)
+def test_names_and_hosts_are_unique() -> None:
+    profiles = (*PROFILES, GENERIC)
+    hosts = [host for profile in profiles for host in profile.hosts]
+    assert len({profile.name for profile in profiles}) == len(profiles)
     assert len(set(hosts)) == len(hosts)
 
 
-@pytest.mark.parametrize("dialect", PROFILES, ids=lambda dialect: dialect.name)
-def test_every_row_can_be_reached(dialect: ProviderProfile) -> None:
-    assert find_profile_by_name(dialect.name.upper()) is dialect
-    for host in dialect.hosts:
-        assert find_profile_by_host(f"x{host}" if host.startswith(".") else host) is dialect
+@pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
+def test_every_profile_is_found_by_name_and_host(profile: ProviderProfile) -> None:
+    assert find_profile_by_name(profile.name.upper()) is profile
+    for host in profile.hosts:
+        assert find_profile_by_host(f"x{host}" if host.startswith(".") else host) is profile
 
 
-def test_an_unknown_server_gets_what_every_server_takes() -> None:
+def test_unknown_servers_get_the_most_compatible_fields() -> None:
     assert (GENERIC.max_tokens_field, GENERIC.system_anywhere, GENERIC.hosts) == (
         "max_tokens",
         False,
@@ -95,7 +95,7 @@ def test_an_unknown_server_gets_what_every_server_takes() -> None:
     )
 
 
-def test_what_servers_of_ones_own_do_not_do_the_proxy_does() -> None:
+def test_unknown_servers_are_expected_to_have_no_optional_features() -> None:
     assert (GENERIC.takes_files, GENERIC.fetches_image_urls, GENERIC.prefill) == (
         False,
         False,
@@ -103,20 +103,20 @@ def test_what_servers_of_ones_own_do_not_do_the_proxy_does() -> None:
     )
 
 
-def test_the_defaults_are_openai() -> None:
+def test_the_profile_defaults_describe_openai() -> None:
     openai = find_profile_by_host("api.openai.com")
     assert openai == ProviderProfile("openai", hosts=openai.hosts)
     assert (openai.max_tokens_field, openai.sampling_top_k) == ("max_completion_tokens", False)
 
 
-def test_names() -> None:
+def test_an_unknown_name_is_rejected() -> None:
     assert len(PROFILE_NAMES) == len(PROFILES) + 1
     with pytest.raises(ValueError, match=r"must be one of azure, cerebras, .*xai"):
         find_profile_by_name("gpt")
 
 
 @pytest.mark.parametrize(
-    ("facts", "changed"),
+    ("settings", "expected"),
     [
         ({}, {}),
         (
@@ -130,14 +130,16 @@ def test_names() -> None:
         ({"headers": [["a", "b"]]}, {"headers": (("a", "b"),)}),
     ],
 )
-def test_facts(facts: dict[str, Any], changed: dict[str, Any]) -> None:
-    dialect = override_profile(GENERIC, facts)
-    assert {name: getattr(dialect, name) for name in changed} == changed
-    assert override_profile(dialect, {name: getattr(GENERIC, name) for name in changed}) == GENERIC
+def test_provider_settings_override_the_profile(
+    settings: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    profile = override_profile(GENERIC, settings)
+    assert {name: getattr(profile, name) for name in expected} == expected
+    assert override_profile(profile, {name: getattr(GENERIC, name) for name in expected}) == GENERIC
 
 
 @pytest.mark.parametrize(
-    ("facts", "message"),
+    ("settings", "message"),
     [
         (
             {"max_tokens": "x"},
@@ -151,9 +153,9 @@ def test_facts(facts: dict[str, Any], changed: dict[str, Any]) -> None:
         ({"sampling_top_k": "maybe"}, r"sampling_top_k: Input should be a valid boolean"),
     ],
 )
-def test_wrong_facts(facts: dict[str, Any], message: str) -> None:
+def test_invalid_provider_settings_are_rejected(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        override_profile(GENERIC, facts)
+        override_profile(GENERIC, settings)
 
 
 @pytest.mark.parametrize(
@@ -166,9 +168,13 @@ def test_wrong_facts(facts: dict[str, Any], message: str) -> None:
         ("generic", False, False),
     ],
 )
-def test_files(name: str, chat: bool, responses: bool) -> None:
-    asked = to_responses_profile(find_profile_by_name(name))
-    assert (find_profile_by_name(name).takes_files, asked.takes_files, asked.tool_parts) == (
+def test_file_support_depends_on_the_api(name: str, chat: bool, responses: bool) -> None:
+    responses_profile = to_responses_profile(find_profile_by_name(name))
+    assert (
+        find_profile_by_name(name).takes_files,
+        responses_profile.takes_files,
+        responses_profile.tool_parts,
+    ) == (
         chat,
         responses,
         responses,
@@ -176,7 +182,7 @@ def test_files(name: str, chat: bool, responses: bool) -> None:
 
 
 @pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
-def test_the_responses_api_lacks_what_others_have(profile: ProviderProfile) -> None:
+def test_the_responses_profile_disables_unsupported_features(profile: ProviderProfile) -> None:
     responses = to_responses_profile(profile)
     assert (responses.reasoning, responses.replays_reasoning) == ("responses", True)
     assert (responses.prefill, responses.sampling_top_k, responses.cache_control) == (
@@ -195,7 +201,7 @@ def test_the_responses_api_lacks_what_others_have(profile: ProviderProfile) -> N
         ("generic", "/v1"),
     ],
 )
-def test_the_path_of_the_api(name: str, api_path: str) -> None:
+def test_profiles_have_an_api_path(name: str, api_path: str) -> None:
     profile = find_profile_by_name(name)
     assert profile is not None
     assert profile.api_path == api_path
@@ -209,5 +215,5 @@ def test_the_path_of_the_api(name: str, api_path: str) -> None:
         ("api.openai.com", "/v1"),
     ],
 )
-def test_the_api_path_of_a_host(host: str, api_path: str) -> None:
+def test_a_host_selects_an_api_path(host: str, api_path: str) -> None:
     assert find_profile_by_host(host).api_path == api_path

@@ -30,13 +30,13 @@ def test_targets_are_shuffled_within_their_groups(groups: TargetGroups, random: 
     assert order == []
 
 
-def test_weights_are_shares() -> None:
+def test_targets_receive_requests_by_weight() -> None:
     random = Random(7)  # noqa: S311 - the same draws each time
     groups = ((_target("one"), _target("three", 3)),)
     firsts = [shuffle_by_weight(groups, random.random)[0].model for _ in range(4000)]
     assert 2900 < firsts.count("three") < 3100
 
 
-def test_equal_draws_keep_the_order() -> None:
+def test_equal_random_numbers_keep_the_order() -> None:
     order = shuffle_by_weight(((_target("a"), _target("b")), (_target("c"),)), lambda: 0)
     assert [target.model for target in order] == ["a", "b", "c"]

@@ -1,4 +1,4 @@
-"""Which model answers: thinking, overrides and the client's own choice."""
+"""Model selection by thinking, settings and the model of the request."""
 
 from typing import Any
 
@@ -13,11 +13,11 @@ _WRITER = {"COMPLETION_MODEL": "writer"}
 
 
 def _settings(**variables: str) -> Settings:
-    places: dict[str, Any] = {"UPSTREAM_BASE_URL": "http://localhost:8080"}
-    return Settings(_env_file=None, **places | variables)
+    values: dict[str, Any] = {"UPSTREAM_BASE_URL": "http://localhost:8080"}
+    return Settings(_env_file=None, **values | variables)
 
 
-def route(request: dict[str, Any], settings: Settings) -> Route:
+def select_route(request: dict[str, Any], settings: Settings) -> Route:
     groups = routing_from_settings(settings, upstreams_from_settings(settings)).select_groups(
         {"messages": [], **request}, lambda: 0
     )
@@ -25,7 +25,7 @@ def route(request: dict[str, Any], settings: Settings) -> Route:
 
 
 @pytest.mark.parametrize(
-    ("fields", "wanted"),
+    ("fields", "expected"),
     [
         pytest.param({}, False, id="absent"),
         pytest.param({"thinking": None}, False, id="null"),
@@ -36,8 +36,8 @@ def route(request: dict[str, Any], settings: Settings) -> Route:
         pytest.param({"thinking": {"type": "of next month"}}, False, id="unknown"),
     ],
 )
-def test_wants_thinking(fields: dict[str, Any], wanted: bool) -> None:
-    assert requests_thinking({"model": "client", **fields}) is wanted
+def test_thinking_is_detected(fields: dict[str, Any], expected: bool) -> None:
+    assert requests_thinking({"model": "client", **fields}) is expected
 
 
 @pytest.mark.parametrize(
@@ -55,28 +55,30 @@ def test_wants_thinking(fields: dict[str, Any], wanted: bool) -> None:
         pytest.param(_WRITER, "enabled", "client", id="only-completion-enabled"),
     ],
 )
-def test_model(variables: dict[str, str], thinking: str | None, model: str) -> None:
+def test_the_model_depends_on_settings_and_thinking(
+    variables: dict[str, str], thinking: str | None, model: str
+) -> None:
     request = (
         {"model": "client", "thinking": {"type": thinking}} if thinking else {"model": "client"}
     )
-    assert route(request, _settings(**variables)).model == model
+    assert select_route(request, _settings(**variables)).model == model
 
 
 @pytest.mark.parametrize(
-    ("asked", "model"),
+    ("requested", "model"),
     [
         ("claude-opus-4-6[1m]", "large"),
         ("claude-opus-4-62", "glob"),
         ("claude-opus-4-6", "claude-opus-4-6"),
     ],
 )
-def test_a_name_that_looks_like_a_glob_is_one_too(asked: str, model: str) -> None:
+def test_a_literal_name_with_brackets_is_also_a_glob(requested: str, model: str) -> None:
     settings = _settings(MODEL_MAP="claude-opus-4-6[1m]=large;claude-opus-4-6[0-9]=glob")
-    assert route({"model": asked}, settings).model == model
+    assert select_route({"model": requested}, settings).model == model
 
 
 @pytest.mark.parametrize(
-    ("asked", "thinking", "model"),
+    ("requested", "thinking", "model"),
     [
         ("claude-qwen", None, "qwen/qwen3"),
         ("claude-qwen", "enabled", "qwen/qwen3"),
@@ -84,14 +86,16 @@ def test_a_name_that_looks_like_a_glob_is_one_too(asked: str, model: str) -> Non
         ("qwen/qwen3", "enabled", "thinker"),
     ],
 )
-def test_an_alias_wins(asked: str, thinking: str | None, model: str) -> None:
-    request = {"model": asked, "thinking": {"type": thinking}}
+def test_an_alias_overrides_other_settings(
+    requested: str, thinking: str | None, model: str
+) -> None:
+    request = {"model": requested, "thinking": {"type": thinking}}
     settings = _settings(**_THINKER | _WRITER, MODEL_ALIASES="claude-qwen=qwen/qwen3; claude-b = b")
-    assert route(request, settings).model == model
+    assert select_route(request, settings).model == model
 
 
 @pytest.mark.parametrize(
-    ("base", "url", "dialect"),
+    ("base", "url", "profile_name"),
     [
         (
             "https://openrouter.ai/api",
@@ -102,22 +106,25 @@ def test_an_alias_wins(asked: str, thinking: str | None, model: str) -> None:
         ("http://localhost:11434", "http://localhost:11434/v1/chat/completions", "generic"),
     ],
 )
-def test_address_and_dialect(base: str, url: str, dialect: str) -> None:
-    found = route({"model": "client"}, _settings(UPSTREAM_BASE_URL=base))
-    assert (found.upstream.build_url("/chat/completions"), found.profile.name) == (url, dialect)
+def test_the_base_url_selects_url_and_profile(base: str, url: str, profile_name: str) -> None:
+    route = select_route({"model": "client"}, _settings(UPSTREAM_BASE_URL=base))
+    assert (route.upstream.build_url("/chat/completions"), route.profile.name) == (
+        url,
+        profile_name,
+    )
 
 
 @pytest.mark.parametrize("tier", ["haiku", "Haiku"])
-def test_tiers_in_the_map(tier: str) -> None:
+def test_tiers_in_the_model_map_are_case_insensitive(tier: str) -> None:
     settings = _settings(MODEL_MAP=f"{tier}=small")
-    assert route({"model": "claude-haiku-5"}, settings).model == "small"
+    assert select_route({"model": "claude-haiku-5"}, settings).model == "small"
 
 
 _IMAGE = {"type": "image"}
 
 
 @pytest.mark.parametrize(
-    ("content", "is_found"),
+    ("content", "expected"),
     [
         ("image", False),
         ([{"type": "text"}], False),
@@ -128,5 +135,5 @@ _IMAGE = {"type": "image"}
         (["image"], False),
     ],
 )
-def test_images(content: Any, is_found: bool) -> None:
-    assert has_images({"messages": [{"content": "x"}, {"content": content}]}) is is_found
+def test_images_are_detected(content: Any, expected: bool) -> None:
+    assert has_images({"messages": [{"content": "x"}, {"content": content}]}) is expected

@@ -1,4 +1,4 @@
-"""One configured upstream: its defaults, its addresses and its secrets."""
+"""Upstream configuration: defaults, addresses and secrets."""
 
 import dataclasses
 from typing import Any
@@ -10,7 +10,7 @@ from anthropic_proxy.providers.profiles import PROFILES
 from anthropic_proxy.routing.upstream import ConcurrencyLimits, Timeouts, Upstream
 
 
-def test_the_defaults_are_the_safe_choices() -> None:
+def test_defaults_forward_no_client_keys_and_do_not_retry() -> None:
     upstream = Upstream("a", "https://example.com/v1", PROFILES[0])
     assert upstream.api == "chat_completions"
     assert (upstream.keys, upstream.key_passthrough) == ((), False)
@@ -19,12 +19,12 @@ def test_the_defaults_are_the_safe_choices() -> None:
     assert upstream.is_profile_guessed is False
 
 
-@pytest.mark.parametrize("record", [Timeouts, ConcurrencyLimits])
+@pytest.mark.parametrize("model", [Timeouts, ConcurrencyLimits])
 @pytest.mark.parametrize("seconds", [float("inf"), float("nan"), "inf"])
-def test_seconds_are_finite(record: type[BaseModel], seconds: object) -> None:
-    name = "idle" if record is Timeouts else "queue_seconds"
+def test_infinite_seconds_are_rejected(model: type[BaseModel], seconds: object) -> None:
+    name = "idle" if model is Timeouts else "queue_seconds"
     with pytest.raises(ValidationError, match="finite"):
-        record.model_validate({name: seconds})
+        model.model_validate({name: seconds})
 
 
 def _upstream(base_url: str, name: str = "a", **fields: Any) -> Upstream:
@@ -39,7 +39,7 @@ def _upstream(base_url: str, name: str = "a", **fields: Any) -> Upstream:
         ("http://[::1]:8080/v1", "::1", 8080, "[::1]:8080"),
     ],
 )
-def test_host_and_port(base_url: str, host: str, port: int, address: str) -> None:
+def test_host_and_port_are_parsed(base_url: str, host: str, port: int, address: str) -> None:
     upstream = _upstream(base_url)
     assert (upstream.host, upstream.port, upstream.address) == (host, port, address)
 
@@ -53,16 +53,16 @@ def test_host_and_port(base_url: str, host: str, port: int, address: str) -> Non
         ({"v": "1"}, "limit=1", "https://a.example/v1/models?v=1&limit=1"),
     ],
 )
-def test_urls(parameters: dict[str, str], query: str, url: str) -> None:
+def test_urls_contain_the_query(parameters: dict[str, str], query: str, url: str) -> None:
     assert _upstream("https://a.example/v1", query=parameters).build_url("/models", query) == url
 
 
-def test_the_url_of_the_server_itself() -> None:
+def test_the_root_url_has_no_api_path() -> None:
     upstream = _upstream("https://a.example/v1", query={"v": "1"})
     assert upstream.build_root_url("/tokenize") == "https://a.example/tokenize?v=1"
 
 
-def test_secrets_of_every_place() -> None:
+def test_secrets_are_collected_from_all_settings() -> None:
     upstream = _upstream(
         "https://a.example/v1",
         keys=("key-0123456789",),
@@ -71,14 +71,14 @@ def test_secrets_of_every_place() -> None:
         extra_body={"api_key": "body-0123456789"},
     )
     values = {secret.value for secret in upstream.secrets}
-    places = ("key", "header", "query", "body")
-    assert values >= {f"{place}-0123456789" for place in places}
-    for place in places:
-        assert upstream.redactor.redact(f"<{place}-0123456789>") == "<***>"
+    sources = ("key", "header", "query", "body")
+    assert values >= {f"{source}-0123456789" for source in sources}
+    for source in sources:
+        assert upstream.redactor.redact(f"<{source}-0123456789>") == "<***>"
 
 
 @pytest.mark.parametrize(
-    ("name", "base_url", "text", "shown"),
+    ("name", "base_url", "text", "expected"),
     [
         ("a.example", "https://a.example/v1", "at a.example", "at a.example"),
         ("private", "https://a.example/v1", "at a.example", "at ***"),
@@ -89,16 +89,16 @@ def test_secrets_of_every_place() -> None:
     ],
 )
 def test_an_address_is_hidden_unless_it_is_the_name(
-    name: str, base_url: str, text: str, shown: str
+    name: str, base_url: str, text: str, expected: str
 ) -> None:
     upstream = _upstream(base_url, name)
     assert upstream.has_public_address == (name == "a.example")
-    assert upstream.redactor.redact(text) == shown
+    assert upstream.redactor.redact(text) == expected
 
 
 @pytest.mark.parametrize("value", [True, False])
 @pytest.mark.parametrize("model", [Timeouts, ConcurrencyLimits])
-def test_a_boolean_is_no_number(model: Any, value: object) -> None:
+def test_booleans_are_rejected_as_numbers(model: Any, value: object) -> None:
     for name in model.model_fields if hasattr(model, "model_fields") else _fields(model):
         with pytest.raises(ValueError, match="should be a number"):
             TypeAdapter(model).validate_python({name: value})

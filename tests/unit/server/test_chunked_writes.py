@@ -1,6 +1,4 @@
-"""Chunks of a stream are written to an HTTP/1.1 connection as h11 would write them, and other
-responses are not.
-"""
+"""Streams are written to HTTP/1.1 connections as chunks, with the same bytes as h11."""
 
 import asyncio
 from typing import Any
@@ -21,31 +19,32 @@ HEAD: dict[str, Any] = {
 
 
 class Writer:
-    """The writer of a connection, which records what is written. `broken`: the error of a method of
-    this name.
+    """A connection writer that records the written bytes.
+
+    `errors` maps the name of a method to the exception that it raises.
     """
 
-    def __init__(self, **broken: Exception) -> None:
+    def __init__(self, **errors: Exception) -> None:
         self.written = b""
-        self._broken = broken
+        self._errors = errors
 
     def write(self, data: bytes) -> None:
-        if "write" in self._broken:
-            raise self._broken["write"]
+        if "write" in self._errors:
+            raise self._errors["write"]
         self.written += data
 
     async def drain(self) -> None:
-        if "drain" in self._broken:
-            raise self._broken["drain"]
+        if "drain" in self._errors:
+            raise self._errors["drain"]
 
 
-def piece(body: bytes, *, more: bool = True) -> Message:
+def body_message(body: bytes, *, more: bool = True) -> Message:
     return {"type": "http.response.body", "body": body, "more_body": more}
 
 
-def sent(messages: list[Message], writer: Writer, **scope: Any) -> list[Message]:
-    """What of an application's messages goes on to the server below."""
-    passed_on: list[Message] = []
+def send_messages(messages: list[Message], writer: Writer, **scope: Any) -> list[Message]:
+    """Return the messages that the middleware forwards to the server."""
+    forwarded: list[Message] = []
 
     async def app(_: Any, __: Any, send: Any) -> None:
         for message in messages:
@@ -55,9 +54,9 @@ def sent(messages: list[Message], writer: Writer, **scope: Any) -> list[Message]
         raise AssertionError
 
     async def send(message: Message) -> None:
-        passed_on.append(message)
+        forwarded.append(message)
 
-    whole = {
+    complete_scope = {
         "type": "http",
         "http_version": "1.1",
         "method": "POST",
@@ -66,14 +65,14 @@ def sent(messages: list[Message], writer: Writer, **scope: Any) -> list[Message]
     }
 
     async def play() -> None:
-        await write_chunks_directly(app)(whole, receive, send)
+        await write_chunks_directly(app)(complete_scope, receive, send)
 
     asyncio.run(play())
-    return passed_on
+    return forwarded
 
 
 @given(st.lists(st.binary(min_size=1)))
-def test_pieces_are_what_a_client_of_http_1_1_reads(pieces: list[bytes]) -> None:
+def test_an_h11_client_reads_the_written_chunks(chunks: list[bytes]) -> None:
     writer = Writer()
     server, client = h11.Connection(h11.SERVER), h11.Connection(h11.CLIENT)
     server.receive_data(
@@ -83,16 +82,18 @@ def test_pieces_are_what_a_client_of_http_1_1_reads(pieces: list[bytes]) -> None
     server.next_event()
     server.next_event()
 
-    passed_on = sent([HEAD, *map(piece, pieces), piece(b"", more=False)], writer)
+    forwarded = send_messages(
+        [HEAD, *map(body_message, chunks), body_message(b"", more=False)], writer
+    )
 
-    assert passed_on == [HEAD, piece(b"", more=False)]
+    assert forwarded == [HEAD, body_message(b"", more=False)]
     head = server.send(h11.Response(status_code=200, headers=HEAD["headers"]))
     client.receive_data((head or b"") + writer.written + (server.send(h11.EndOfMessage()) or b""))
     assert isinstance(client.next_event(), h11.Response)
-    read = []
+    received = []
     while isinstance(event := client.next_event(), h11.Data):
-        read.append(bytes(event.data))
-    assert b"".join(read) == b"".join(pieces)
+        received.append(bytes(event.data))
+    assert b"".join(received) == b"".join(chunks)
     assert isinstance(event, h11.EndOfMessage)
 
 
@@ -107,29 +108,31 @@ def test_pieces_are_what_a_client_of_http_1_1_reads(pieces: list[bytes]) -> None
     ],
     ids=["HTTP/1.0", "HTTP/2", "HEAD", "no content", "a length"],
 )
-def test_answers_without_chunks_take_the_usual_way(
+def test_responses_without_chunks_are_forwarded_to_the_server(
     head: dict[str, Any], scope: dict[str, Any]
 ) -> None:
-    messages = [{**HEAD, **head}, piece(b"one"), piece(b"", more=False)]
+    messages = [{**HEAD, **head}, body_message(b"one"), body_message(b"", more=False)]
     writer = Writer()
 
-    assert sent(messages, writer, **scope) == messages
+    assert send_messages(messages, writer, **scope) == messages
     assert writer.written == b""
 
 
-def test_a_last_piece_and_an_empty_one_take_the_usual_way() -> None:
-    messages = [HEAD, piece(b""), piece(b"end", more=False)]
+def test_empty_and_final_body_messages_are_forwarded_to_the_server() -> None:
+    messages = [HEAD, body_message(b""), body_message(b"end", more=False)]
     writer = Writer()
 
-    assert sent(messages, writer) == messages
+    assert send_messages(messages, writer) == messages
     assert writer.written == b""
 
 
-@pytest.mark.parametrize("at", ["write", "drain"])
+@pytest.mark.parametrize("method", ["write", "drain"])
 @pytest.mark.parametrize(
     "error", [ConnectionResetError(), RuntimeError("write() after write_eof()")]
 )
-def test_a_connection_that_is_closed_is_left_to_the_server(at: str, error: Exception) -> None:
-    messages = [HEAD, piece(b"one"), piece(b"", more=False)]
+def test_messages_on_a_closed_connection_are_forwarded_to_the_server(
+    method: str, error: Exception
+) -> None:
+    messages = [HEAD, body_message(b"one"), body_message(b"", more=False)]
 
-    assert sent(messages, Writer(**{at: error})) == messages
+    assert send_messages(messages, Writer(**{method: error})) == messages

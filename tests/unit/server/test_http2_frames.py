@@ -1,4 +1,4 @@
-"""The parts of flow control that need no connection."""
+"""HTTP/2 frame parsing, frame budget and send buffer, without a connection."""
 
 import asyncio
 import random
@@ -28,40 +28,40 @@ FRAMES = [
 
 @pytest.mark.parametrize("size", [1, 2, 9, 64, 10**6])
 @pytest.mark.parametrize("seed", range(3))
-def test_frames_are_found_however_they_are_cut(size: int, seed: int) -> None:
-    chosen = random.Random(seed).choices(FRAMES, k=200)  # noqa: S311 - no secret
-    sent = PREFACE + b"".join(frame for frame, _ in chosen)
+def test_frames_are_parsed_from_reads_of_any_size(size: int, seed: int) -> None:
+    frames = random.Random(seed).choices(FRAMES, k=200)  # noqa: S311 - no secret
+    sent = PREFACE + b"".join(frame for frame, _ in frames)
     reader = FrameReader()
-    turns = [
-        turn
-        for at in range(0, len(sent), size)
-        for turn in reader.split_batches(sent[at : at + size])
+    batches = [
+        batch
+        for start in range(0, len(sent), size)
+        for batch in reader.split_batches(sent[start : start + size])
     ]
-    assert b"".join(turn.data for turn in turns) == sent
-    assert sum(turn.control_frames for turn in turns) == sum(count for _, count in chosen)
+    assert b"".join(batch.data for batch in batches) == sent
+    assert sum(batch.control_frames for batch in batches) == sum(count for _, count in frames)
 
 
 @pytest.mark.parametrize("size", [1, 5, 1000])
-def test_goaway_is_left_out(size: int) -> None:
+def test_goaway_frames_are_removed(size: int) -> None:
     ping = PingFrame(0, b"12345678").serialize()
     sent = PREFACE + ping + GoAwayFrame(0, 0, 0, additional_data=b"x" * 40).serialize() + ping
     reader = FrameReader()
-    turns = [
-        turn
-        for at in range(0, len(sent), size)
-        for turn in reader.split_batches(sent[at : at + size])
+    batches = [
+        batch
+        for start in range(0, len(sent), size)
+        for batch in reader.split_batches(sent[start : start + size])
     ]
-    assert b"".join(turn.data for turn in turns) == PREFACE + ping + ping
+    assert b"".join(batch.data for batch in batches) == PREFACE + ping + ping
     assert reader.has_received_goaway
 
 
-def test_a_turn_has_few_frames() -> None:
+def test_a_batch_has_at_most_64_control_frames() -> None:
     ping = PingFrame(0, b"12345678").serialize()
-    turns = list(FrameReader().split_batches(PREFACE + ping * 1000))
-    assert max(turn.control_frames for turn in turns) == 64
+    batches = list(FrameReader().split_batches(PREFACE + ping * 1000))
+    assert max(batch.control_frames for batch in batches) == 64
 
 
-def test_a_budget_is_refilled_by_time_and_by_traffic() -> None:
+def test_time_and_traffic_refill_the_frame_budget() -> None:
     now = 0.0
     budget = FrameBudget(lambda: now)
     assert budget.spend(1000)
@@ -75,25 +75,25 @@ def test_a_budget_is_refilled_by_time_and_by_traffic() -> None:
     assert not budget.spend(200)
 
 
-async def _settled() -> None:
+async def _run_pending_callbacks() -> None:
     for _ in range(5):
         await asyncio.sleep(0)
 
 
-def test_a_writer_waits_for_room() -> None:
+def test_push_waits_for_space_in_the_buffer() -> None:
     async def check() -> None:
         buffer = SendBuffer()
         writing = asyncio.ensure_future(buffer.push(b"x" * 40_000))
-        await _settled()
+        await _run_pending_callbacks()
         assert await buffer.pop(0) == b""
-        await _settled()
+        await _run_pending_callbacks()
         assert not writing.done()
         assert len(await buffer.pop(30_000)) == 30_000
         await writing
         assert not buffer.complete
         draining = asyncio.ensure_future(buffer.drain())
         buffer.set_complete()
-        await _settled()
+        await _run_pending_callbacks()
         assert not draining.done()
         assert await buffer.pop(30_000) == b"x" * 10_000
         await draining
@@ -102,11 +102,11 @@ def test_a_writer_waits_for_room() -> None:
     asyncio.run(check())
 
 
-def test_a_closed_buffer_lets_its_writers_go() -> None:
+def test_closing_the_buffer_releases_waiting_writers() -> None:
     async def check() -> None:
         buffer = SendBuffer()
         writing = asyncio.ensure_future(buffer.push(b"x" * 40_000))
-        await _settled()
+        await _run_pending_callbacks()
         await buffer.close()
         await writing
         await buffer.push(b"x" * 40_000)
@@ -118,17 +118,17 @@ def test_a_closed_buffer_lets_its_writers_go() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_bytes_come_out_as_they_went_in(seed: int) -> None:
+def test_bytes_are_read_in_the_order_of_writes(seed: int) -> None:
     async def check() -> None:
-        chance = random.Random(seed)  # noqa: S311 - no secret
-        pieces = [bytes([number]) * chance.randrange(50) for number in range(100)]
+        rng = random.Random(seed)  # noqa: S311 - no secret
+        chunks = [bytes([number]) * rng.randrange(50) for number in range(100)]
         buffer = SendBuffer()
-        for piece in pieces:
-            await buffer.push(piece)
+        for chunk in chunks:
+            await buffer.push(chunk)
         buffer.set_complete()
         received = b""
         while not buffer.complete:
-            received += await buffer.pop(chance.randrange(70))
-        assert received == b"".join(pieces)
+            received += await buffer.pop(rng.randrange(70))
+        assert received == b"".join(chunks)
 
     asyncio.run(check())

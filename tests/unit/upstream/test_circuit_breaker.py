@@ -1,4 +1,4 @@
-"""Circuit breaker: scenarios as tables of events, and properties of any sequence of events."""
+"""Circuit breaker: scenarios as tables of events, and properties of all sequences of events."""
 
 from collections.abc import Callable, Sequence
 from random import Random
@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from anthropic_proxy.upstream.circuit_breaker import BreakerConfig, CircuitBreaker, Permit
 
 
-class Told:
-    """A breaker with its permits by name, for scenarios written as lines of text."""
+class BreakerScenario:
+    """A circuit breaker with named permits, for scenarios of text steps."""
 
     def __init__(self, random: Callable[[], float] = lambda: 0) -> None:
         self.breaker = CircuitBreaker(random)
         self.permits: dict[str, Permit] = {}
 
-    def line(self, now: float, what: str) -> Any:
-        verb, _, name = what.partition(" ")
+    def run_step(self, now: float, step: str) -> Any:
+        verb, _, name = step.partition(" ")
         if verb == "begin":
             return self._begin(now, name)
         if verb == "fails":
@@ -39,47 +39,47 @@ class Told:
 OPEN = [(0, "fails 5", "open", 10)]
 PROBING = [*OPEN, (10, "begin probe", "half_open", 1)]
 BREAKER: dict[str, list[tuple[float, str, str, float]]] = {
-    # now, event, the state after it, retry_after
-    "opens at the fifth failure": [(0, "fails 4", "closed", 0), (1, "fails 1", "open", 10)],
-    "failures count in a row": [
+    # now (seconds), event, state after the event, retry_after (seconds)
+    "the fifth failure opens it": [(0, "fails 4", "closed", 0), (1, "fails 1", "open", 10)],
+    "a success resets the failure count": [
         (0, "fails 4", "closed", 0),
         (0, "begin a", "closed", 0),
         (0, "record_success a", "closed", 0),
         (0, "fails 4", "closed", 0),
     ],
-    "abandoned requests teach nothing": [
+    "abandoned requests do not count": [
         (0, "fails 4", "closed", 0),
         (0, "begin a", "closed", 0),
         (0, "abandon a", "closed", 0),
         (0, "fails 1", "open", 10),
     ],
-    "open, it lets none through": [*OPEN, (9, "begin refused", "open", 1)],
-    "half-open, it lets one through": [*PROBING, (11, "begin refused", "half_open", 1)],
-    "a good probe closes it": [
+    "an open breaker rejects requests": [*OPEN, (9, "begin refused", "open", 1)],
+    "a half-open breaker permits one request": [*PROBING, (11, "begin refused", "half_open", 1)],
+    "a successful probe closes it": [
         *PROBING,
         (11, "record_success probe", "closed", 0),
         (11, "fails 4", "closed", 0),
     ],
-    "a probe whose answer begins closes it": [
+    "a response start of a probe closes it": [
         *PROBING,
         (11, "record_response_start probe", "closed", 0),
         (11, "fails 4", "closed", 0),
         (12, "record_failure probe", "closed", 0),
     ],
-    "elsewhere an answer that begins is none yet": [
+    "a response start of another request does not reset failures": [
         (0, "fails 4", "closed", 0),
         (0, "begin a", "closed", 0),
         (0, "record_response_start a", "closed", 0),
         (0, "record_failure a", "open", 10),
     ],
-    "a bad probe opens it for twice as long": [*PROBING, (11, "record_failure probe", "open", 20)],
-    "a left probe makes room for another": [
+    "a failed probe doubles the cool-down": [*PROBING, (11, "record_failure probe", "open", 20)],
+    "an abandoned probe permits another": [
         *PROBING,
         (11, "abandon probe", "half_open", 0),
         (12, "begin second", "half_open", 1),
         (13, "record_success second", "closed", 0),
     ],
-    "only the first word of a permit counts": [
+    "only the first result of a permit counts": [
         *PROBING,
         (11, "abandon probe", "half_open", 0),
         (11, "begin second", "half_open", 1),
@@ -87,7 +87,7 @@ BREAKER: dict[str, list[tuple[float, str, str, float]]] = {
         (11, "record_failure probe", "half_open", 1),
         (12, "begin refused", "half_open", 1),
     ],
-    "what began before it opened is not heard": [
+    "results of requests before the opening do not count": [
         (0, "begin early", "closed", 0),
         (0, "begin early too", "closed", 0),
         (0, "begin early three", "closed", 0),
@@ -96,14 +96,14 @@ BREAKER: dict[str, list[tuple[float, str, str, float]]] = {
         (11, "record_failure early too", "half_open", 1),
         (11, "abandon early three", "half_open", 1),
     ],
-    "nor when it has closed again": [
+    "results of requests before the opening do not count after closing": [
         (0, "begin early", "closed", 0),
         *PROBING,
         (11, "record_success probe", "closed", 0),
         (11, "fails 4", "closed", 0),
         (11, "record_failure early", "closed", 0),
     ],
-    "it stays open for two minutes at most": [
+    "the cool-down is at most two minutes": [
         *PROBING,
         (10, "record_failure probe", "open", 20),
         *[
@@ -115,7 +115,7 @@ BREAKER: dict[str, list[tuple[float, str, str, float]]] = {
             ]
         ],
     ],
-    "a good probe brings back the first cool-down": [
+    "a successful probe resets the cool-down": [
         *PROBING,
         (10, "record_failure probe", "open", 20),
         (30, "begin probe", "half_open", 1),
@@ -125,24 +125,25 @@ BREAKER: dict[str, list[tuple[float, str, str, float]]] = {
 }
 
 
-@pytest.mark.parametrize("story", BREAKER.values(), ids=BREAKER)
-def test_breaker(story: Sequence[tuple[float, str, str, float]]) -> None:
-    told = Told()
-    for now, what, state, retry_after in story:
-        begun = told.line(now, what)
-        assert (told.breaker.state(now), told.breaker.retry_after(now)) == (state, retry_after), (
-            what
-        )
-        if what == "begin refused":
-            assert not begun
-        elif what.startswith("begin"):
-            assert begun
+@pytest.mark.parametrize("steps", BREAKER.values(), ids=BREAKER)
+def test_breaker_scenarios(steps: Sequence[tuple[float, str, str, float]]) -> None:
+    scenario = BreakerScenario()
+    for now, step, state, retry_after in steps:
+        permitted = scenario.run_step(now, step)
+        assert (scenario.breaker.state(now), scenario.breaker.retry_after(now)) == (
+            state,
+            retry_after,
+        ), step
+        if step == "begin refused":
+            assert not permitted
+        elif step.startswith("begin"):
+            assert permitted
 
 
-def test_the_cool_down_is_shortened_at_random() -> None:
-    told = Told(lambda: 0.5)
-    told.line(0, "fails 5")
-    assert told.breaker.retry_after(0) == 9
+def test_the_cool_down_is_shortened_randomly() -> None:
+    scenario = BreakerScenario(lambda: 0.5)
+    scenario.run_step(0, "fails 5")
+    assert scenario.breaker.retry_after(0) == 9
 
 
 STEPS = st.lists(

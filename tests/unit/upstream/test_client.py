@@ -1,4 +1,4 @@
-"""The keys of an upstream, without a network."""
+"""Selection of upstream keys, without a network."""
 
 import asyncio
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ class _Response:
 
 
 class _HTTPClient:
-    """Responds with the statuses of each key, in their order."""
+    """An HTTP client that returns the statuses of each key in order."""
 
     def __init__(self, statuses: Mapping[str, list[int]]) -> None:
         self._statuses = statuses
@@ -44,7 +44,7 @@ def _create_client(http_client: _HTTPClient) -> UpstreamClient:
     return create_upstream_client(UPSTREAM, cast("UpstreamHTTPClient", http_client))
 
 
-def test_another_key_is_used_where_one_is_limited() -> None:
+def test_another_key_is_used_if_one_is_rate_limited() -> None:
     http_client = _HTTPClient({"first": [429], "second": [200]})
 
     async def post() -> int:
@@ -56,8 +56,8 @@ def test_another_key_is_used_where_one_is_limited() -> None:
     assert [response.is_closed for response in http_client.responses] == [True, True]
 
 
-def test_the_refusal_counts_where_the_other_keys_have_failed() -> None:
-    """Not the proxy's own error, which has neither the reason nor the time to wait."""
+def test_the_rate_limit_is_returned_if_other_keys_have_failed() -> None:
+    """The proxy's own error would have neither the reason nor `retry-after`."""
     failures = 5
     http_client = _HTTPClient({"first": [200] * failures + [429], "second": [503] * failures})
 

@@ -1,4 +1,4 @@
-"""Leases: their order, their queue, and waiters that are cancelled."""
+"""Leases of the concurrency limiter: order, queue, and cancelled waiters."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -34,9 +34,9 @@ def run(story: Callable[[], Awaitable[None]]) -> None:
 def test_without_a_limit_every_request_gets_a_lease() -> None:
     async def story() -> None:
         limiter = ConcurrencyLimiter(None, 0, 0)
-        held = [await limiter.acquire() for _ in range(100)]
+        leases = [await limiter.acquire() for _ in range(100)]
         assert limiter.busy == 100
-        for lease in held:
+        for lease in leases:
             lease.release()
         assert limiter.busy == 0
 
@@ -75,16 +75,16 @@ def test_a_later_request_does_not_overtake_a_waiter() -> None:
 
 @pytest.mark.parametrize(("queue", "error"), [(0, QueueFullError), (1, QueueTimeoutError)])
 @pytest.mark.parametrize(("seconds", "retry_after"), [(0, 1), (0.01, 1)])
-def test_requests_without_a_lease(
+def test_requests_without_a_lease_are_rejected(
     queue: int, error: type[BusyError], seconds: float, retry_after: float
 ) -> None:
     async def story() -> None:
         limiter = ConcurrencyLimiter(1, queue, seconds)
-        held = await limiter.acquire()
-        with pytest.raises(error) as raised:
+        lease = await limiter.acquire()
+        with pytest.raises(error) as caught:
             await limiter.acquire()
-        assert (raised.value.retry_after, limiter.busy, limiter.waiting) == (retry_after, 1, 0)
-        held.release()
+        assert (caught.value.retry_after, limiter.busy, limiter.waiting) == (retry_after, 1, 0)
+        lease.release()
         (await limiter.acquire()).release()
 
     run(story)
@@ -102,18 +102,18 @@ def test_a_full_queue_reports_when_a_retry_is_useful() -> None:
 
 
 @pytest.mark.parametrize("order", ["cancelled first", "released first"])
-def test_a_waiter_cancelled_with_its_lease_passes_it_on(order: str) -> None:
+def test_a_waiter_cancelled_with_its_lease_releases_it(order: str) -> None:
     async def story() -> None:
         limiter = ConcurrencyLimiter(1, 2, 60)
-        held = await limiter.acquire()
-        leaving, staying = await queued(limiter, 2)
+        lease = await limiter.acquire()
+        cancelled, waiting = await queued(limiter, 2)
         if order == "cancelled first":
-            leaving.cancel()
-        held.release()
-        leaving.cancel()
+            cancelled.cancel()
+        lease.release()
+        cancelled.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await leaving
-        lease = await staying
+            await cancelled
+        lease = await waiting
         assert (limiter.busy, limiter.waiting) == (1, 0)
         lease.release()
         assert limiter.busy == 0
@@ -124,14 +124,14 @@ def test_a_waiter_cancelled_with_its_lease_passes_it_on(order: str) -> None:
 def test_a_waiter_cancelled_at_its_timeout_takes_no_lease() -> None:
     async def story() -> None:
         limiter = ConcurrencyLimiter(1, 1, 60)
-        held = await limiter.acquire()
-        (leaving,) = await queued(limiter)
-        # As the timer does it, just before the task is cancelled.
+        lease = await limiter.acquire()
+        (cancelled,) = await queued(limiter)
+        # The timer calls this just before the task is cancelled.
         limiter._time_out(next(iter(limiter._waiting)))
-        leaving.cancel()
+        cancelled.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await leaving
-        held.release()
+            await cancelled
+        lease.release()
         assert (limiter.busy, limiter.waiting) == (0, 0)
 
     run(story)
@@ -140,19 +140,19 @@ def test_a_waiter_cancelled_at_its_timeout_takes_no_lease() -> None:
 def test_a_cancelled_waiter_frees_its_place_in_the_queue() -> None:
     async def story() -> None:
         limiter = ConcurrencyLimiter(1, 1, 60)
-        held = await limiter.acquire()
-        (leaving,) = await queued(limiter)
-        leaving.cancel()
+        lease = await limiter.acquire()
+        (cancelled,) = await queued(limiter)
+        cancelled.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await leaving
+            await cancelled
         assert limiter.waiting == 0
-        held.release()
+        lease.release()
         assert limiter.busy == 0
 
     run(story)
 
 
-def test_a_second_release_does_nothing() -> None:
+def test_a_second_release_has_no_effect() -> None:
     async def story() -> None:
         limiter = ConcurrencyLimiter(2, 0, 0)
         lease = await limiter.acquire()

@@ -31,7 +31,7 @@ CLIENT = Caller(
         "anthropic-odd": "caf\u00e9",
     }
 )
-PASSED = {
+FORWARDED = {
     "accept": "application/json",
     "content-type": "application/json",
     "user-agent": "claude-cli/2",
@@ -44,9 +44,9 @@ PASSED = {
 }
 
 
-def endpoint(host: str, **more: Any) -> Upstream:
+def build_upstream(host: str, **fields: Any) -> Upstream:
     return Upstream(
-        "e", f"https://{host}/v1", find_profile_by_host(host), **({"api": "messages"} | more)
+        "e", f"https://{host}/v1", find_profile_by_host(host), **({"api": "messages"} | fields)
     )
 
 
@@ -69,10 +69,10 @@ def endpoint(host: str, **more: Any) -> Upstream:
         pytest.param("api.anthropic.com", None, {}, id="none"),
     ],
 )
-def test_an_upstream_with_the_messages_api(
+def test_a_messages_upstream_receives_the_key_and_client_headers(
     host: str, key: str | None, expected: dict[str, str]
 ) -> None:
-    assert build_headers(endpoint(host), key, CLIENT) == PASSED | expected
+    assert build_headers(build_upstream(host), key, CLIENT) == FORWARDED | expected
 
 
 @pytest.mark.parametrize(
@@ -86,32 +86,34 @@ def test_an_upstream_with_the_messages_api(
 )
 def test_the_key_headers_of_the_client_are_forwarded_unchanged(keys: dict[str, str]) -> None:
     sent = build_headers(
-        endpoint("api.anthropic.com", key_passthrough=True), None, Caller({"x-odd": "1", **keys})
+        build_upstream("api.anthropic.com", key_passthrough=True),
+        None,
+        Caller({"x-odd": "1", **keys}),
     )
     assert sent == {"anthropic-version": "2023-06-01", **keys}
 
 
 @pytest.mark.parametrize("api", ["messages", "chat_completions"])
-def test_a_client_without_a_key(api: str) -> None:
-    with pytest.raises(ApiError) as caught:
+def test_a_client_without_a_key_is_rejected(api: str) -> None:
+    with pytest.raises(ApiError) as error:
         build_headers(
-            endpoint("localhost", api=api, key_passthrough=True),
+            build_upstream("localhost", api=api, key_passthrough=True),
             None,
             Caller({"authorization": "Basic x"}),
         )
-    assert caught.value.status == 401
+    assert error.value.status == 401
 
 
-def test_other_upstreams_receive_no_headers_of_the_client() -> None:
-    assert build_headers(endpoint("localhost", api="chat_completions"), "k", CLIENT) == {
+def test_other_upstreams_receive_no_client_headers() -> None:
+    assert build_headers(build_upstream("localhost", api="chat_completions"), "k", CLIENT) == {
         "authorization": "Bearer k"
     }
 
 
 def test_configured_headers_take_precedence() -> None:
-    given = {"User-Agent": "mine", "X-Api-Key": "other", "Anthropic-Version": "2026-10-21"}
-    sent = build_headers(endpoint("api.anthropic.com", headers=given), "k", CLIENT)
-    assert sent == PASSED | {
+    configured = {"User-Agent": "mine", "X-Api-Key": "other", "Anthropic-Version": "2026-10-21"}
+    sent = build_headers(build_upstream("api.anthropic.com", headers=configured), "k", CLIENT)
+    assert sent == FORWARDED | {
         "user-agent": "mine",
         "x-api-key": "other",
         "anthropic-version": "2026-10-21",

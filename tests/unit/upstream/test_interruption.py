@@ -1,4 +1,4 @@
-"""The deadline of a stream's reads, and cancellations by other parts of the program."""
+"""Deadlines of stream reads, and cancellations by other parts of the program."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -46,20 +46,20 @@ def test_a_wait_without_a_result_is_cancelled(seconds: float) -> None:
 
 
 def test_the_deadline_can_be_moved() -> None:
-    """The timer of the first wait fires in the second, which has a later deadline.
+    """The timer of the first wait fires in the second wait, which has a later deadline.
 
-    It fires again in a third wait, which has an earlier one.
+    It fires again in a third wait, which has an earlier deadline.
     """
 
     async def work(deadline: ReadDeadline, loop: asyncio.AbstractEventLoop) -> str:
         start = loop.time()
         await deadline.wait(asyncio.sleep(0), start + 0.01)
-        given = await deadline.wait(asyncio.sleep(0.03, "given"), start + 3600)
+        result = await deadline.wait(asyncio.sleep(0.03, "result"), start + 3600)
         with pytest.raises(TimeoutError):
             await deadline.wait(asyncio.Event().wait(), start + 0.04)
-        return given
+        return result
 
-    assert run(work) == "given"
+    assert run(work) == "result"
 
 
 def test_a_task_that_does_not_wait_is_not_cancelled() -> None:
@@ -68,14 +68,14 @@ def test_a_task_that_does_not_wait_is_not_cancelled() -> None:
         await asyncio.sleep(0.03)
         with pytest.raises(TimeoutError):
             await deadline.wait(asyncio.Event().wait(), loop.time())
-        return await deadline.wait(asyncio.sleep(0, "given"), loop.time() + 3600)
+        return await deadline.wait(asyncio.sleep(0, "result"), loop.time() + 3600)
 
-    assert run(work) == "given"
+    assert run(work) == "result"
 
 
 @pytest.mark.parametrize("expires", [False, True])
 def test_another_cancellation_is_raised(expires: bool) -> None:
-    """Also when it comes at the same time as the deadline."""
+    """This includes a cancellation at the same time as the deadline."""
 
     async def work(deadline: ReadDeadline, loop: asyncio.AbstractEventLoop) -> bool:
         limit = loop.time() + (0.01 if expires else 3600)

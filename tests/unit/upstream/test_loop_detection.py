@@ -1,4 +1,4 @@
-"""Loop detection: which ids in the header count, and that a client can't make it expensive."""
+"""Loop detection: accepted ids in the header, and its limited cost."""
 
 import pytest
 
@@ -20,7 +20,7 @@ OTHER = "0123456789abcdef"
         ("", [PROXY_ID]),
         (OTHER, [OTHER, PROXY_ID]),
         (f" {OTHER} ,x,{OTHER.upper()}", [OTHER, PROXY_ID]),
-        # Longer than proxies write it.
+        # Longer than any value that proxies send.
         ("," * 4000, [PROXY_ID]),
         (", ".join([OTHER] * 100), [PROXY_ID]),
         (f"{PROXY_ID}{',' * 4000}", [PROXY_ID]),
@@ -39,6 +39,6 @@ def test_only_ids_are_forwarded(value: str, forwarded: list[str]) -> None:
     [PROXY_ID, f"{OTHER}, {PROXY_ID}", ", ".join([OTHER] * MAX_HOPS)],
     ids=["own", "own-last", "many"],
 )
-def test_loops_are_refused(value: str) -> None:
+def test_loops_are_rejected(value: str) -> None:
     with pytest.raises(ApiError, match="address"):
         refuse_loop({HOPS_HEADER: value})

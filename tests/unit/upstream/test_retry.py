@@ -21,37 +21,37 @@ from anthropic_proxy.upstream.retry import (
 STATUSES: list[tuple[int, str]] = [
     (200, ""),
     (400, ""),
-    (401, "fails over"),
-    (402, "fails over"),
-    (403, "fails over"),
-    (404, "fails over"),
-    (408, "fails over, passing, outage"),
+    (401, "failover"),
+    (402, "failover"),
+    (403, "failover"),
+    (404, "failover"),
+    (408, "failover, transient, outage"),
     (409, ""),
     (413, ""),
     (422, ""),
-    (429, "fails over, passing"),
-    (500, "fails over, passing"),
-    (501, "fails over"),
-    (502, "fails over, passing, outage"),
-    (503, "fails over, passing, outage"),
-    (504, "fails over, passing, outage"),
-    (505, "fails over"),
-    (529, "fails over, passing, outage"),
-    (599, "fails over, passing, outage"),
+    (429, "failover, transient"),
+    (500, "failover, transient"),
+    (501, "failover"),
+    (502, "failover, transient, outage"),
+    (503, "failover, transient, outage"),
+    (504, "failover, transient, outage"),
+    (505, "failover"),
+    (529, "failover, transient, outage"),
+    (599, "failover, transient, outage"),
 ]
 
 
-@pytest.mark.parametrize(("status", "verdict"), STATUSES)
-def test_statuses(status: int, verdict: str) -> None:
+@pytest.mark.parametrize(("status", "expected"), STATUSES)
+def test_statuses_are_classified(status: int, expected: str) -> None:
     checks: dict[str, Callable[[int], bool]] = {
-        "fails over": should_fail_over,
-        "passing": is_transient,
+        "failover": should_fail_over,
+        "transient": is_transient,
         "outage": is_outage,
     }
-    assert ", ".join(name for name, check in checks.items() if check(status)) == verdict
+    assert ", ".join(name for name, check in checks.items() if check(status)) == expected
 
 
-def test_keys_take_turns() -> None:
+def test_keys_are_used_in_turn() -> None:
     ring = KeyRing(["a", "b", "a", "c"])
     keys = [ring.next(0) for _ in range(4)]
     assert [(key.number, key.value) for key in keys if key] == [
@@ -63,7 +63,7 @@ def test_keys_take_turns() -> None:
     assert "'" not in repr(keys)
 
 
-def test_keys_that_cool_down_are_not_used() -> None:
+def test_keys_are_not_used_during_their_cool_down() -> None:
     ring = KeyRing(["a", "b"])
     a, b = ring.next(0), ring.next(0)
     assert a
@@ -86,7 +86,7 @@ def test_a_single_key_never_cools_down(keys: list[str], value: str | None) -> No
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.floats(0, 20)), max_size=30), st.floats(0, 100))
-def test_a_key_that_cools_down_is_never_returned(
+def test_a_key_is_never_returned_during_its_cool_down(
     steps: list[tuple[int, float]], later: float
 ) -> None:
     ring = KeyRing(["a", "b", "c"])
@@ -117,12 +117,14 @@ def test_a_key_that_cools_down_is_never_returned(
         (400, None, None),
     ],
 )
-def test_cool_down_seconds(status: int, retry_after: float | None, seconds: float | None) -> None:
+def test_the_cool_down_depends_on_status_and_retry_after(
+    status: int, retry_after: float | None, seconds: float | None
+) -> None:
     assert cool_down_seconds(status, retry_after) == seconds
 
 
 @pytest.mark.parametrize(
-    ("attempt", "retry_after", "chance", "seconds"),
+    ("attempt", "retry_after", "random_value", "seconds"),
     [
         (0, None, 0.5, 0.25),
         (1, None, 0.5, 0.5),
@@ -138,15 +140,15 @@ def test_cool_down_seconds(status: int, retry_after: float | None, seconds: floa
         (0, 10.5, 0, None),
     ],
 )
-def test_delays(
-    attempt: int, retry_after: float | None, chance: float, seconds: float | None
+def test_delays_depend_on_attempt_and_retry_after(
+    attempt: int, retry_after: float | None, random_value: float, seconds: float | None
 ) -> None:
-    assert RetryPolicy().delay(attempt, retry_after, lambda: chance) == seconds
+    assert RetryPolicy().delay(attempt, retry_after, lambda: random_value) == seconds
 
 
 @given(st.integers(0), st.none() | st.floats(0), st.floats(0, 1, exclude_max=True))
-def test_delays_are_bounded(attempt: int, retry_after: float | None, chance: float) -> None:
-    delay = RetryPolicy().delay(attempt, retry_after, lambda: chance)
+def test_delays_are_bounded(attempt: int, retry_after: float | None, random_value: float) -> None:
+    delay = RetryPolicy().delay(attempt, retry_after, lambda: random_value)
     assert (delay is None) == (retry_after is not None and retry_after > 10)
     assert delay is None or (retry_after or 0) <= delay <= 10.5
 
@@ -156,19 +158,21 @@ def test_retries_stay_within_their_budget(steps: list[tuple[int, str]]) -> None:
     now = 0
     budget = RetryBudget(lambda: now, RetryBudgetConfig(share=0.2, window=10, floor=2))
     requests, retries = list[int](), list[int]()
-    for seconds, what in steps:
+    for seconds, kind in steps:
         now += seconds
-        if what == "request":
+        if kind == "request":
             budget.record_request()
             requests.append(now)
         else:
-            made, asked = (sum(each > now - 10 for each in times) for times in (retries, requests))
+            recent_retries, recent_requests = (
+                sum(time > now - 10 for time in times) for times in (retries, requests)
+            )
             allowed = budget.try_spend()
-            assert allowed == (made < max(2, asked // 5))
+            assert allowed == (recent_retries < max(2, recent_requests // 5))
             retries += [now] if allowed else []
 
 
-def test_the_default_budget() -> None:
+def test_the_default_budget_permits_ten_retries() -> None:
     budget = RetryBudget(lambda: 1000)
     assert sum(budget.try_spend() for _ in range(20)) == 10
     for _ in range(100):
@@ -176,7 +180,7 @@ def test_the_default_budget() -> None:
     assert sum(budget.try_spend() for _ in range(20)) == 10
 
 
-def test_old_requests_take_no_memory() -> None:
+def test_old_requests_use_no_memory() -> None:
     hours = iter(range(0, 3600 * 1000, 3600))
     tracemalloc.start()
     try:

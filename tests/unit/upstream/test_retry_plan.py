@@ -1,4 +1,4 @@
-"""How often one client request is sent to upstreams again, and for which errors."""
+"""Retries of one client request: their number, and the errors that cause them."""
 
 import dataclasses
 
@@ -18,23 +18,23 @@ def with_retries(retries: int, name: str = "a") -> Upstream:
     return dataclasses.replace(UPSTREAM, name=name, retries=retries)
 
 
-def refusal(upstream_status: int, status: int | None = None, **headers: str) -> ApiError:
+def upstream_error(upstream_status: int, status: int | None = None, **headers: str) -> ApiError:
     error = ApiError(status or upstream_status, "failed", {**headers})
     error.upstream_status = upstream_status
     return error
 
 
 ERRORS: dict[str, ApiError] = {
-    "rate limit": refusal(429),
-    "outage": refusal(503),
-    "a long wait": refusal(429, None, **{"retry-after": "3600"}),
-    "a refused key": refusal(401),
-    "a missing model": refusal(404),
-    "a bad request": refusal(400),
-    "a long prompt that the upstream calls its own error": refusal(500, 400),
-    "a large prompt that the upstream calls its own error": refusal(500, 413),
-    "the proxy's own refusal": ApiError(400, "wrong"),
-    "the proxy's own failure": ApiError(500, "failed"),
+    "rate limit": upstream_error(429),
+    "outage": upstream_error(503),
+    "a long wait": upstream_error(429, None, **{"retry-after": "3600"}),
+    "a rejected key": upstream_error(401),
+    "a missing model": upstream_error(404),
+    "a bad request": upstream_error(400),
+    "a long prompt with the status of an upstream failure": upstream_error(500, 400),
+    "a large prompt with the status of an upstream failure": upstream_error(500, 413),
+    "a rejection by the proxy": ApiError(400, "wrong"),
+    "a failure of the proxy": ApiError(500, "failed"),
     "no connection": UpstreamError(500, "refused", "connect"),
     "a broken connection": UpstreamError(500, "broken", "head"),
     "a broken response": UpstreamError(500, "broken", "body"),
@@ -42,18 +42,19 @@ ERRORS: dict[str, ApiError] = {
     "no file descriptors": LocalShortageError("a", "file descriptors"),
 }
 
-# Sent again: without retries by the only route, with one retry by one of several routes.
+# Whether the proxy sends the request again without retries on the only route, sends it again with
+# one retry on one of several routes, and fails over.
 OUTCOMES = {
     "rate limit": (False, True, True),
     "outage": (False, True, True),
     "a long wait": (False, False, True),
-    "a refused key": (False, False, True),
+    "a rejected key": (False, False, True),
     "a missing model": (False, False, True),
     "a bad request": (False, False, False),
-    "a long prompt that the upstream calls its own error": (False, False, False),
-    "a large prompt that the upstream calls its own error": (False, False, False),
-    "the proxy's own refusal": (False, False, False),
-    "the proxy's own failure": (False, True, True),
+    "a long prompt with the status of an upstream failure": (False, False, False),
+    "a large prompt with the status of an upstream failure": (False, False, False),
+    "a rejection by the proxy": (False, False, False),
+    "a failure of the proxy": (False, True, True),
     "no connection": (True, True, True),
     "a broken connection": (True, True, True),
     "a broken response": (False, True, True),
@@ -118,7 +119,7 @@ def test_a_compaction_needs_two_requests() -> None:
     plan.begin_compaction()
     plan.record_request()
     plan.record_request()
-    # The summary would be made in vain.
+    # The summary would be useless without a second request.
     assert plan.retry_delay(ERRORS["outage"], with_retries(9), 0, is_only_route=True) is None
     assert not plan.try_change_api(UPSTREAM)
     assert plan.was_limited

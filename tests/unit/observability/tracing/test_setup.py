@@ -1,4 +1,4 @@
-"""When spans are made, and what is said where they can't be."""
+"""Conditions for trace export, and the warnings about invalid settings."""
 
 import sys
 from unittest import mock
@@ -43,13 +43,13 @@ from anthropic_proxy.observability.tracing.setup import create_trace_exporters
         ),
     ],
 )
-def test_without_spans(variables: dict[str, str], warnings: list[str]) -> None:
+def test_trace_export_is_disabled(variables: dict[str, str], warnings: list[str]) -> None:
     log = mock.create_autospec(Log, instance=True)
     assert create_trace_exporters(variables, log, ()) == []
     assert [call.args[0] for call in log.warning.call_args_list] == warnings
 
 
-def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_opentelemetry_package_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(
         sys.modules, "anthropic_proxy.observability.tracing.exporter", raising=False
     )

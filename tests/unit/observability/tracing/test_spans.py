@@ -1,4 +1,4 @@
-"""Names and attributes of spans, where a running proxy does not show them."""
+"""Names and attributes of spans that the integration tests do not cover."""
 
 from dataclasses import replace
 from typing import Any
@@ -10,11 +10,11 @@ from anthropic_proxy.observability.tracing import spans
 from anthropic_proxy.providers.profiles import GENERIC, find_profile_by_name
 from anthropic_proxy.routing.upstream import Upstream
 
-ENDPOINT = Upstream("mine", "https://host.example/v1", GENERIC)
+UPSTREAM = Upstream("mine", "https://host.example/v1", GENERIC)
 
 
 @pytest.mark.parametrize(
-    ("dialect", "provider"),
+    ("profile_name", "provider"),
     [
         ("generic", "openai"),
         ("azure", "azure.ai.openai"),
@@ -24,22 +24,22 @@ ENDPOINT = Upstream("mine", "https://host.example/v1", GENERIC)
         ("openrouter", "openrouter"),
     ],
 )
-def test_providers(dialect: str, provider: str) -> None:
+def test_spans_name_the_provider(profile_name: str, provider: str) -> None:
     observation = Observation("POST", "/v1/messages", operation="chat", upstream_model="m")
-    asked = observation.start_upstream_request(
-        replace(ENDPOINT, profile=find_profile_by_name(dialect)), "POST"
+    upstream_request = observation.start_upstream_request(
+        replace(UPSTREAM, profile=find_profile_by_name(profile_name)), "POST"
     )
-    told = spans.describe_upstream_request(observation, asked)
-    assert told.name == "chat m"
-    assert told.attributes["gen_ai.provider.name"] == provider
-    assert (told.attributes["server.address"], told.attributes["server.port"]) == (
+    span = spans.describe_upstream_request(observation, upstream_request)
+    assert span.name == "chat m"
+    assert span.attributes["gen_ai.provider.name"] == provider
+    assert (span.attributes["server.address"], span.attributes["server.port"]) == (
         "host.example",
         443,
     )
 
 
 @pytest.mark.parametrize(
-    ("known", "is_error"),
+    ("values", "is_error"),
     [
         ({"outcome": "complete", "status": 200}, False),
         ({"outcome": "client_closed"}, False),
@@ -51,17 +51,19 @@ def test_providers(dialect: str, provider: str) -> None:
         ({"outcome": "error", "status": 500}, True),
     ],
 )
-def test_whose_error_it_is(known: dict[str, Any], is_error: bool) -> None:
-    told = spans.describe_request(Observation("POST", "/v1/messages", operation="chat", **known))
-    assert told.is_error is is_error
-    assert told.attributes["anthropic_proxy.outcome"] == known["outcome"]
+def test_only_errors_of_the_proxy_and_upstreams_mark_the_span(
+    values: dict[str, Any], is_error: bool
+) -> None:
+    span = spans.describe_request(Observation("POST", "/v1/messages", operation="chat", **values))
+    assert span.is_error is is_error
+    assert span.attributes["anthropic_proxy.outcome"] == values["outcome"]
 
 
-def test_all_kinds_of_tokens() -> None:
+def test_token_counts_are_attributes_of_the_last_request() -> None:
     observation = Observation("POST", "/v1/messages", operation="chat", upstream_model="m")
     first, last = (
-        observation.start_upstream_request(ENDPOINT, "POST"),
-        observation.start_upstream_request(ENDPOINT, "POST"),
+        observation.start_upstream_request(UPSTREAM, "POST"),
+        observation.start_upstream_request(UPSTREAM, "POST"),
     )
     usage = {
         "input_tokens": 1,
@@ -72,9 +74,11 @@ def test_all_kinds_of_tokens() -> None:
     observation.record_response(
         usage | {"output_tokens_details": {"thinking_tokens": 5}}, "tool_use", 1
     )
-    told = spans.describe_upstream_request(observation, last).attributes
+    attributes = spans.describe_upstream_request(observation, last).attributes
     assert {
-        name.removeprefix("gen_ai.usage."): value for name, value in told.items() if "usage" in name
+        name.removeprefix("gen_ai.usage."): value
+        for name, value in attributes.items()
+        if "usage" in name
     } == {
         "input_tokens": 4301,
         "output_tokens": 20,
@@ -82,7 +86,7 @@ def test_all_kinds_of_tokens() -> None:
         "cache_creation.input_tokens": 4000,
         "reasoning.output_tokens": 5,
     }
-    assert told["gen_ai.response.finish_reasons"] == ["tool_use"]
+    assert attributes["gen_ai.response.finish_reasons"] == ["tool_use"]
     assert not any(
         "usage" in name for name in spans.describe_upstream_request(observation, first).attributes
     )
