@@ -41,7 +41,7 @@ _PRELOADED += ["pydantic_settings", "pypdf", "pytest", "quart", "structlog", "ya
 _CPU_SECONDS_PER_TEST = 120
 _SECONDS_PER_TEST = 900
 _SECONDS_PER_RUN = 3600
-_BYTES = 4 << 30
+_BYTES = 8 << 30
 
 # The exit code that multiprocessing reports for a process whose server died.
 _SERVER_GONE = 255
