@@ -64,6 +64,17 @@ def test_an_outage_or_a_bad_value_changes_no_later_request(status: int, error: J
     assert change is None or not change.is_lasting
 
 
+def test_a_choice_of_tools_changes_only_if_the_refusal_mentions_it() -> None:
+    body = {
+        **_FORMATTED,
+        "tools": [{"type": "function", "function": {"name": "a", "parameters": {}}}],
+        "tool_choice": "required",
+    }
+    for text, expected in (("tool_choice is invalid", "choose_only_tool"), ("no", None)):
+        change = found({"status": 400, "answer": {"error": {"message": text}}, "request": body})
+        assert (change and change.change) == expected
+
+
 _AGENT: Json = {
     "model": "m",
     "messages": [

@@ -212,3 +212,14 @@ def test_a_stream_without_repeats_is_left_alone() -> None:
     assert not repeats.is_learning
     assert repeats.parse_texts([event(written(chunk("b", id=15)))]) == ["b"]
     assert repeats.is_learning
+
+
+def test_the_batch_grows_with_each_parsed_text() -> None:
+    """The number of calls grows with the logarithm of the number of texts."""
+    template = after(written(chunk("a")))
+    invalid = written(chunk("?")).replace(b"?", b"\\x")
+    # The first string that is not JSON limits the next batch.
+    assert template.parse_texts([event(written(chunk("a"))), event(invalid)]) == ["a"]
+    template.parse_texts([event(written(chunk("a")))] * 1000)
+    second_batch = len(template.parse_texts([event(written(chunk("a")))] * 1000))
+    assert len(template.parse_texts([event(written(chunk("a")))] * 1000)) > second_batch

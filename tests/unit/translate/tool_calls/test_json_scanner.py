@@ -110,6 +110,8 @@ def test_invalid_json_is_found(document: str, data: st.DataObject) -> None:
         ('{"a": "\\ud83dx"}', 13),
         ("{} // comment", 3),
         ("{}}", 2),
+        ("{},", 2),
+        ("{} ,{}", 3),
         ("[1 2]", 3),
         ('{"a" 1}', 5),
         ("[" * 101, 100),
