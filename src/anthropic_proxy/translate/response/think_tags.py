@@ -22,12 +22,28 @@ class _Format:
     open_tag: str
     # the first of them ends the reasoning
     close_tags: tuple[str, ...]
-    # a tag without a meaning for the client, before and after the reasoning
-    dropped_tag: str | None = None
+    # a tag that may precede the other tags; alone it belongs to the text
+    prefix: str | None = None
     # a tag at the beginning of the text
     text_tag: str | None = None
     # whether chat templates may open the block
     may_be_opened: bool = True
+
+    @property
+    def open_tags(self) -> tuple[str, ...]:
+        return self._add_prefix(self.open_tag)
+
+    @property
+    def text_tags(self) -> tuple[str, ...]:
+        if self.text_tag is None:
+            return ()
+        # A message without a channel is the text.
+        return (*self._add_prefix(self.text_tag), f"{self.prefix}<|message|>")
+
+    def _add_prefix(self, tag: str) -> tuple[str, ...]:
+        if self.prefix is None:
+            return (tag,)
+        return (tag, f"{self.prefix}{tag}", f"{self.prefix} {tag}")
 
 
 _FORMATS = (
@@ -48,16 +64,15 @@ _FORMATS = (
     _Format(
         "<|channel|>analysis<|message|>",
         ("<|end|>", "<|start|>assistant", "<|channel|>final<|message|>"),
-        dropped_tag="<|start|>assistant",
+        prefix="<|start|>assistant",
         text_tag="<|channel|>final<|message|>",
         may_be_opened=False,
     ),
 )
-_FORMAT_BY_OPEN_TAG = {each.open_tag: each for each in _FORMATS}
-_DROPPED_TAGS = {each.dropped_tag for each in _FORMATS if each.dropped_tag}
-_TEXT_TAGS = {each.text_tag for each in _FORMATS if each.text_tag}
+_FORMAT_BY_OPEN_TAG = {tag: each for each in _FORMATS for tag in each.open_tags}
+_TEXT_TAGS = {tag for each in _FORMATS for tag in each.text_tags}
 # At the beginning of a response.
-_FIRST_TAGS = (*_FORMAT_BY_OPEN_TAG, *_DROPPED_TAGS, *_TEXT_TAGS)
+_FIRST_TAGS = (*_FORMAT_BY_OPEN_TAG, *_TEXT_TAGS)
 
 # Each tag before the text costs a copy of the rest. Responses of models have a few.
 _MAX_TAGS = 32
@@ -232,13 +247,10 @@ class ThinkTagSplitter:
 
     def _detect_open_tag(self) -> None:
         start = self._buffer.lstrip()
-        while tag := self._find_next_tag(start, _FIRST_TAGS):
-            if tag not in _DROPPED_TAGS:
-                self._take_tag(tag, start)
-                return
-            start = start.removeprefix(tag).lstrip()
-        if self._tag_count:
-            self._buffer = start
+        tag = self._find_next_tag(start, _FIRST_TAGS)
+        if tag is not None:
+            self._take_tag(tag, start)
+            return
         if not _may_start_tag(start, _FIRST_TAGS):
             self._state = _State.THINKING if self._starts_in_thinking else _State.TEXT
             self._unclosed = [] if self._starts_in_thinking else None
@@ -265,8 +277,10 @@ class ThinkTagSplitter:
         if close_tag is not None:
             reasoning = self._buffer[: close_tag.start()]
             self._unclosed = None
-            self._buffer = self._buffer[close_tag.end() :]
-            has_text = close_tag[0] == self._format.text_tag
+            # The prefix may be the beginning of a tool call, so it stays in the buffer.
+            is_prefix = close_tag[0] == self._format.prefix
+            self._buffer = self._buffer[close_tag.start() if is_prefix else close_tag.end() :]
+            has_text = close_tag[0] in _TEXT_TAGS
             self._state = _State.TEXT if has_text else _State.GAP
         else:
             certain = len(self._buffer) - _measure_overlap(self._buffer, self._format.close_tags)
@@ -282,18 +296,15 @@ class ThinkTagSplitter:
         return [(True, reasoning)]
 
     def _skip_gap(self) -> None:
-        """Skip white space and dropped tags. More reasoning or a tag of the text may follow."""
+        """Skip white space. More reasoning or a tag of the text may follow."""
         self._buffer = self._buffer.lstrip()
-        form = self._format
-        tags = [tag for tag in (form.dropped_tag, form.text_tag) if tag]
+        tags = self._format.text_tags
         if tags:
-            tags.append(form.open_tag)
-        while tag := self._find_next_tag(self._buffer, tags):
-            if tag != form.dropped_tag:
-                self._take_tag(tag, self._buffer)
-                return
-            self._buffer = self._buffer.removeprefix(tag).lstrip()
-        if self._buffer and not _may_start_tag(self._buffer, tags):
+            tags = (*tags, *self._format.open_tags)
+        tag = self._find_next_tag(self._buffer, tags)
+        if tag is not None:
+            self._take_tag(tag, self._buffer)
+        elif self._buffer and not _may_start_tag(self._buffer, tags):
             self._state = _State.TEXT
 
 

@@ -61,6 +61,14 @@ def split(pieces: list[str]) -> tuple[str, str]:
         ("<|channel|>analysis<|message|>a<|channel|>final<|message|> b", ("a", " b")),
         ("<|channel|>final<|message|>b", ("", "b")),
         ("<|start|>assistant <|channel|>final<|message|>b", ("", "b")),
+        ("<|start|>assistant<|message|>b", ("", "b")),
+        (
+            "<|start|>assistant to=functions.f<|channel|>commentary json<|message|>{}<|call|>",
+            (
+                "",
+                "<|start|>assistant to=functions.f<|channel|>commentary json<|message|>{}<|call|>",
+            ),
+        ),
         (
             (
                 "<|channel|>analysis<|message|>a<|end|>\n<|start|>assistant<|channel|>analysis<|message|>b"
@@ -73,7 +81,13 @@ def split(pieces: list[str]) -> tuple[str, str]:
                 "<|channel|>analysis<|message|>a<|end|><|start|>assistant"
                 "<|channel|>commentary to=functions.f <|constrain|>json<|message|>{}<|call|>"
             ),
-            ("a", "<|channel|>commentary to=functions.f <|constrain|>json<|message|>{}<|call|>"),
+            (
+                "a",
+                (
+                    "<|start|>assistant<|channel|>commentary to=functions.f "
+                    "<|constrain|>json<|message|>{}<|call|>"
+                ),
+            ),
         ),
         ("<|channel|>analysis<|message|>a<|en", ("a<|en", "")),
         ("<|channel|>analysis<|message|>a<|end|>b <|end|>", ("a", "b <|end|>")),
