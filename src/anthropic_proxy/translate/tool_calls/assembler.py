@@ -250,7 +250,8 @@ def get_fragments(delta: JsonObject) -> list[JsonObject]:
 def _is_empty(fragment: JsonObject) -> bool:
     """Return whether a fragment has no id, no name, no arguments and nothing else."""
     function = fragment.get("function")
-    if isinstance(function, dict) and any(function.values()):
+    # Nearly all fragments contain a piece of the arguments.
+    if isinstance(function, dict) and (function.get("arguments") or any(function.values())):
         return False
     return not any(value for name, value in fragment.items() if name not in _FRAME_FIELDS)
 
