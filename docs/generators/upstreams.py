@@ -92,7 +92,8 @@ GUIDES: Mapping[str, Guide] = {
         "llama.cpp (llama-server)",
         "http://localhost:8080",
         None,
-        "text, streams, tools, images, structured outputs, thinking, exact `count_tokens`, prefill",
+        "text, streams, tools, images, structured outputs, thinking with a budget, exact "
+        "`count_tokens`, prefill",
         (
             "Tools need `--jinja`, images need `--mmproj`.",
             "The server uses its loaded model for every model name.",
@@ -102,7 +103,7 @@ GUIDES: Mapping[str, Guide] = {
         "vLLM",
         "http://localhost:8000",
         None,
-        f"{_COMMON_FEATURES}, thinking, exact `count_tokens`, prefill",
+        f"{_COMMON_FEATURES}, thinking with a budget, exact `count_tokens`, prefill",
         (
             (
                 "Tools need `--enable-auto-tool-choice` and `--tool-call-parser`, thinking needs "

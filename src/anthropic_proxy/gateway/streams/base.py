@@ -142,7 +142,7 @@ class EventStream(ABC, Generic[Batch]):
                 self._on_read(data)
             self._feed(data)
         if self._is_finished and not self._is_input_complete:
-            # A stop sequence was found: close the connection, so that the upstream stops.
+            # A stop sequence was found, or the usage did not arrive: the upstream should stop.
             await self._response.aclose()
         return data != b""
 

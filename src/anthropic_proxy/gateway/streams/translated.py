@@ -69,7 +69,7 @@ class TranslatedStream(EventStream[list[JsonObject]]):
 
     @property
     def usage(self) -> JsonObject | None:
-        """The usage that the upstream reported, in tokens; None before that."""
+        """The usage of the complete response, in tokens; None before its end."""
         return self._translator.usage
 
     def limit_size(self) -> None:

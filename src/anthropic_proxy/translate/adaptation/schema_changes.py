@@ -40,7 +40,7 @@ GRAMMAR_KEYWORDS = frozenset(
     )
 )
 
-# Keywords that do not limit the arguments, or say the same as their absence.
+# Keywords that do not limit the arguments, or mean the same as their absence.
 _SILENT_KEYWORDS = frozenset(("$schema", "$id", "$anchor", "$comment", "title"))
 _REFERENCE_KEYWORDS = frozenset(("$ref", "$defs", "definitions"))
 _REPLACEMENTS: dict[str, tuple[str, Callable[[Any], Any]]] = {

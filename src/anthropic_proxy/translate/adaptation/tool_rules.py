@@ -84,7 +84,7 @@ def _read_keywords(
 def _read_tool(
     _match: re.Match[str], failure: UpstreamFailure, body: JsonObject
 ) -> tuple[str, str] | None:
-    """Return name and fingerprint of the first tool that the refusal names and that can go."""
+    """Return name and fingerprint of the first named tool that may be left out."""
     for tool in _iterate_named_tools(get_rule_text(failure), body.get("tools", [])):
         refused = (get_name(tool), get_fingerprint(tool))
         if leave_out_tool(body, refused) is not body:

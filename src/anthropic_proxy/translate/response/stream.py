@@ -106,7 +106,7 @@ class StreamTranslator:
         # The kinds of content that have arrived.
         self.received: set[str] = set()
         self._unread = UnreadResponse(spec.upstream)
-        # Reasoning that the client did not request; see `_write_hidden_answer`.
+        # Reasoning that the client did not request; see `_write_hidden_reasoning`.
         self._hidden_reasoning: list[str] = []
         self._counter = UsageCounter()
         # Handles chunks that only extend the open text block. `feed` opens it while all filters
@@ -222,7 +222,7 @@ class StreamTranslator:
         self._write_deferred()
         # This depends on whether the response has any text.
         self._write_unclosed_thinking()
-        self._write_hidden_answer()
+        self._write_hidden_reasoning()
         # The last steps may have added text to the filters.
         self._flush_text()
         # A stop sequence in one of these texts has already finished the response.
@@ -460,7 +460,7 @@ class StreamTranslator:
         if text:
             self._put(text)
 
-    def _write_hidden_answer(self) -> None:
+    def _write_hidden_reasoning(self) -> None:
         """Write reasoning that the client did not request as text if there is nothing else.
 
         Some servers put the complete answer into the reasoning, for example if the request forbids

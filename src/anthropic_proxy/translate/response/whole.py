@@ -158,9 +158,10 @@ def to_message(response: JsonObject, translator: StreamTranslator) -> JsonObject
 
 
 def build_empty_events(spec: ResponseSpec) -> list[JsonObject]:
-    """Build the events for a request with `max_tokens: 0`, which upstreams refuse.
+    """Build the events of a response without content that ended at `max_tokens`.
 
-    Clients send it to fill a prompt cache.
+    For requests with `max_tokens: 0`, which clients send to fill a prompt cache and upstreams
+    refuse, and for upstreams that return an error when the reasoning used all tokens.
     """
     translator = StreamTranslator(spec)
     events = translator.start()
