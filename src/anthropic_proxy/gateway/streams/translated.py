@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.gateway.streams.base import USAGE_SECONDS, EventStream
+from anthropic_proxy.gateway.streams.base import SILENCE_SECONDS, USAGE_SECONDS, EventStream
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.translate import upstream_errors
 from anthropic_proxy.translate.apis import Api
@@ -140,7 +140,8 @@ class TranslatedStream(EventStream[list[JsonObject]]):
         now = self._loop.time()
         if self._translator.content_count != self._content_count:
             self._content_count = self._translator.content_count
-            self._complete_at = now + USAGE_SECONDS
+            may_continue = self._translator.may_continue
+            self._complete_at = now + (SILENCE_SECONDS if may_continue else USAGE_SECONDS)
         elif now >= self._complete_at:
             self._end_of_input()
 
