@@ -119,13 +119,14 @@ def get_plain_text(chunk: JsonObject) -> str:
     choices = chunk.get("choices")
     # Groq reports the usage in `x_groq`, Moonshot in the choice.
     has_other_fields = chunk.get("usage") or chunk.get("error") or chunk.get("x_groq")
-    if has_other_fields or not isinstance(choices, list):
+    # MiniMax reports an error in `base_resp`, OpenRouter in the choice.
+    if has_other_fields or chunk.get("base_resp") or not isinstance(choices, list):
         return ""
     choice = choices[0] if len(choices) == 1 else None
     if not isinstance(choice, dict) or choice.get("finish_reason") or choice.get("usage"):
         return ""
     # `ChoiceReader` reads other choices, and content outside of the delta.
-    if choice.get("index") or choice.get("message"):
+    if choice.get("index") or choice.get("message") or choice.get("error"):
         return ""
     delta = choice.get("delta")
     if not isinstance(delta, dict):

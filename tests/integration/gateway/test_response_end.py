@@ -43,6 +43,7 @@ _COLLECTED = {**REQUEST, "stop_sequences": ["never"]}
 @pytest.fixture(autouse=True)
 def _no_time_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base, "SILENCE_SECONDS", 3600)
+    monkeypatch.setattr(translated, "SILENCE_SECONDS", 3600)
     monkeypatch.setattr(translated, "USAGE_SECONDS", 3600)
     monkeypatch.setattr(http_client, "DRAIN_SECONDS", 3600)
 

@@ -2,7 +2,7 @@
 
 The bytes of an incomplete event are held until the event is complete. So the proxy can insert a
 ping or an error between two events. Events are not parsed: the code searches only for the ends of
-events, and at the end of the stream for the name of the last event.
+events, and for the name of the event that ends the message. What follows this event is not read.
 """
 
 import math
@@ -42,8 +42,6 @@ _BYTES_PER_TOKEN = 4
 _MESSAGE_END = re.compile(rb"(?:^|[\r\n])event: ?(?:message_stop|error)[\r\n]")
 # One of them is part of each match. Most events contain none, and the pattern is slow.
 _MESSAGE_END_MARKS = (b"message_stop", b"event: error", b"event:error")
-# Bytes. The last event of a stream is much shorter.
-_TAIL_BYTES = 4096
 
 
 class PassthroughStream(EventStream[bytes]):
@@ -77,8 +75,6 @@ class PassthroughStream(EventStream[bytes]):
         # The beginning of a body that is not a stream of events.
         self._invalid_beginning: bytes | None = None
         self._partial_event = bytearray()
-        # The last bytes of the complete events.
-        self._tail = b""
         # The few events that contain usage.
         self._usage_events = bytearray()
         self._delta_names = 0
@@ -203,10 +199,6 @@ class PassthroughStream(EventStream[bytes]):
         if delta_names:
             self._delta_names += delta_names
             self._delta_bytes += len(complete_events)
-        if len(complete_events) >= _TAIL_BYTES:
-            self._tail = complete_events[-_TAIL_BYTES:]
-        else:
-            self._tail = (self._tail + complete_events)[-_TAIL_BYTES:]
 
     def _redact_events(self, complete_events: bytes) -> bytes:
         """Redact the secrets in the error events among `complete_events`.
@@ -227,32 +219,24 @@ class PassthroughStream(EventStream[bytes]):
 
     def _end_of_input(self) -> None:
         """Finish the stream. Raises ApiError if the message is incomplete."""
-        if not _MESSAGE_END.search(self._tail + self._partial_event):
+        if not _MESSAGE_END.search(self._partial_event):
             raise TruncatedError(
                 f"The upstream {self._upstream_name} ended its stream before the end of the message"
             )
-        self._finish()
-
-    def _finish(self) -> None:
         self._output += self._redact_events(bytes(self._partial_event))
         self._is_finished = True
 
     def _handle_silence(self) -> None:
-        if _MESSAGE_END.search(self._tail):
-            # Some servers do not close the connection after the last event.
-            self._finish()
-        else:
-            self._output = encode_event(events.ping())
+        self._output = encode_event(events.ping())
 
     def _finish_with_error(self, error: ApiError) -> None:
-        """Finish the stream with an `error` event, unless the message is complete.
+        """Finish the stream with an `error` event.
 
         The bytes of an incomplete event are dropped, because clients cannot parse them.
         """
         self._is_finished = True
-        if not _MESSAGE_END.search(self._tail):
-            self.error = error
-            self._output += encode_event(error.body(self._request_id))
+        self.error = error
+        self._output += encode_event(error.body(self._request_id))
 
 
 def _find_message_end(complete_events: bytes) -> int:

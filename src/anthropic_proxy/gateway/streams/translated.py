@@ -1,31 +1,19 @@
 """Translate a streamed response: convert the upstream's bytes to Anthropic events."""
 
 from collections.abc import Callable
-from typing import NoReturn
 
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.gateway.streams.base import USAGE_SECONDS, EventStream
+from anthropic_proxy.gateway.streams.base import SILENCE_SECONDS, USAGE_SECONDS, EventStream
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
-from anthropic_proxy.translate import upstream_errors
 from anthropic_proxy.translate.apis import Api
+from anthropic_proxy.translate.response.event_translator import EventTranslator
 from anthropic_proxy.translate.response.stream import StreamTranslator
-from anthropic_proxy.translate.response.text_fast_path import ChunkTemplate
-from anthropic_proxy.translate.response.unread import parse_chunks
 from anthropic_proxy.translate.response.whole import translate_body
 from anthropic_proxy.upstream.http_client import UpstreamResponse
 from anthropic_proxy.wire.anthropic import events
-from anthropic_proxy.wire.json_codec import JsonObject, loads_object
-from anthropic_proxy.wire.openai import get_plain_text
-from anthropic_proxy.wire.payloads import is_done, is_json, strip_leading
-from anthropic_proxy.wire.sse import (
-    EventTooLargeError,
-    SSEDecoder,
-    get_stray_text,
-    is_error_event,
-    parse_data,
-)
-
-_MAX_STRAY_BYTES = 16 * 1024
+from anthropic_proxy.wire.json_codec import JsonObject
+from anthropic_proxy.wire.payloads import is_json, strip_leading
+from anthropic_proxy.wire.sse import EventTooLargeError, SSEDecoder
 
 
 class TranslatedStream(EventStream[list[JsonObject]]):
@@ -52,20 +40,18 @@ class TranslatedStream(EventStream[list[JsonObject]]):
         """
         super().__init__(response, request_id, [], on_read=on_read, on_end=on_end)
         self._threads = threads
-        self._decoder = SSEDecoder()
-        self._template = ChunkTemplate()
         self._translator = translator
         self._fast_path = translator.fast_path
+        self._event_translator = EventTranslator(api, translator)
+        self._template = self._event_translator.template
+        self._decoder = SSEDecoder()
         self._api = api
-        self._reader = api.new_reader()
         # True if the first byte of the body has arrived, which shows its format.
         self._has_format = False
         # The beginning of a body that is JSON instead of the requested stream.
         self._json_beginning: bytes | None = None
         # The content so far when `_complete_at` was set.
         self._content_count = -1
-        # The beginning of the text outside of events.
-        self._stray_text = bytearray()
 
     @property
     def usage(self) -> JsonObject | None:
@@ -140,7 +126,8 @@ class TranslatedStream(EventStream[list[JsonObject]]):
         now = self._loop.time()
         if self._translator.content_count != self._content_count:
             self._content_count = self._translator.content_count
-            self._complete_at = now + USAGE_SECONDS
+            may_continue = self._translator.may_continue
+            self._complete_at = now + (SILENCE_SECONDS if may_continue else USAGE_SECONDS)
         elif now >= self._complete_at:
             self._end_of_input()
 
@@ -161,71 +148,23 @@ class TranslatedStream(EventStream[list[JsonObject]]):
                 self._translate_event(raw_event)
 
     def _translate_event(self, raw_event: bytes) -> None:
-        """Translate one event. After the end of the message, it is ignored."""
-        payload = parse_data(raw_event)
-        if payload is None:
-            # Some servers write an error into the stream without the format of an event.
-            self._stray_text += get_stray_text(raw_event)[:_MAX_STRAY_BYTES]
-            del self._stray_text[_MAX_STRAY_BYTES:]
-            payload = b""
-        # The first check is fast, and sufficient for nearly all events.
-        if not payload.startswith(b"{") and is_done(payload):
-            self._end_message(done=self._api.done_ends_stream)
-        if self._translator.is_finished:
-            return
-        if is_error_event(raw_event):
-            self._raise_error_event(payload)
-        if payload:
-            self._translate_payload(payload)
-
-    def _translate_payload(self, payload: bytes) -> None:
-        if not self._translator.received:
-            self._translator.record_payload(payload)
-        for event in parse_chunks(payload, self._translator.spec.upstream):
-            if self._template.is_learning:
-                self._template.learn(payload, get_plain_text(event))
-            for chunk in self._reader.feed(event):
-                self._output += self._translator.feed(chunk)
-            if self._translator.is_complete or self._reader.is_complete:
-                self._end_message(done=False)
-                return
-
-    def _raise_error_event(self, payload: bytes) -> NoReturn:
-        """Raise the error of an event that is named `error`.
-
-        The API may have its own form of errors. In other forms, the data is not a chunk.
-        """
-        event = loads_object(payload)
-        for chunk in self._reader.feed(event or {}):
-            self._translator.feed(chunk)
-        raise upstream_errors.parse_error_event(payload, self._translator.spec.upstream)
-
-    def _end_message(self, *, done: bool) -> None:
-        """End the message. The rest of the body contains nothing that belongs to it."""
-        self._is_input_complete = True
-        self._close_translation(done=done)
-
-    def _close_translation(self, *, done: bool) -> None:
-        """Add the last events of the response. Raises ApiError if it is incomplete."""
-        if self._stray_text and not self._translator.is_finished:
-            self._raise_stray_error()
-        self._output += self._translator.close(done=done)
-
-    def _raise_stray_error(self) -> None:
-        """Raise ApiError if the text outside of events is an error, or all that was sent."""
-        upstream, text = self._translator.spec.upstream, bytes(self._stray_text)
-        error = upstream_errors.parse_stray_error(text, upstream)
-        if error is None and not self._translator.has_finish_reason:
-            error = upstream_errors.parse_error_data(text, upstream)
-        if error is not None:
-            raise error
+        try:
+            self._event_translator.feed(raw_event)
+        finally:
+            self._take_events()
 
     def _end_of_input(self) -> None:
-        for raw_event in self._decoder.split_rest():
-            if not self._translator.has_finish_reason or _is_whole(raw_event):
-                self._translate_event(raw_event)
-        self._close_translation(done=False)
+        try:
+            self._event_translator.close(self._decoder.split_rest())
+        finally:
+            self._take_events()
         self._is_finished = True
+
+    def _take_events(self) -> None:
+        """Add the translated events to `_output`, also those before an error."""
+        self._output += self._event_translator.take()
+        if self._event_translator.is_input_complete:
+            self._is_input_complete = True
 
     def _handle_silence(self) -> None:
         if self._translator.has_finish_reason:
@@ -238,9 +177,3 @@ class TranslatedStream(EventStream[list[JsonObject]]):
         self.error = error
         self._output += self._translator.fail(error, self._request_id)
         self._is_finished = True
-
-
-def _is_whole(raw_event: bytes) -> bool:
-    """Return whether the data of an event that no empty line ended is complete."""
-    payload = parse_data(raw_event)
-    return payload is None or is_done(payload) or loads_object(payload) is not None

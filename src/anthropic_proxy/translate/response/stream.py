@@ -79,6 +79,9 @@ class StreamTranslator:
         self.is_finished = False
         # True if the upstream has sent a finish reason and its usage: no content follows.
         self.is_complete = False
+        # True if a finish reason arrived together with content. Gateways for Gemini send one with
+        # each piece, so it does not show the end of the content.
+        self._finishes_pieces = False
         # The stop reason and the usage of a response that ended without a failure.
         self.stop_reason: str | None = None
         self.usage: JsonObject | None = None
@@ -135,6 +138,14 @@ class StreamTranslator:
         return self._finish_reason is not None
 
     @property
+    def may_continue(self) -> bool:
+        """True if content may follow the finish reason."""
+        if self._finish_reason is None or self._finishes_pieces or not self._counter.delta_count:
+            return True
+        # Claude models of GitHub Copilot send the call in a later choice.
+        return self._finish_reason.stop_reason == "tool_use" and not self.assembler.calls
+
+    @property
     def content_count(self) -> int:
         """The number of deltas with content so far."""
         return self._counter.delta_count
@@ -180,12 +191,14 @@ class StreamTranslator:
             raise error
         content_count = self._counter.delta_count
         has_usage = self._counter.record(chunk)
-        for choice in list_choices(chunk):
+        choices = list_choices(chunk)
+        for choice in choices:
             self._feed_choice(choice)
-        # Gateways for Gemini send a finish reason and usage with each piece of content.
-        has_content = self._counter.delta_count != content_count
-        if has_usage and content_count and not has_content:
-            self.is_complete = self._finish_reason is not None
+        if self._counter.delta_count != content_count:
+            self._finishes_pieces |= any(choice.get("finish_reason") for choice in choices)
+        elif has_usage and self.reported_input_tokens:
+            # Some servers send zeros with the finish reason, and the usage later.
+            self.is_complete = not self.may_continue
         if self._can_bypass_filters():
             self.fast_path.open(self._writer.index, self._text_parser.mark)
         return self._writer.take()

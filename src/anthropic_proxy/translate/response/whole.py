@@ -6,21 +6,21 @@ for requests without `stream` that have stop sequences: it closes the upstream's
 sequence, so the upstream stops.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.translate import upstream_errors
 from anthropic_proxy.translate.apis import Api
 from anthropic_proxy.translate.reasoning.fields import parse_reasoning
+from anthropic_proxy.translate.response.event_translator import EventTranslator
 from anthropic_proxy.translate.response.spec import ReasoningDisplay, ResponseSpec
 from anthropic_proxy.translate.response.stream import StreamTranslator
 from anthropic_proxy.translate.response.think_tags import has_lone_closing_tag
-from anthropic_proxy.translate.response.unread import parse_chunks
 from anthropic_proxy.wire.json_codec import JsonObject, loads_partial
 from anthropic_proxy.wire.openai import get_content_text, list_choices, unwrap_envelope
-from anthropic_proxy.wire.payloads import is_done, is_json, parse_json_body, strip_leading
-from anthropic_proxy.wire.sse import EventTooLargeError, SSEDecoder, is_error_event, parse_data
+from anthropic_proxy.wire.payloads import is_json, parse_json_body, strip_leading
+from anthropic_proxy.wire.sse import EventTooLargeError, SSEDecoder, parse_data
 
 # Bytes of a body that are decoded at once.
 _READ_BYTES = 64 * 1024
@@ -41,9 +41,9 @@ def translate_body(body: bytes, api: Api, translator: StreamTranslator) -> list[
     some send a wrong content type. So the format is detected from the first bytes of the body.
     """
     body = strip_leading(body)
-    translator.record_payload(body)
     if not is_json(body):
         return _translate_sse(body, api, translator)
+    translator.record_payload(body)
     objects = parse_json_body(body)
     if objects is None:
         raise upstream_errors.not_a_completion_error(translator.spec.upstream)
@@ -59,35 +59,21 @@ def translate_body(body: bytes, api: Api, translator: StreamTranslator) -> list[
 
 def _translate_sse(body: bytes, api: Api, translator: StreamTranslator) -> list[JsonObject]:
     """Return the events for a body that consists of server-sent events. Raises ApiError."""
-    reader = api.new_reader()
-    events: list[JsonObject] = []
-    is_empty = True
-    for raw_event in _iter_events(body):
-        payload = parse_data(raw_event)
-        if payload is None:
-            continue
-        is_empty = False
-        if is_done(payload):
-            return [*events, *translator.close(done=api.done_ends_stream)]
-        if is_error_event(raw_event):
-            raise upstream_errors.parse_error_event(payload, translator.spec.upstream)
-        for each in parse_chunks(payload, translator.spec.upstream):
-            for chunk in reader.feed(each):
-                events += translator.feed(chunk)
-    if is_empty:
-        raise upstream_errors.parse_body_error(body, translator.spec.upstream)
-    return [*events, *translator.close(done=False)]
-
-
-def _iter_events(body: bytes) -> Iterator[bytes]:
-    """Yield the server-sent events in a body. Raises ApiError for a too large event."""
+    event_translator = EventTranslator(api, translator)
     decoder = SSEDecoder()
     try:
         for start in range(0, len(body), _READ_BYTES):
-            yield from decoder.split_events(body[start : start + _READ_BYTES])
+            if translator.is_finished:
+                break
+            for raw_event in decoder.split_events(body[start : start + _READ_BYTES]):
+                event_translator.feed(raw_event)
     except EventTooLargeError as error:
         raise ApiError(500, f"The upstream sent {error}") from error
-    yield from decoder.split_rest()
+    rest = decoder.split_rest()
+    if not event_translator.has_data and not any(map(parse_data, rest)):
+        raise upstream_errors.parse_body_error(body, translator.spec.upstream)
+    event_translator.close(rest)
+    return event_translator.take()
 
 
 def _number_calls(choice: JsonObject, first_number: int) -> tuple[JsonObject, int]:

@@ -249,6 +249,12 @@ def test_finish_reason_and_usage_end_a_response_at_once(
     assert received[-2]["usage"]["output_tokens"] == 2
 
 
+def _pass_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the limits of the wait after a finish reason pass at once."""
+    for limit in ("SILENCE_SECONDS", "USAGE_SECONDS"):
+        monkeypatch.setattr(f"anthropic_proxy.gateway.streams.translated.{limit}", 0)
+
+
 @pytest.mark.parametrize("heartbeat", _HEARTBEATS)
 @pytest.mark.parametrize(
     "chunks",
@@ -265,7 +271,7 @@ def test_finish_reason_and_usage_end_a_response_at_once(
 def test_other_responses_wait_for_usage(
     chunks: list[Json], heartbeat: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("anthropic_proxy.gateway.streams.translated.USAGE_SECONDS", 0)
+    _pass_time(monkeypatch)
     received, late_reads = open_streamed([wire(chunks, done=False)], heartbeat=heartbeat)
     assert late_reads == 1
     assert received[-2]["delta"]["stop_reason"] == "end_turn"
@@ -281,6 +287,71 @@ def test_content_after_a_finish_reason_is_not_lost(split: Any) -> None:
     received, _ = open_streamed(split(wire([*pieces, _FINISH], done=True)))
     texts = [event["delta"]["text"] for event in received if _is_text(event)]
     assert "".join(texts) == "abc"
+
+
+_PAUSE = b": hb\n\n"
+_ZEROS = {"prompt_tokens": 0, "completion_tokens": 0}
+
+
+def _piece(text: str, **fields: Any) -> Json:
+    """A piece of Gemini's gateways, with a finish reason."""
+    return {"choices": [{"delta": {"content": text}, "finish_reason": "stop"}], **fields}
+
+
+_SIGNATURE_DETAIL = {"type": "reasoning.encrypted", "data": "c2ln", "index": 0}
+_SIGNATURE: Json = {
+    "choices": [{"delta": {"reasoning_details": [_SIGNATURE_DETAIL]}, "finish_reason": "stop"}]
+}
+
+
+@pytest.mark.parametrize("usage", [None, _USAGE])
+@pytest.mark.parametrize("end", [b"data: [DONE]\n\n", None], ids=["done", "closed"])
+@pytest.mark.parametrize(
+    ("pieces", "text"),
+    [
+        ([_piece("hello")], "hello world"),
+        ([_piece("hello"), _piece("")], "hello world"),
+        ([_piece("hello"), _SIGNATURE], "hello world"),
+        ([_piece("")], " world"),
+        ([_SIGNATURE], " world"),
+    ],
+)
+def test_a_pause_after_a_piece_with_a_finish_reason(
+    pieces: list[Json],
+    text: str,
+    end: bytes | None,
+    usage: Json | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Only the limit without such pieces passes in the pause."""
+    monkeypatch.setattr("anthropic_proxy.gateway.streams.translated.USAGE_SECONDS", 0)
+    reads = [wire([{**piece, "usage": usage}], done=False) for piece in pieces]
+    reads += [_PAUSE, wire([_piece(" world", usage=usage)], done=False), _PAUSE]
+    if end is None:
+        received = [event for batch in streamed(reads) for event in batch]
+    else:
+        received, _ = open_streamed([*reads, end])
+    assert collect_message(received)["content"][-1]["text"] == text
+    assert received[-1]["type"] == "message_stop"
+
+
+def test_a_call_follows_its_finish_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Claude models of GitHub Copilot send the text and the call in different choices."""
+    monkeypatch.setattr("anthropic_proxy.gateway.streams.translated.USAGE_SECONDS", 0)
+    finish = {"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}
+    call = {"index": 0, "id": "c", "function": {"name": "look", "arguments": "{}"}}
+    choice = {"index": 1, "delta": {"tool_calls": [call]}, "finish_reason": "tool_calls"}
+    reads = [wire([each], done=False) for each in (saying("a"), {**finish, "usage": _USAGE})]
+    received, _ = open_streamed(
+        [*reads, _PAUSE, wire([{"choices": [choice]}], done=True)], request=LOOK
+    )
+    assert [block["type"] for block in collect_message(received)["content"]] == ["text", "tool_use"]
+
+
+def test_a_usage_of_zeros_does_not_end_a_response() -> None:
+    chunks = [saying("a"), {**_FINISH, "usage": _ZEROS}, {"choices": [], "usage": _USAGE}]
+    received, late_reads = open_streamed(byte_by_byte(wire(chunks, done=False)))
+    assert (received[-2]["usage"]["output_tokens"], late_reads) == (2, 0)
 
 
 @pytest.mark.parametrize("split", [whole, byte_by_byte, random_splits])
@@ -453,3 +524,16 @@ def test_only_the_beginning_of_a_text_is_kept() -> None:
     status, message = _fail(whole, text * 9)
     assert status == 500
     assert message.startswith("xxx")
+
+
+@_SPLITS
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"choices": [{"delta": {"content": "lo"}, "error": {"code": 429, "message": "busy"}}]},
+        {**saying("lo"), "base_resp": {"status_code": 1002, "status_msg": "busy"}},
+    ],
+    ids=["OpenRouter", "MiniMax"],
+)
+def test_an_error_beside_a_text(error: Json, split: Any) -> None:
+    assert _fail(split, _TEXT + wire([saying("a"), error], done=True)) == (429, "busy")

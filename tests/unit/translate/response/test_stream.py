@@ -451,8 +451,25 @@ def test_a_stop_sequence_does_not_hide_a_truncated_call() -> None:
         # Each piece of content may have a finish reason and usage.
         ([{"delta": _TEXT, "finish_reason": "stop", "usage": {"prompt_tokens": 1}}], False),
         ([{"delta": _CALL, "finish_reason": "stop", "usage": {"prompt_tokens": 1}}], False),
+        (
+            [
+                {"delta": _TEXT, "finish_reason": "stop"},
+                {"delta": {}, "finish_reason": "stop", "usage": {"prompt_tokens": 1}},
+            ],
+            False,
+        ),
         # Content may follow this one.
         ([{"finish_reason": "stop", "usage": {"prompt_tokens": 1}}], False),
+        # The usage may follow zeros, and a call may follow its finish reason.
+        ([{"delta": _TEXT}, {"finish_reason": "stop", "usage": {"prompt_tokens": 0}}], False),
+        (
+            [{"delta": _TEXT}, {"finish_reason": "tool_calls", "usage": {"prompt_tokens": 1}}],
+            False,
+        ),
+        (
+            [{"delta": _CALL}, {"finish_reason": "tool_calls", "usage": {"prompt_tokens": 1}}],
+            True,
+        ),
     ],
 )
 def test_finish_reason_and_usage_complete_a_response(chunks: list[Json], is_complete: bool) -> None:

@@ -14,10 +14,12 @@ from anthropic_proxy.translate.response.whole import (
     to_message,
     translate_body,
 )
+from anthropic_proxy.wire.json_codec import dumps
 from tests.support import grammar
-from tests.support.cases import cases
+from tests.support.cases import cases, texts
 from tests.support.odd_bodies import OddBody, odd_bodies
 from tests.support.response_specs import answer_spec
+from tests.support.streams import wire
 
 Json = dict[str, Any]
 
@@ -110,3 +112,75 @@ def test_a_body_of_any_format(body: OddBody) -> None:
         events += translate_body(body.raw, APIS[body.api], translator)
         grammar.check(events)
         assert collect_message(events)["content"] == body.content
+
+
+_TEXT = wire([{"choices": [{"delta": {"content": "Hello"}}]}], done=False)
+_FINISH: Json = {"choices": [{"delta": {}, "finish_reason": "stop"}]}
+_END = wire([{**_FINISH, "usage": {"prompt_tokens": 5, "completion_tokens": 2}}], done=False)
+_DONE = b"data: [DONE]\n\n"
+
+
+def _translate_events(body: bytes, api: str = "chat_completions") -> Json:
+    """Return the message for a body of events, or the status and the message of its error."""
+    translator = StreamTranslator(answer_spec())
+    events = translator.start()
+    try:
+        events += translate_body(body, APIS[api], translator)
+    except ApiError as error:
+        return {"status": error.status, "message": error.message}
+    grammar.check(events)
+    return collect_message(events)
+
+
+@pytest.mark.parametrize("case", texts("errors_in_responses"))
+def test_an_error_in_a_body_of_events(case: Json) -> None:
+    payload = dumps(case["payload"])
+    error = b"data: %b\n\n" % payload
+    for body in (
+        error,
+        error + _DONE,
+        _TEXT + error + _DONE,
+        b"event: error\n" + error,
+        _TEXT + b"event: error\n" + error + _DONE,
+        # Without the format of an event.
+        _TEXT + payload,
+        _TEXT + payload + b"\n\n" + _DONE,
+    ):
+        assert _translate_events(body) == {"status": case["status"], "message": case["message"]}
+
+
+def test_an_error_event_in_the_form_of_its_api() -> None:
+    error = {"code": "rate_limit_exceeded", "message": "slow down"}
+    failed = {"type": "response.failed", "response": {"status": "failed", "error": error}}
+    body = b"event: error\n" + wire([failed], done=False)
+    assert _translate_events(body, "responses") == {"status": 429, "message": "slow down"}
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        _TEXT,
+        wire([{"error": {"message": "died"}}], done=False),
+        b'event: error\ndata: {"message":"died"}\n\n',
+        b'data: {"choices":[{"del',
+        b"data: no JSON\n\n",
+        b'{"error":{"message":"died"}}\n\n',
+        _DONE,
+    ],
+)
+def test_what_follows_the_end_of_a_body_of_events_is_ignored(rest: bytes) -> None:
+    message = _translate_events(_TEXT + _END)
+    assert message["content"] == [{"type": "text", "text": "Hello"}]
+    assert _translate_events(_TEXT + _END + rest) == message
+
+
+@pytest.mark.parametrize("size", [20, 30, 40])
+def test_an_incomplete_last_event_after_the_finish_reason_is_dropped(size: int) -> None:
+    body = _TEXT + wire([_FINISH], done=False)
+    assert _translate_events(body + _END[:size]) == _translate_events(body)
+
+
+def test_a_text_in_place_of_events() -> None:
+    busy = {"status": 429, "message": "Too many requests"}
+    assert _translate_events(b"Too many requests\n") == busy
+    assert _translate_events(_TEXT + b"Too many requests\n\n") == busy
