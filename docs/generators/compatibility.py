@@ -118,8 +118,10 @@ RESPONSE_BLOCKS: Mapping[str, str] = {
 # Stop reasons, and their causes besides the finish reasons in STOP_REASONS.
 STOP_REASON_NOTES: Mapping[str, str] = {
     "end_turn": (
-        "any other finish reason, or `[DONE]` alone, without a tool call; an error if the proxy "
-        "can read no content of a response with more than three output tokens"
+        "any other finish reason, or `[DONE]` alone, without a tool call, unless a word in the "
+        "finish reason shows another end (`internal_error`, `length_limit`); an error if the proxy "
+        "can read no content of a response with more than three output tokens or with an unknown "
+        "finish reason"
     ),
     "tool_use": (
         "a response with a tool call that is not truncated or refused; after another finish "

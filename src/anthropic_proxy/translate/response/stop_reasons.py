@@ -1,7 +1,8 @@
 """Map the finish reason of an upstream to the stop fields of a message, or to a failure.
 
 Servers pass on the words of many engines, in any case and with any separators. A word that no table
-contains proves nothing: it may end a text, but not a tool call with incomplete arguments.
+contains may be the name of an error, or contain a word that shows how the response ended. Any other
+word proves nothing: it may end a text, but not a tool call with incomplete arguments.
 """
 
 import re
@@ -9,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from anthropic_proxy.translate.error_codes import find_named_status
 from anthropic_proxy.wire.json_codec import JsonObject
 
 STOP_REASONS: Mapping[str, str] = {
@@ -96,7 +98,7 @@ FAILURES: Mapping[str, int] = {
     # Error codes of OpenAI and Google, as a reason.
     "server_error": 500,
     "rate_limit_exceeded": 429,
-    "resource_exhausted": 529,
+    "resource_exhausted": 429,
     "overloaded": 529,
     # TensorRT-LLM and Cohere; watsonx.
     "timeout": 504,
@@ -111,6 +113,34 @@ FAILURES: Mapping[str, int] = {
     "malformed_model_output": 500,
     "malformed_tool_use": 500,
 }
+
+# For other finish reasons: patterns of words within them, and the stop reason or the HTTP status of
+# a failure. The first match counts.
+_WORDINGS: tuple[tuple[str, str | int], ...] = (
+    # `rate_limit`, `insufficient_quota`, `request_throttled`: before `token_limit`, because a rate
+    # may be one of tokens.
+    (r"rate_limit(ed|s)?|ratelimit(ed)?|throttl(ed|ing)|quota", 429),
+    # `context deadline exceeded` is Go's error for a timeout.
+    (r"time_?out|timed_out|time_limit|deadline", 504),
+    (r"overload(ed)?", 529),
+    (r"unavailable", 503),
+    # `request_aborted`, `client_disconnected`, `killed`; `context canceled` is Go's error for a
+    # client that left.
+    (r"abort(ed)?|cancel(l?ed|lation)?|interrupted|disconnect(ed|ion)?|kill(ed)?", 500),
+    # `context_window_exceeded`; before `length`, as in `context_length_error`.
+    (r"context", "model_context_window_exceeded"),
+    # `length_limit`, `max_length`, `token_limit_reached`, `max_new_tokens`.
+    (r"length|tokens?_limit|max_([a-z]+_)?tokens?", "max_tokens"),
+    # `safety_block`, `response_blocked`, `output_filtered`.
+    (r"safety|blocked|prohibited|filter(ed)?", "refusal"),
+    # `internal_error`, `upstream_error`; last, because other words are more specific.
+    (r"error(s|ed)?|fail(ed|ure)?|exception|crash(ed)?", 500),
+)
+_WORDING_PATTERNS = tuple(
+    (re.compile(rf"(?<![^_])(?:{wording})(?![^_])"), meaning) for wording, meaning in _WORDINGS
+)
+# As in `no error`.
+_NEGATED_WORD = re.compile(r"(?<![^_])(?:no|not|non|without)_[a-z0-9]+")
 
 # Words in chunks before the end. DashScope sends the string "null".
 _PENDING = frozenset({"", "null", "none", "undefined", "notfinished", "unspecified"})
@@ -128,6 +158,8 @@ _BY_SEVERITY = (
 )
 
 _SEPARATORS = re.compile(r"[^a-z0-9]+")
+# As in `InternalError`.
+_CAMEL_BOUNDARY = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 # As in `content_filter: PROHIBITED_CONTENT` and `FinishReason.SAFETY`.
 _PARTS = re.compile(r"[:.]")
 # Characters. Longer texts are no finish reasons.
@@ -181,16 +213,39 @@ def parse_finish_reason(value: Any) -> FinishReason | None:
     word = str(value)[: _MAX_WORD_LENGTH + 1]
     if not isinstance(value, str) or len(word) > _MAX_WORD_LENGTH:
         return FinishReason(word)
-    folded_word = _fold(word)
-    if folded_word in _PENDING and word.isascii():
+    if _fold(word) in _PENDING and word.isascii():
         return None
-    known_reasons = [FinishReason(word)]
-    for folded in (folded_word, *map(_fold, _PARTS.split(word))):
-        if folded in _FOLDED_FAILURES:
-            known_reasons.append(FinishReason(word, failure_status=_FOLDED_FAILURES[folded]))
-        elif folded in _FOLDED_STOP_REASONS:
-            known_reasons.append(FinishReason(word, _FOLDED_STOP_REASONS[folded]))
-    return max(known_reasons, key=lambda reason: reason.severity)
+    meanings = [_find_listed_meaning(word)]
+    for part in _PARTS.split(word):
+        meanings.append(_find_listed_meaning(part) or _find_worded_meaning(part))
+    reasons = [_to_reason(word, meaning) for meaning in meanings]
+    return max(reasons, key=lambda reason: reason.severity)
+
+
+def _find_listed_meaning(word: str) -> str | int | None:
+    """Return the stop reason, or the HTTP status of the failure, of a word in a table."""
+    folded = _fold(word)
+    if folded in _FOLDED_FAILURES:
+        return _FOLDED_FAILURES[folded]
+    if folded in _FOLDED_STOP_REASONS:
+        return _FOLDED_STOP_REASONS[folded]
+    return find_named_status([folded])
+
+
+def _find_worded_meaning(text: str) -> str | int | None:
+    """Return the stop reason, or the HTTP status of the failure, that words in a text show."""
+    words = _SEPARATORS.sub("_", _CAMEL_BOUNDARY.sub("_", text).lower())
+    words = _NEGATED_WORD.sub("", words)
+    for pattern, meaning in _WORDING_PATTERNS:
+        if pattern.search(words):
+            return meaning
+    return None
+
+
+def _to_reason(word: str, meaning: str | int | None) -> FinishReason:
+    if isinstance(meaning, int):
+        return FinishReason(word, failure_status=meaning)
+    return FinishReason(word, meaning)
 
 
 def to_stop_fields(stop_reason: str, *, has_calls: bool, refusal: str = "") -> JsonObject:

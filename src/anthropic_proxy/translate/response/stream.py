@@ -313,8 +313,8 @@ class StreamTranslator:
                 raise error
         # Of several finish reasons, the most severe counts. OpenRouter reports `stop` for some
         # responses that the provider cut or refused.
-        for field in ("finish_reason", "native_finish_reason"):
-            if choice.get("finish_reason"):
+        if choice.get("finish_reason"):
+            for field in ("finish_reason", "native_finish_reason"):
                 self._record_finish_reason(parse_finish_reason(choice.get(field)))
 
     def _record_finish_reason(self, reason: FinishReason | None) -> None:
@@ -527,6 +527,7 @@ class StreamTranslator:
             self._unread.check(
                 reason.word if reason else "",
                 announces_calls=reason is not None and reason.stop_reason == "tool_use",
+                is_proven=reason is not None and not reason.is_unknown,
                 reported=self._counter.reported,
                 spec=self.spec,
             )

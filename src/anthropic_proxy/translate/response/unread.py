@@ -1,8 +1,8 @@
 """Report a response that ended normally, but without any content that the proxy can read.
 
 An empty `end_turn` would end the work of an agent without a reason. So the client gets an error
-with the beginning of the bytes that arrived, if the upstream counted output tokens or announced
-tool calls.
+with the beginning of the bytes that arrived, if the upstream counted output tokens, announced
+tool calls or sent a finish reason that no table contains.
 """
 
 from typing import Any
@@ -55,13 +55,20 @@ class UnreadResponse:
             self._beginning += b"\n"
 
     def check(
-        self, finish_reason: str, *, announces_calls: bool, reported: Any, spec: ResponseSpec
+        self,
+        finish_reason: str,
+        *,
+        announces_calls: bool,
+        is_proven: bool,
+        reported: Any,
+        spec: ResponseSpec,
     ) -> None:
         """Raise ApiError if an empty response is not the model's own.
 
         Args:
             finish_reason: the upstream's word; empty if it sent none.
             announces_calls: whether it announces tool calls.
+            is_proven: whether its meaning is known.
             reported: the usage that the upstream reported.
             spec: the spec of the response.
         """
@@ -69,7 +76,7 @@ class UnreadResponse:
         tokens = _count_visible_tokens(usage)
         # A stop sequence that the upstream has removed was a token of the output.
         has_lost_text = tokens > _MAX_EMPTY_TOKENS and not spec.stop_sequences
-        if has_lost_text or announces_calls:
+        if has_lost_text or announces_calls or not is_proven:
             raise self._create_error(finish_reason, tokens)
 
     def _create_error(self, finish_reason: str, tokens: int) -> ApiError:

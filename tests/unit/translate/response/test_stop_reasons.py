@@ -11,6 +11,7 @@ from anthropic_proxy.translate.response.stop_reasons import (
     parse_finish_reason,
     to_stop_fields,
 )
+from tests.support.finish_words import WORDED_FAILURES, WORDED_STOP_REASONS
 from tests.support.scaling import assert_linear_cpu
 
 
@@ -62,6 +63,20 @@ def test_failures_in_any_spelling(word: str) -> None:
         assert reason == FinishReason(spelling, failure_status=FAILURES[word])
 
 
+@pytest.mark.parametrize("word", WORDED_FAILURES)
+def test_failures_by_their_words(word: str) -> None:
+    for spelling in _spellings(word):
+        reason = parse_finish_reason(spelling)
+        assert reason == FinishReason(spelling, failure_status=WORDED_FAILURES[word])
+
+
+@pytest.mark.parametrize("word", WORDED_STOP_REASONS)
+def test_stop_reasons_by_their_words(word: str) -> None:
+    for spelling in _spellings(word):
+        reason = parse_finish_reason(spelling)
+        assert reason == FinishReason(spelling, WORDED_STOP_REASONS[word])
+
+
 def test_no_word_has_two_meanings() -> None:
     assert not STOP_REASONS.keys() & FAILURES.keys()
 
@@ -85,6 +100,9 @@ def test_reasons_that_end_nothing(value: Any) -> None:
         # Gemini and the AI SDK: the server does not know the reason.
         *("OTHER", "unknown", "other"),
         *("whim", "stopped early", "lengthy", "no error", "停止", "max", "end", 7, ["stop"], True),
+        # Only whole words count.
+        *("terror", "failsafe", "contextual", "not_blocked", "without_errors", "unfiltered"),
+        *("stop_limit", "tokens", "rate", "limit"),
         "length" * 1000,
         "stop" + " " * 1000,
     ],
@@ -106,6 +124,12 @@ def test_unknown_words(value: Any) -> None:
         ("error: MALFORMED_FUNCTION_CALL", None, 500),
         ("content_filter: whim", "refusal", None),
         ("stop: abort", None, 500),
+        ("stop: internal_error", None, 500),
+        ("stop: length_limit", "max_tokens", None),
+        ("FinishReason.ERROR_LIMIT", "model_context_window_exceeded", None),
+        # The proxy's table of error codes.
+        ("slow_down", None, 503),
+        ("Throttling.RateQuota", None, 429),
         # SGLang's native form.
         ({"type": "length", "length": 5}, "max_tokens", None),
         ({"type": "abort", "message": "Client disconnected"}, None, 500),

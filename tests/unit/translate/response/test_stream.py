@@ -16,6 +16,7 @@ from anthropic_proxy.translate.upstream_failure import UpstreamIdentity
 from anthropic_proxy.wire.json_codec import dumps
 from tests.support import grammar
 from tests.support.cases import cases
+from tests.support.finish_words import WORDED_FAILURES, WORDED_STOP_REASONS
 from tests.support.response_specs import answer_spec
 from tests.support.splits import byte_by_byte, random_splits, whole
 from tests.support.streams import LOOK, MARKED, Json, translate_stream, wire
@@ -324,20 +325,21 @@ def _end(
 
 
 @pytest.mark.parametrize("split", [whole, byte_by_byte, random_splits])
-@pytest.mark.parametrize("word", FAILURES)
-def test_a_response_that_broke_off_is_an_error(word: str, split: Any) -> None:
+@pytest.mark.parametrize(("word", "status"), [*FAILURES.items(), *WORDED_FAILURES.items()])
+def test_a_response_that_broke_off_is_an_error(word: str, status: int, split: Any) -> None:
     for delta in ({}, _TEXT, _CALL, _HALF_CALL):
         for finish_reasons in ((word,), ("stop", word), (word.upper(), "stop")):
             error = _end(delta, *finish_reasons, split=split)
-            assert error["status"] == FAILURES[word]
+            assert error["status"] == status
             assert error["message"].startswith("The upstream up:1 aborted the response")
             assert word in error["message"].lower()
 
 
 @pytest.mark.parametrize("split", [whole, byte_by_byte, random_splits])
-@pytest.mark.parametrize("word", STOP_REASONS)
-def test_each_stop_reason(word: str, split: Any) -> None:
-    stop_reason = STOP_REASONS[word]
+@pytest.mark.parametrize(
+    ("word", "stop_reason"), [*STOP_REASONS.items(), *WORDED_STOP_REASONS.items()]
+)
+def test_each_stop_reason(word: str, stop_reason: str, split: Any) -> None:
     if stop_reason in ("end_turn", "tool_use"):
         assert _end(_TEXT, word, split=split)["stop_reason"] == "end_turn"
         assert _end(_CALL, word, split=split)["stop_reason"] == "tool_use"
@@ -367,6 +369,21 @@ def test_an_end_that_proves_nothing(finish_reasons: tuple[Any, ...], split: Any)
     text_call = _end(_HALF_CALL_IN_TEXT, *finish_reasons, split=split)
     assert text_call["stop_reason"] == "end_turn"
     assert text_call["content"] == [{"type": "text", "text": _HALF_CALL_IN_TEXT["content"]}]
+
+
+@pytest.mark.parametrize("split", [whole, byte_by_byte, random_splits])
+@pytest.mark.parametrize("done", [True, False])
+@pytest.mark.parametrize("delta", [{}, {"content": ""}, {"content": None}], ids=str)
+def test_an_empty_response_with_an_unproven_end_is_an_error(
+    delta: Json, done: bool, split: Any
+) -> None:
+    for finish_reason in ("weird_word", "OTHER"):
+        error = _end(delta, finish_reason, split=split, done=done)
+        assert error["status"] == 500
+        assert f'finish reason "{finish_reason}", 0 output tokens' in error["message"]
+    assert _end(delta, split=split, done=done)["status"] == 500
+    message = _end(delta, "stop", split=split, done=done)
+    assert (message["content"], message["stop_reason"]) == ([], "end_turn")
 
 
 def test_done_does_not_end_a_response_within_its_reasoning() -> None:

@@ -18,7 +18,11 @@ def _get_message(*payloads: bytes) -> str:
         unread.add(payload)
     with pytest.raises(ApiError) as caught:
         unread.check(
-            "stop", announces_calls=False, reported={"completion_tokens": 9}, spec=answer_spec()
+            "stop",
+            announces_calls=False,
+            is_proven=True,
+            reported={"completion_tokens": 9},
+            spec=answer_spec(),
         )
     assert caught.value.status == 500
     return caught.value.message

@@ -17,6 +17,7 @@ from anthropic_proxy.translate.response.whole import (
 from anthropic_proxy.wire.json_codec import dumps
 from tests.support import grammar
 from tests.support.cases import cases, texts
+from tests.support.finish_words import WORDED_FAILURES, WORDED_STOP_REASONS
 from tests.support.odd_bodies import OddBody, odd_bodies
 from tests.support.response_specs import answer_spec
 from tests.support.streams import wire
@@ -68,16 +69,17 @@ def _call(arguments: str) -> Json:
     return {"message": {"content": None, "tool_calls": [call]}}
 
 
-@pytest.mark.parametrize("word", FAILURES)
-def test_a_response_that_broke_off_is_an_error(word: str) -> None:
+@pytest.mark.parametrize(("word", "status"), [*FAILURES.items(), *WORDED_FAILURES.items()])
+def test_a_response_that_broke_off_is_an_error(word: str, status: int) -> None:
     for spelling in (word, word.upper()):
-        assert _respond(spelling) == {"status": FAILURES[word]}
-        assert _respond(spelling, **_call("{}")) == {"status": FAILURES[word]}
+        assert _respond(spelling) == {"status": status}
+        assert _respond(spelling, **_call("{}")) == {"status": status}
 
 
-@pytest.mark.parametrize("word", STOP_REASONS)
-def test_each_stop_reason(word: str) -> None:
-    expected = STOP_REASONS[word]
+@pytest.mark.parametrize(
+    ("word", "expected"), [*STOP_REASONS.items(), *WORDED_STOP_REASONS.items()]
+)
+def test_each_stop_reason(word: str, expected: str) -> None:
     if expected == "tool_use":
         expected = "end_turn"
     assert _respond(word)["stop_reason"] == expected
@@ -88,6 +90,15 @@ def test_an_end_that_proves_nothing(finish_reason: str) -> None:
     assert _respond(finish_reason)["stop_reason"] == "end_turn"
     assert _respond(finish_reason, **_call('{"a":1}'))["stop_reason"] == "tool_use"
     assert _respond(finish_reason, **_call('{"a":'))["status"] == 500
+
+
+@pytest.mark.parametrize("finish_reason", ["", "whim", "OTHER"])
+@pytest.mark.parametrize("content", [None, ""])
+def test_an_empty_response_with_an_unproven_end_is_an_error(
+    finish_reason: str, content: str | None
+) -> None:
+    assert _respond(finish_reason, message={"content": content}) == {"status": 500}
+    assert _respond("stop", message={"content": content})["content"] == []
 
 
 @pytest.mark.parametrize("finish_reason", [None, "null", "not_finished"])

@@ -1,0 +1,47 @@
+"""Finish reasons that no table contains, but whose words show how the response ended."""
+
+from collections.abc import Mapping
+
+WORDED_FAILURES: Mapping[str, int] = {
+    "internal_error": 500,
+    "upstream_error": 500,
+    "connection_error": 500,
+    "unexpected_error": 500,
+    "generation_failed": 500,
+    "engine_failure": 500,
+    "request_aborted": 500,
+    "client_disconnected": 500,
+    "disconnect": 500,
+    "cancel": 500,
+    "context_canceled": 500,
+    "request_cancelled": 500,
+    "killed": 500,
+    "worker_crashed": 500,
+    "no_capacity_error": 500,
+    "rate_limit": 429,
+    "token_rate_limit": 429,
+    "rate_limit_error": 429,
+    "insufficient_quota": 429,
+    "quota_exceeded": 429,
+    "service_unavailable": 503,
+    "backend_unavailable": 503,
+    "engine_overload": 529,
+    "request_timeout": 504,
+    "timed_out": 504,
+    "context_deadline_exceeded": 504,
+}
+WORDED_STOP_REASONS: Mapping[str, str] = {
+    "length_limit": "max_tokens",
+    "max_length": "max_tokens",
+    "token_limit_reached": "max_tokens",
+    "max_tokens_reached": "max_tokens",
+    "max_new_tokens": "max_tokens",
+    "context_window_exceeded": "model_context_window_exceeded",
+    "context_length_error": "model_context_window_exceeded",
+    "max_context_length": "model_context_window_exceeded",
+    "safety_block": "refusal",
+    "response_blocked": "refusal",
+    "prohibited_use": "refusal",
+    "output_filter": "refusal",
+    "output_filtered": "refusal",
+}
