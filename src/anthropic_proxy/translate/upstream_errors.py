@@ -23,7 +23,6 @@ from anthropic_proxy.translate.upstream_failure import (
     UpstreamIdentity,
     drop_thousands_separators,
     find_error,
-    parse_failure,
     parse_message,
     parse_plain_text,
 )
@@ -47,13 +46,6 @@ class UpstreamFailureError(ApiError):
         super().__init__(error.status, error.message, error.headers, error.details)
         self.failure = failure
         self.upstream_status = failure.status
-
-
-def parse_api_error(
-    status: int, headers: Mapping[str, str], body: bytes, upstream: UpstreamIdentity
-) -> ApiError:
-    """Return the client's error for an HTTP response with `status` >= 300."""
-    return to_api_error(parse_failure(status, headers, body, upstream))
 
 
 def needs_mapping(failure: UpstreamFailure) -> bool:

@@ -13,7 +13,6 @@ from anthropic_proxy.translate.upstream_errors import (
     html_page_error,
     is_html_page,
     not_a_completion_error,
-    parse_api_error,
     parse_body_error,
     parse_chunk_error,
     parse_error_data,
@@ -32,7 +31,7 @@ SOURCE = UpstreamIdentity("up:1")
 @pytest.mark.parametrize("case", cases("failures"))
 def test_case(case: Json) -> None:
     body = case["body"].encode()
-    error = parse_api_error(case["status"], case.get("headers", {}), body, SOURCE)
+    error = to_api_error(parse_failure(case["status"], case.get("headers", {}), body, SOURCE))
     told = {"status": error.status, "type": error.type, "message": error.message}
     assert told | ({"headers": error.headers} if error.headers else {}) == case["told"]
 
@@ -120,8 +119,13 @@ WITH_KEY = UpstreamIdentity("up:1", Redactor([Secret(KEY)]))
 def test_the_key_goes_before_the_text_is_cut() -> None:
     """Else the beginning of a key at the cut would stay."""
     text = "x" * 1995 + KEY
-    assert parse_api_error(400, {}, text.encode(), WITH_KEY).message == "x" * 1995 + "***"
-    assert "sk-" not in parse_api_error(400, {}, ("x" * 2 + text).encode(), WITH_KEY).message
+    assert (
+        to_api_error(parse_failure(400, {}, text.encode(), WITH_KEY)).message == "x" * 1995 + "***"
+    )
+    assert (
+        "sk-"
+        not in to_api_error(parse_failure(400, {}, ("x" * 2 + text).encode(), WITH_KEY)).message
+    )
 
 
 @pytest.mark.parametrize("before", range(MAX_SEARCHED - len(KEY) - 2, MAX_SEARCHED + 3))
@@ -129,13 +133,13 @@ def test_a_key_at_the_end_of_what_is_searched(before: int) -> None:
     """Redaction may shorten the text so much that its end is shown."""
     text = (KEY + " ") * (before // (len(KEY) + 1))
     text += "-" * (before - len(text)) + KEY + "-" * 100
-    message = parse_api_error(400, {}, text.encode(), WITH_KEY).message
+    message = to_api_error(parse_failure(400, {}, text.encode(), WITH_KEY)).message
     assert message.startswith("*** ***")
     assert "sk" not in message
 
 
 def test_a_very_long_text_is_cut() -> None:
-    assert len(parse_api_error(400, {}, b"x" * 100_000, SOURCE).message) == 2000
+    assert len(to_api_error(parse_failure(400, {}, b"x" * 100_000, SOURCE)).message) == 2000
 
 
 @pytest.mark.parametrize(
@@ -154,7 +158,7 @@ def test_a_very_long_text_is_cut() -> None:
 def test_a_hostile_text_costs_no_more_than_its_length(piece: str) -> None:
     def prepare(size: int) -> Callable[[], object]:
         body = (piece * (size // len(piece))).encode()
-        return lambda: parse_api_error(400, {}, body, WITH_KEY)
+        return lambda: to_api_error(parse_failure(400, {}, body, WITH_KEY))
 
     assert_linear_cpu(prepare, 4000)
 
@@ -163,7 +167,7 @@ def test_a_hostile_text_costs_no_more_than_its_length(piece: str) -> None:
 def test_a_number_of_any_length_is_read(digits: int) -> None:
     """Python's `int` refuses thousands of digits."""
     text = f"maximum context length is 8 tokens, your request has {'9' * digits} input tokens"
-    error = parse_api_error(400, {}, text.encode(), SOURCE)
+    error = to_api_error(parse_failure(400, {}, text.encode(), SOURCE))
     assert error.message.startswith(
         "prompt is too long: " + (f"{'9' * 15} tokens > 8" if digits == 15 else "maximum")
     )
@@ -253,7 +257,7 @@ def test_a_hostile_404(text: str) -> None:
     ],
 )
 def test_a_port_that_takes_tls_only(status: int, body: bytes, *, is_tls: bool) -> None:
-    error = parse_api_error(status, {}, body, SOURCE)
+    error = to_api_error(parse_failure(status, {}, body, SOURCE))
     assert ("UPSTREAM_BASE_URL has to begin with https://" in error.message) is is_tls
 
 
@@ -322,4 +326,4 @@ def test_the_callers_own_key_is_removed_too() -> None:
 def test_a_refused_key_of_the_caller_is_the_callers_matter(status: int, seen: int) -> None:
     upstream = replace(SOURCE, caller_api_key="sk-caller-0123456789")
     body = b'{"error": {"message": "Incorrect API key provided", "code": "invalid_api_key"}}'
-    assert parse_api_error(status, {}, body, upstream).status == seen
+    assert to_api_error(parse_failure(status, {}, body, upstream)).status == seen

@@ -6,6 +6,7 @@ for requests without `stream` that have stop sequences: it closes the upstream's
 sequence, so the upstream stops.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -17,6 +18,7 @@ from anthropic_proxy.translate.response.spec import ReasoningDisplay, ResponseSp
 from anthropic_proxy.translate.response.stream import StreamTranslator
 from anthropic_proxy.translate.response.think_tags import has_lone_closing_tag
 from anthropic_proxy.translate.response.unread import parse_chunks
+from anthropic_proxy.translate.upstream_failure import UpstreamIdentity
 from anthropic_proxy.wire.json_codec import JsonObject, loads_partial
 from anthropic_proxy.wire.openai import get_content_text, list_choices, unwrap_envelope
 from anthropic_proxy.wire.payloads import is_done, is_json, parse_json_body, strip_leading
@@ -24,6 +26,9 @@ from anthropic_proxy.wire.sse import EventTooLargeError, SSEDecoder, is_error_ev
 
 # Bytes of a body that are decoded at once.
 _READ_BYTES = 64 * 1024
+
+# The beginning of an object, or of a list of objects.
+_OBJECT_BEGINNING = re.compile(rb'(?:\[\s*)?\{\s*(?:["}]|\Z)')
 
 _DELTA_FIELDS = {
     "text_delta": "text",
@@ -46,7 +51,7 @@ def translate_body(body: bytes, api: Api, translator: StreamTranslator) -> list[
         return _translate_sse(body, api, translator)
     objects = parse_json_body(body)
     if objects is None:
-        raise upstream_errors.not_a_completion_error(translator.spec.upstream)
+        raise _create_body_error(body, translator.spec.upstream)
     if len(objects) == 1:
         return to_events(api.to_completion(unwrap_envelope(objects[0])), translator)
     reader = api.new_reader()
@@ -55,6 +60,16 @@ def translate_body(body: bytes, api: Api, translator: StreamTranslator) -> list[
         for chunk in reader.feed(each):
             events += translator.feed(chunk)
     return [*events, *translator.close(done=False)]
+
+
+def _create_body_error(body: bytes, upstream: UpstreamIdentity) -> ApiError:
+    """Return the error for a body that begins like JSON, but contains something else.
+
+    It may be text, such as `[error] upstream timed out`.
+    """
+    if is_done(body) or _OBJECT_BEGINNING.match(body):
+        return upstream_errors.not_a_completion_error(upstream)
+    return upstream_errors.parse_body_error(body, upstream)
 
 
 def _translate_sse(body: bytes, api: Api, translator: StreamTranslator) -> list[JsonObject]:
