@@ -16,6 +16,8 @@ from anthropic_proxy.translate.upstream_errors import (
     parse_body_error,
     parse_chunk_error,
     parse_error_data,
+    parse_error_event,
+    parse_response_error,
     to_api_error,
     wants_tls,
 )
@@ -61,6 +63,7 @@ def test_an_error_in_a_stream(error: Json, status: int, message: str) -> None:
 def test_an_error_in_a_response(case: Json) -> None:
     for parsed in (
         parse_chunk_error(case["payload"], SOURCE),
+        parse_response_error(case["payload"], SOURCE),
         parse_error_data(dumps(case["payload"]), SOURCE),
     ):
         assert parsed is not None
@@ -78,6 +81,7 @@ def test_an_error_in_a_response(case: Json) -> None:
         {"type": "status", "message": "waiting"},
         {"code": 200, "msg": "ok", "data": {}},
         {"success": True, "message": "ok"},
+        {"code": 0, "msg": "success"},
         {"object": "chat.completion.chunk", "message": "queued"},
         {"model": "m", "message": {"role": "assistant", "content": "Hi"}, "done": False},
         {"message": "", "detail": None},
@@ -85,8 +89,48 @@ def test_an_error_in_a_response(case: Json) -> None:
         {},
     ],
 )
-def test_a_chunk_that_reports_no_error(chunk: Json) -> None:
+def test_an_object_that_reports_no_error(chunk: Json) -> None:
     assert parse_chunk_error(chunk, SOURCE) is None
+    assert parse_response_error(chunk, SOURCE) is None
+    assert parse_error_data(dumps(chunk), SOURCE) is None
+
+
+@pytest.mark.parametrize(
+    "notice",
+    [
+        {"status": "queued", "message": "waiting"},
+        {"event": "workflow_started", "message": "hi"},
+        {"choices": [], "type": "queue", "message": "position 3"},
+        {"message": "waiting"},
+        {"code": 1, "msg": "position 3"},
+        {"code": True, "msg": "waiting"},
+        {"code": "x" * 1000 + "error", "msg": "waiting"},
+        {"code": "9" * 10_000, "msg": "waiting"},
+        {"status": 102, "message": "processing"},
+    ],
+)
+def test_a_text_is_an_error_only_as_a_complete_response(notice: Json) -> None:
+    assert parse_chunk_error(notice, SOURCE) is None
+    text = notice.get("message", notice.get("msg"))
+    for error in (
+        parse_response_error(notice, SOURCE),
+        parse_error_data(dumps(notice), SOURCE),
+        parse_error_event(dumps(notice), SOURCE),
+    ):
+        assert error is not None
+        assert error.message == text
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"code": 0, "msg": "died"},
+        {"message": "died", "success": True},
+        {"type": "status", "message": "died"},
+    ],
+)
+def test_an_event_that_is_named_error_is_one(payload: Json) -> None:
+    assert parse_error_event(dumps(payload), SOURCE).message == "died"
 
 
 @pytest.mark.parametrize(

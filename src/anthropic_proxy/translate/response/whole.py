@@ -139,7 +139,7 @@ def to_events(response: JsonObject, translator: StreamTranslator) -> list[JsonOb
     A response with an empty finish reason (Snowflake, recorded) is complete; a response with null
     is truncated. Raises ApiError for a response that is not a completion.
     """
-    error = upstream_errors.parse_chunk_error(response, translator.spec.upstream)
+    error = upstream_errors.parse_response_error(response, translator.spec.upstream)
     if error:
         raise error
     choices = list_choices(response)
