@@ -149,6 +149,13 @@ FORMATS: dict[str, OddBody] = {
     "truncated JSON Lines": OddBody(
         b"\n".join(map(dumps, CHUNKS))[:-10], error="not a chat completion"
     ),
+    "text in brackets": OddBody(b"[error] upstream timed out", error="[error] upstream timed out"),
+    "text after a time in brackets": OddBody(
+        b"[2026-01-01 10:00:00] worker died", error="[2026-01-01 10:00:00] worker died"
+    ),
+    "text in braces": OddBody(b"{timeout} worker died", error="{timeout} worker died"),
+    "a truncated list": OddBody(b"[" + dumps(WHOLE)[:-10], error="not a chat completion"),
+    "only an end mark in brackets": OddBody(b"[DONE]", error="not a chat completion"),
     "truncated SSE": OddBody(wire(CHUNKS[:2], done=False), error="before it was complete"),
 }
 
@@ -341,7 +348,7 @@ EVENTS: dict[str, OddBody] = {
     "a word in quotes": with_event(b'"ping"'),
     "a word with a hyphen": with_event(b"keep-alive"),
     "words": with_event(b"OPENROUTER PROCESSING"),
-    "a number": with_event(b"1764530000"),
+    "a time": with_event(b"1764530000"),
     "true": with_event(b"true"),
     "an empty object": with_event(b"{}"),
     "an empty list": with_event(b"[]"),
@@ -376,6 +383,9 @@ EVENTS: dict[str, OddBody] = {
     "a sentence": broken_by(b"Internal Server Error", "Internal Server Error"),
     "a sentence in quotes": broken_by(b'"the worker died"', "the worker died"),
     "a word for an error": broken_by(b"timeout", "timeout"),
+    "a word of the response": broken_by(b"Hello", "not a JSON object: Hello"),
+    "a quoted word of the response": broken_by(b'"Sure"', 'not a JSON object: "Sure"'),
+    "a number": broken_by(b"42", "not a JSON object: 42"),
     "a longer word": broken_by(b"x" * 65),
 }
 

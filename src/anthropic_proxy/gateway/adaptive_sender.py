@@ -95,7 +95,7 @@ class AdaptiveSender:
         read: Callable[[UpstreamResponse, JsonObject], Awaitable[_Result]],
     ) -> _Result:
         client, api = prepared.client, prepared.api
-        payload = dumps({**api.to_body(body), **client.upstream.extra_body})
+        payload = _build_payload(prepared, body)
         self.log.log_body("upstream request sent", request_id, payload)
         response = await client.post(client.upstream.build_url(api.path), payload)
         if response.status >= 300:
@@ -107,3 +107,11 @@ class AdaptiveSender:
             await response.aclose()
             raise_for_web_page(client, response, error)
             raise
+
+
+def _build_payload(prepared: PreparedRequest, body: JsonObject) -> bytes:
+    """Return the bytes of the upstream's request for a Chat Completions request."""
+    upstream = prepared.client.upstream
+    if not upstream.profile.stream_options:
+        body = {name: value for name, value in body.items() if name != "stream_options"}
+    return dumps({**prepared.api.to_body(body), **upstream.extra_body})

@@ -14,6 +14,7 @@ from anthropic_proxy.gateway.token_counting import TokenCounter
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.gateway.upstream_response import read_body, to_rate_limit_headers
 from anthropic_proxy.observability.observation import Observation
+from anthropic_proxy.translate.adaptation.changes import STREAM_FIELDS
 from anthropic_proxy.translate.adaptation.tool_limits import list_missing_tools
 from anthropic_proxy.translate.notes import UNAVAILABLE_HEADER, build_unavailable_header
 from anthropic_proxy.translate.response.stream import StreamTranslator
@@ -44,7 +45,7 @@ class Exchange:
     async def fetch_message(self, context: RequestContext, prepared: PreparedRequest) -> JsonObject:
         """Return the Message. Raises ApiError."""
         # Only a stream can be closed when a stop sequence appears.
-        fields = _build_stream_fields(prepared) if prepared.spec.stop_sequences else {}
+        fields = STREAM_FIELDS if prepared.spec.stop_sequences else {}
         response = await self._request(context, prepared, fields, collect_message)
         if isinstance(response, TranslatedStream):
             return await self._collect_stream(response)
@@ -54,8 +55,7 @@ class Exchange:
         self, context: RequestContext, prepared: PreparedRequest
     ) -> MessageStream:
         """Return the stream of a Message when its first content has arrived. Raises ApiError."""
-        fields = _build_stream_fields(prepared)
-        return await self._request(context, prepared, fields, EventListStream)
+        return await self._request(context, prepared, STREAM_FIELDS, EventListStream)
 
     async def _request(
         self,
@@ -206,10 +206,3 @@ class Exchange:
             memory.record_prompt(reported_tokens or 0)
             if translator.assembler.has_native_ids:
                 memory.record_native_call_ids(time.monotonic())
-
-
-def _build_stream_fields(prepared: PreparedRequest) -> JsonObject:
-    fields: JsonObject = {"stream": True}
-    if prepared.client.upstream.profile.stream_options:
-        fields["stream_options"] = {"include_usage": True}
-    return fields

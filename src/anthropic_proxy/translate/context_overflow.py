@@ -9,7 +9,7 @@ of these is sufficient:
 - a sentence in which the input, its tokens or the context exceed something.
 
 Texts about other limits are no overflows: rate limits and quotas, the length of the response,
-images, and the size of the request body.
+images, schemas, stop sequences, and the size of the request body.
 """
 
 import re
@@ -43,6 +43,13 @@ _OTHER_LIMITS = _pattern(
     r"|rate[ _-]?limit|too[ _]many[ _]requests|throttl|quota|usage limit|concurren"
     r"|try again (?:later|in \d)|please wait|retry (?:in|after) \d|\bcredits?\b|billing|balance"
     r"|每分钟|频率|限流|余额|额度"
+)
+
+# Parts of the request whose limits are not about its length.
+_OTHER_PARTS = _pattern(
+    r"\bstop[ _]?(?:sequences?|strings?|words?)\b|\bgrammar\b"
+    r"|\bschema(?: (?:is|has|too|exceeds)\b|:)"
+    r"|\b(?:invalid|json|input|output|response)[ _]schema"
 )
 
 # Names of the length of the response, whose limits are not about the input.
@@ -124,6 +131,8 @@ def is_context_overflow(failure: UpstreamFailure) -> bool:
     if _CODES.search(text) or _CODES.search(codes):
         return True
     if _OTHER_LIMITS.search(text) or _OTHER_LIMITS.search(codes):
+        return False
+    if _OTHER_PARTS.search(text) and not _WINDOW.search(text):
         return False
     if _exceeds_limit(_read_sizes(failure, text, 0)):
         return True

@@ -127,6 +127,15 @@ _STATUS_BY_ZHIPU_CODE = {
 _CODE_FIELDS = ("code", "status", "status_code", "http_code", "error_code")
 _NAME_FIELDS = ("code", "type", "status", "reason", "error_code", "error_type")
 
+# Members of the stream events of some gateways (Dify: `event`) that contain names as well.
+_EVENT_FIELDS = ("object", "event")
+# Parts of unknown names of errors: `EngineDeadError`, `request_failed`, `InvalidApiKey.Expired`.
+_ERROR_NAME_PART = re.compile(
+    r"error|exception|fail|invalid|exceeded|denied|unavailable|timeout|throttl", re.IGNORECASE
+)
+_MIN_ERROR_CODE = 400
+_MAX_CODE_DIGITS = 9
+
 # For errors without a known code, in order.
 _STATUS_BY_WORDING = (
     (
@@ -176,6 +185,27 @@ def find_status(error: JsonObject, text: str) -> int:
         if wording.search(text):
             return status
     return _GENERIC_STATUS
+
+
+def has_error_code(error: JsonObject) -> bool:
+    """Return whether an object contains the code or the name of an error."""
+    if any(_is_error_number(error.get(name)) for name in _CODE_FIELDS):
+        return True
+    names = [*_list_names(error), *(error.get(name) for name in _EVENT_FIELDS)]
+    if find_named_status(names) is not None:
+        return True
+    return any(isinstance(name, str) and _has_error_part(name) for name in names)
+
+
+def _is_error_number(code: object) -> bool:
+    """Return whether a code is negative, or at least 400. Some servers send it as a string."""
+    if isinstance(code, str) and code.isdecimal() and len(code) <= _MAX_CODE_DIGITS:
+        code = int(code)
+    return isinstance(code, int) and (code < 0 or code >= _MIN_ERROR_CODE)
+
+
+def _has_error_part(name: str) -> bool:
+    return _ERROR_NAME_PART.search(name[:_MAX_NAME_LENGTH]) is not None
 
 
 def _list_names(error: JsonObject) -> list[Any]:

@@ -9,6 +9,7 @@ the text of a 404. The first matching rule in `_RULES` determines the error. Wit
 import re
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.providers.base_url import strip_version
@@ -22,8 +23,8 @@ from anthropic_proxy.translate.upstream_failure import (
     UpstreamFailure,
     UpstreamIdentity,
     drop_thousands_separators,
+    find_chunk_error,
     find_error,
-    parse_failure,
     parse_message,
     parse_plain_text,
 )
@@ -49,13 +50,6 @@ class UpstreamFailureError(ApiError):
         self.upstream_status = failure.status
 
 
-def parse_api_error(
-    status: int, headers: Mapping[str, str], body: bytes, upstream: UpstreamIdentity
-) -> ApiError:
-    """Return the client's error for an HTTP response with `status` >= 300."""
-    return to_api_error(parse_failure(status, headers, body, upstream))
-
-
 def needs_mapping(failure: UpstreamFailure) -> bool:
     """Return whether clients would not recognize an error in the format of the Messages API.
 
@@ -68,38 +62,54 @@ def needs_mapping(failure: UpstreamFailure) -> bool:
 
 
 def parse_chunk_error(chunk: JsonObject, upstream: UpstreamIdentity) -> UpstreamFailureError | None:
-    """Return the error in a stream chunk, or in a body with status 200; None if there is none."""
+    """Return the error in a stream chunk; None if there is none."""
     if chunk.get("choices") and not chunk.get("error") and "base_resp" not in chunk:
         # A fast path for most chunks.
         return None
-    found = find_error(chunk)
-    if found is None:
-        return None
-    return _build_success_error(*found, upstream)
+    found = find_chunk_error(chunk)
+    return None if found is None else _build_success_error(*found, upstream)
+
+
+def parse_response_error(
+    response: JsonObject, upstream: UpstreamIdentity
+) -> UpstreamFailureError | None:
+    """Return the error in a complete response with status 200; None if there is none."""
+    found = find_error(response)
+    return None if found is None else _build_success_error(*found, upstream)
 
 
 def parse_error_data(data: bytes, upstream: UpstreamIdentity) -> UpstreamFailureError | None:
-    """Return the error in a body, or in the data of an event, that must be an error.
+    """Return the error in a body with status 200, which is JSON or plain text.
 
-    `data` is JSON or plain text. Returns None for a web page, and for an object that reports
-    success.
+    Returns None for a web page, and for an object that reports success or no error.
     """
-    try:
-        parsed = loads_received(data)
-    except ValueError:
-        parsed = parse_plain_text(data)
-    if isinstance(parsed, list) and len(parsed) == 1:
-        # Gemini's shape.
-        parsed = parsed[0]
-    if not parsed or not isinstance(parsed, str | dict):
+    parsed = _parse_error_body(data)
+    if isinstance(parsed, dict) and find_error(parsed) is None:
         return None
-    text, error = parse_message(parsed)
-    return _build_success_error(text, error, upstream) if text else None
+    return _build_text_error(parsed, upstream)
 
 
 def parse_error_event(data: bytes, upstream: UpstreamIdentity) -> UpstreamFailureError:
     """Return the error in the data of a stream event that is named `error`."""
-    return parse_error_data(data, upstream) or _build_success_error("", {}, upstream)
+    error = _build_text_error(_parse_error_body(data), upstream)
+    return error or _build_success_error("", {}, upstream)
+
+
+def _parse_error_body(data: bytes) -> Any:
+    """Return the JSON value or the plain text. A list of one value (Gemini) is the value."""
+    try:
+        parsed = loads_received(data)
+    except ValueError:
+        return parse_plain_text(data)
+    return parsed[0] if isinstance(parsed, list) and len(parsed) == 1 else parsed
+
+
+def _build_text_error(parsed: Any, upstream: UpstreamIdentity) -> UpstreamFailureError | None:
+    """Return the error for an object or a text; None if it contains no text."""
+    if not parsed or not isinstance(parsed, str | dict):
+        return None
+    text, error = parse_message(parsed)
+    return _build_success_error(text, error, upstream) if text else None
 
 
 def parse_body_error(body: bytes, upstream: UpstreamIdentity) -> ApiError:

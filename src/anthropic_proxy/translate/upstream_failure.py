@@ -1,13 +1,13 @@
 """The failure that an upstream reported, parsed from its response."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from anthropic_proxy.errors.redaction import MAX_SEARCHED, NO_SECRETS, Redactor, Secret
-from anthropic_proxy.translate.error_codes import get_minimax_status
+from anthropic_proxy.translate.error_codes import get_minimax_status, has_error_code
 from anthropic_proxy.wire.json_codec import JsonObject, dumps, loads_received
 
 _MAX_REDACTED_LENGTH = 2000
@@ -113,6 +113,8 @@ _TEXT_FIELDS = (
     "errorMessage",
     "status_msg",
 )
+# Those of them that only errors have.
+_ERROR_TEXT_FIELDS = ("detail", "error_msg", "error_message", "errorMessage")
 # Codes and types of objects in a stream that report no error, such as the progress of a request.
 _SUCCESS_CODES = (0, 200, "0", "200", "success", "ok")
 _NOTICE_TYPES = ("ping", "heartbeat", "keepalive", "keep-alive", "status", "info", "progress")
@@ -135,11 +137,26 @@ def parse_message(parsed: Any) -> tuple[str, JsonObject]:
 
 
 def find_error(response: JsonObject) -> tuple[str, JsonObject] | None:
-    """Return the text and the error object of a response or a chunk with status 200.
+    """Return the text and the error object of a complete response with status 200.
 
-    Returns None if it reports no error. Some servers put the bodies of their HTTP errors into
-    chunks, and some return every error with status 200.
+    Returns None if it reports no error. Some servers return every error with status 200.
     """
+    return _find_error(response, _has_error_text)
+
+
+def find_chunk_error(chunk: JsonObject) -> tuple[str, JsonObject] | None:
+    """Return the text and the error object of a chunk of a stream; None if it reports no error.
+
+    Some servers put the bodies of their HTTP errors into chunks. Others send chunks with a text
+    about the progress of the request, so a text alone is no error.
+    """
+    return _find_error(chunk, _has_sign_of_error)
+
+
+def _find_error(
+    response: JsonObject, is_error: Callable[[JsonObject], bool]
+) -> tuple[str, JsonObject] | None:
+    """Return the error of an object. `is_error` checks objects of unknown format."""
     if response.get("error"):
         return parse_message(response)
     status = _parse_minimax_status(response)
@@ -149,8 +166,9 @@ def find_error(response: JsonObject) -> tuple[str, JsonObject] | None:
         response.get("object") == "error"
         or response.get("type") == "error"
         or response.get("success") is False
+        or _get_first_error(response) is not None
     )
-    if is_failure or (_has_error_text(response) and not _is_notice(response)):
+    if is_failure or (is_error(response) and not _is_notice(response)):
         return parse_message(response)
     return None
 
@@ -175,6 +193,13 @@ def _has_error_text(response: JsonObject) -> bool:
     # Ollama's own API has an object in `message`.
     text = _get_text(response)
     return isinstance(text, str) or (text is not None and text is response.get("detail"))
+
+
+def _has_sign_of_error(chunk: JsonObject) -> bool:
+    """Return whether a chunk has an error text, and its name or another member shows the error."""
+    if not _has_error_text(chunk):
+        return False
+    return any(chunk.get(name) for name in _ERROR_TEXT_FIELDS) or has_error_code(chunk)
 
 
 def _is_notice(response: JsonObject) -> bool:

@@ -24,17 +24,17 @@ _MAX_MARK_BYTES = 64
 _DONE_MARK = re.compile(rb'\s*(?:data:\s*)?"?\[DONE\]"?\s*', re.IGNORECASE)
 
 # Data without content: a comment (`: OPENROUTER PROCESSING`, mnfst/llm-gateway#2053), an empty
-# value, or the word or number of a keep-alive.
+# value, or a keep-alive, whose text may be quoted. Other words may be text of the response or of an
+# error.
 _COMMENT = re.compile(rb"\s*:")
 _KEEP_ALIVE = re.compile(
-    rb'\s*("?)(?:[a-z][\w.-]*|\d+(?:\.\d+)?|(?:openrouter )?processing|keep alive|still working)?'
-    rb"[.!]*\1\s*",
-    re.IGNORECASE,
-)
-# Words that report a failure.
-_FAILURE_WORD = re.compile(
-    rb"abort|cancel|closed|crash|denied|disconnect|error|exceed|except|exhaust|expire|fail|forbid"
-    rb"|invalid|killed|limit|overload|refuse|reject|terminated|timed|timeout|unauth|unavail",
+    rb'\s*("?)(?:(?:ping|pong|heartbeat|keep[ _-]?alive|(?:openrouter )?processing|still working)'
+    rb"[.!]*"
+    # JSON values without content
+    rb"|null|true"
+    # the time in seconds or milliseconds
+    rb"|1\d{9}(?:\d{3}|\.\d+)?"
+    rb")?\1\s*",
     re.IGNORECASE,
 )
 
@@ -134,6 +134,4 @@ def _is_keep_alive(payload: bytes) -> bool:
     """Return whether data has no content. Data that may be a part of an object has content."""
     if _COMMENT.match(payload):
         return True
-    if len(payload) > _MAX_MARK_BYTES or _FAILURE_WORD.search(payload):
-        return False
-    return _KEEP_ALIVE.fullmatch(payload) is not None
+    return len(payload) <= _MAX_MARK_BYTES and _KEEP_ALIVE.fullmatch(payload) is not None

@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from tests.support.messages_api import events_of, post
+from tests.support.running_proxy import running_proxy
 from tests.support.scripted_upstream import (
     DEADLINE,
     Pause,
@@ -346,6 +347,44 @@ def test_a_model_that_only_streams(proxy: str, upstream: ScriptedUpstream) -> No
 
 
 USAGE = {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14}
+
+
+def test_a_model_that_only_streams_without_stream_options(upstream: ScriptedUpstream) -> None:
+    upstream.then(STREAM_ONLY, streams(text_chunks("Hello")), streams(text_chunks("Hello")))
+    with running_proxy(upstream.url, UPSTREAM_PROVIDER="mistral") as mistral:
+        for _ in range(2):
+            content = post(mistral, REQUEST).json()["content"]
+            assert content == [{"type": "text", "text": "Hello"}]
+    sent = [upstream.request().body for _ in range(3)]
+    assert [("stream" in body, "stream_options" in body) for body in sent] == [
+        (False, False),
+        (True, False),
+        (True, False),
+    ]
+
+
+def test_refused_stream_options_do_not_turn_streaming_off(
+    proxy: str, upstream: ScriptedUpstream
+) -> None:
+    refused = refusal("This model does not support stream options", param="stream_options")
+    upstream.then(refused, streams(text_chunks("Hello")))
+    events = events_of(post(proxy, {**REQUEST, "stream": True}).text)
+    assert events[-1]["type"] == "message_stop"
+    sent = [upstream.request().body for _ in range(2)]
+    assert [(body["stream"], "stream_options" in body) for body in sent] == [
+        (True, True),
+        (True, False),
+    ]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_text_in_brackets_instead_of_a_response(
+    proxy: str, upstream: ScriptedUpstream, *, stream: bool
+) -> None:
+    upstream.then(answers(b"[error] upstream timed out"))
+    response = post(proxy, {**REQUEST, "stream": stream})
+    assert response.status_code == 500
+    assert response.json()["error"]["message"] == "[error] upstream timed out"
 
 
 @pytest.mark.parametrize("fields", [{"stream": True}, {"stop_sequences": ["X"]}])

@@ -14,8 +14,8 @@ import pytest
 
 from anthropic_proxy.translate.response.stream import StreamTranslator
 from anthropic_proxy.translate.response.whole import collect_message, to_message
-from anthropic_proxy.translate.upstream_errors import parse_api_error
-from anthropic_proxy.translate.upstream_failure import UpstreamIdentity
+from anthropic_proxy.translate.upstream_errors import to_api_error
+from anthropic_proxy.translate.upstream_failure import UpstreamIdentity, parse_failure
 from anthropic_proxy.wire.json_codec import loads
 from tests.support import grammar
 from tests.support.cases import CASES
@@ -38,7 +38,7 @@ def told(file: Path, split: Any, request: dict[str, Any]) -> dict[str, Any]:
     head, body = re.split(rb"\r?\n\r?\n", file.read_bytes(), maxsplit=1)
     status = int(head.split(b" ")[1])
     if status >= 300:
-        error = parse_api_error(status, {}, body, SOURCE)
+        error = to_api_error(parse_failure(status, {}, body, SOURCE))
         return {"status": error.status, "error": error.message}
     if b"text/event-stream" in head:
         events, failed = translate_stream(split(body), request)

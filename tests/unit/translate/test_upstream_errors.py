@@ -13,10 +13,11 @@ from anthropic_proxy.translate.upstream_errors import (
     html_page_error,
     is_html_page,
     not_a_completion_error,
-    parse_api_error,
     parse_body_error,
     parse_chunk_error,
     parse_error_data,
+    parse_error_event,
+    parse_response_error,
     to_api_error,
     wants_tls,
 )
@@ -32,7 +33,7 @@ SOURCE = UpstreamIdentity("up:1")
 @pytest.mark.parametrize("case", cases("failures"))
 def test_case(case: Json) -> None:
     body = case["body"].encode()
-    error = parse_api_error(case["status"], case.get("headers", {}), body, SOURCE)
+    error = to_api_error(parse_failure(case["status"], case.get("headers", {}), body, SOURCE))
     told = {"status": error.status, "type": error.type, "message": error.message}
     assert told | ({"headers": error.headers} if error.headers else {}) == case["told"]
 
@@ -62,6 +63,7 @@ def test_an_error_in_a_stream(error: Json, status: int, message: str) -> None:
 def test_an_error_in_a_response(case: Json) -> None:
     for parsed in (
         parse_chunk_error(case["payload"], SOURCE),
+        parse_response_error(case["payload"], SOURCE),
         parse_error_data(dumps(case["payload"]), SOURCE),
     ):
         assert parsed is not None
@@ -79,6 +81,7 @@ def test_an_error_in_a_response(case: Json) -> None:
         {"type": "status", "message": "waiting"},
         {"code": 200, "msg": "ok", "data": {}},
         {"success": True, "message": "ok"},
+        {"code": 0, "msg": "success"},
         {"object": "chat.completion.chunk", "message": "queued"},
         {"model": "m", "message": {"role": "assistant", "content": "Hi"}, "done": False},
         {"message": "", "detail": None},
@@ -86,8 +89,48 @@ def test_an_error_in_a_response(case: Json) -> None:
         {},
     ],
 )
-def test_a_chunk_that_reports_no_error(chunk: Json) -> None:
+def test_an_object_that_reports_no_error(chunk: Json) -> None:
     assert parse_chunk_error(chunk, SOURCE) is None
+    assert parse_response_error(chunk, SOURCE) is None
+    assert parse_error_data(dumps(chunk), SOURCE) is None
+
+
+@pytest.mark.parametrize(
+    "notice",
+    [
+        {"status": "queued", "message": "waiting"},
+        {"event": "workflow_started", "message": "hi"},
+        {"choices": [], "type": "queue", "message": "position 3"},
+        {"message": "waiting"},
+        {"code": 1, "msg": "position 3"},
+        {"code": True, "msg": "waiting"},
+        {"code": "x" * 1000 + "error", "msg": "waiting"},
+        {"code": "9" * 10_000, "msg": "waiting"},
+        {"status": 102, "message": "processing"},
+    ],
+)
+def test_a_text_is_an_error_only_as_a_complete_response(notice: Json) -> None:
+    assert parse_chunk_error(notice, SOURCE) is None
+    text = notice.get("message", notice.get("msg"))
+    for error in (
+        parse_response_error(notice, SOURCE),
+        parse_error_data(dumps(notice), SOURCE),
+        parse_error_event(dumps(notice), SOURCE),
+    ):
+        assert error is not None
+        assert error.message == text
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"code": 0, "msg": "died"},
+        {"message": "died", "success": True},
+        {"type": "status", "message": "died"},
+    ],
+)
+def test_an_event_that_is_named_error_is_one(payload: Json) -> None:
+    assert parse_error_event(dumps(payload), SOURCE).message == "died"
 
 
 @pytest.mark.parametrize(
@@ -120,8 +163,13 @@ WITH_KEY = UpstreamIdentity("up:1", Redactor([Secret(KEY)]))
 def test_the_key_goes_before_the_text_is_cut() -> None:
     """Else the beginning of a key at the cut would stay."""
     text = "x" * 1995 + KEY
-    assert parse_api_error(400, {}, text.encode(), WITH_KEY).message == "x" * 1995 + "***"
-    assert "sk-" not in parse_api_error(400, {}, ("x" * 2 + text).encode(), WITH_KEY).message
+    assert (
+        to_api_error(parse_failure(400, {}, text.encode(), WITH_KEY)).message == "x" * 1995 + "***"
+    )
+    assert (
+        "sk-"
+        not in to_api_error(parse_failure(400, {}, ("x" * 2 + text).encode(), WITH_KEY)).message
+    )
 
 
 @pytest.mark.parametrize("before", range(MAX_SEARCHED - len(KEY) - 2, MAX_SEARCHED + 3))
@@ -129,13 +177,13 @@ def test_a_key_at_the_end_of_what_is_searched(before: int) -> None:
     """Redaction may shorten the text so much that its end is shown."""
     text = (KEY + " ") * (before // (len(KEY) + 1))
     text += "-" * (before - len(text)) + KEY + "-" * 100
-    message = parse_api_error(400, {}, text.encode(), WITH_KEY).message
+    message = to_api_error(parse_failure(400, {}, text.encode(), WITH_KEY)).message
     assert message.startswith("*** ***")
     assert "sk" not in message
 
 
 def test_a_very_long_text_is_cut() -> None:
-    assert len(parse_api_error(400, {}, b"x" * 100_000, SOURCE).message) == 2000
+    assert len(to_api_error(parse_failure(400, {}, b"x" * 100_000, SOURCE)).message) == 2000
 
 
 @pytest.mark.parametrize(
@@ -154,7 +202,7 @@ def test_a_very_long_text_is_cut() -> None:
 def test_a_hostile_text_costs_no_more_than_its_length(piece: str) -> None:
     def prepare(size: int) -> Callable[[], object]:
         body = (piece * (size // len(piece))).encode()
-        return lambda: parse_api_error(400, {}, body, WITH_KEY)
+        return lambda: to_api_error(parse_failure(400, {}, body, WITH_KEY))
 
     assert_linear_cpu(prepare, 4000)
 
@@ -163,7 +211,7 @@ def test_a_hostile_text_costs_no_more_than_its_length(piece: str) -> None:
 def test_a_number_of_any_length_is_read(digits: int) -> None:
     """Python's `int` refuses thousands of digits."""
     text = f"maximum context length is 8 tokens, your request has {'9' * digits} input tokens"
-    error = parse_api_error(400, {}, text.encode(), SOURCE)
+    error = to_api_error(parse_failure(400, {}, text.encode(), SOURCE))
     assert error.message.startswith(
         "prompt is too long: " + (f"{'9' * 15} tokens > 8" if digits == 15 else "maximum")
     )
@@ -253,7 +301,7 @@ def test_a_hostile_404(text: str) -> None:
     ],
 )
 def test_a_port_that_takes_tls_only(status: int, body: bytes, *, is_tls: bool) -> None:
-    error = parse_api_error(status, {}, body, SOURCE)
+    error = to_api_error(parse_failure(status, {}, body, SOURCE))
     assert ("UPSTREAM_BASE_URL has to begin with https://" in error.message) is is_tls
 
 
@@ -322,4 +370,4 @@ def test_the_callers_own_key_is_removed_too() -> None:
 def test_a_refused_key_of_the_caller_is_the_callers_matter(status: int, seen: int) -> None:
     upstream = replace(SOURCE, caller_api_key="sk-caller-0123456789")
     body = b'{"error": {"message": "Incorrect API key provided", "code": "invalid_api_key"}}'
-    assert parse_api_error(status, {}, body, upstream).status == seen
+    assert to_api_error(parse_failure(status, {}, body, upstream)).status == seen

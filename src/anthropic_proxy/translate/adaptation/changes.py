@@ -33,7 +33,8 @@ from anthropic_proxy.wire.json_codec import JsonObject
 # In ascending order. With Groq's "default" the model determines the effort.
 EFFORT_LEVELS = ("none", "minimal", "low", "medium", "high", "xhigh", "max", "default")
 
-_STREAM_FIELDS = ("stream", "stream_options")
+# They request a stream, with usage in its last chunk.
+STREAM_FIELDS: JsonObject = {"stream": True, "stream_options": {"include_usage": True}}
 _TOKEN_LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 
 # Some refusals concern only part of a model's requests: a temperature while the model thinks, or an
@@ -168,11 +169,11 @@ def _raise_output(body: JsonObject, minimum: int) -> JsonObject:
 def _request_stream(body: JsonObject) -> JsonObject:
     if body.get("stream"):
         return body
-    return {**body, "stream": True, "stream_options": {"include_usage": True}}
+    return {**body, **STREAM_FIELDS}
 
 
 def _request_whole(body: JsonObject) -> JsonObject:
-    return {name: value for name, value in body.items() if name not in _STREAM_FIELDS}
+    return {name: value for name, value in body.items() if name not in STREAM_FIELDS}
 
 
 def get_output_limit(body: JsonObject) -> int:

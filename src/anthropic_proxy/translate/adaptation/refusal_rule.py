@@ -36,7 +36,8 @@ class RefusalRule:
     # reads the argument from the match of the first pattern, the refusal and the request; the rule
     # is skipped if the argument is 0 or empty
     read_value: Callable[[re.Match[str], UpstreamFailure, JsonObject], Any] | None = None
-    # checks that the refusal names the field: `is_param`, `names_field` or `mentions_field`
+    # checks that the refusal names the field: `is_param`, `names_field`, `mentions_field` or
+    # `names_no_other_field`
     named_by: Callable[[UpstreamFailure, str], bool] | None = None
     # property (see `changes.py`) that the refused request must have; the change concerns only
     # requests with this property
@@ -121,10 +122,14 @@ def _build_change(
     return RequestChange(rule.change, rule.field, value, rule.is_lasting, tuple(conditions))
 
 
+# Not the reason itself, which some servers write into `param`.
+_FIELD_NAME = re.compile(r"[\w.\[\]]+")
+
 # Other names of fields in refusals.
 _ALIASES = {
     "reasoning_effort": ("think", "thinking", "reasoning", "reasoningEffort"),
     "chat_template_kwargs": ("enable_thinking",),
+    "stream_options": ("stream options",),
 }
 # Many refusals contain the word "user", but few refer to the field.
 _USER_FIELD = re.compile(
@@ -135,6 +140,14 @@ _USER_FIELD = re.compile(
 def is_param(failure: UpstreamFailure, field: str) -> bool:
     """Return whether the `param` of an OpenAI-shaped error is `field`."""
     return failure.error.get("param") == field
+
+
+def names_no_other_field(failure: UpstreamFailure, field: str) -> bool:
+    """Return whether `param` is not the name of another field than `field` and the model's."""
+    param = failure.error.get("param")
+    if not isinstance(param, str) or param in (field, "model"):
+        return True
+    return _FIELD_NAME.fullmatch(param[:_MAX_PARAM_LENGTH]) is None
 
 
 def names_field(failure: UpstreamFailure, field: str) -> bool:

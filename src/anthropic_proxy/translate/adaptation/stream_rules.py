@@ -7,6 +7,7 @@ from anthropic_proxy.translate.adaptation.refusal_rule import (
     ANY_WORDING,
     RefusalRule,
     is_param,
+    names_no_other_field,
     wordings,
 )
 
@@ -41,6 +42,9 @@ _STREAM_WITH_TOOLS_REFUSED = wordings(
     r"(?:not|n't) (?:yet )?(?:support|allow|use|available)|unsupported|cannot|must be false",
 )
 
+# The usage in streams is another field, which is dropped.
+_NOT_STREAM_OPTIONS = wordings(r"\A(?!.*stream[ _-]?options)")
+
 # In order of evaluation.
 STREAM_RULES: tuple[RefusalRule, ...] = (
     # A request without thinking disables it instead, see `rules.py`.
@@ -50,9 +54,20 @@ STREAM_RULES: tuple[RefusalRule, ...] = (
         "stream",
         requires="thinks",
     ),
-    RefusalRule(_STREAM_REQUIRED, "request_stream", "stream"),
-    RefusalRule(_STREAM_WITH_TOOLS_REFUSED, "request_whole", "stream", requires="tools"),
-    RefusalRule(_STREAM_REFUSED, "request_whole", "stream"),
+    RefusalRule(_STREAM_REQUIRED + _NOT_STREAM_OPTIONS, "request_stream", "stream"),
+    RefusalRule(
+        _STREAM_WITH_TOOLS_REFUSED + _NOT_STREAM_OPTIONS,
+        "request_whole",
+        "stream",
+        requires="tools",
+    ),
+    # Without another refused field, the model may stream.
+    RefusalRule(
+        _STREAM_REFUSED + _NOT_STREAM_OPTIONS,
+        "request_whole",
+        "stream",
+        named_by=names_no_other_field,
+    ),
     RefusalRule(ANY_WORDING, "request_whole", "stream", named_by=is_param),
     RefusalRule(ANY_WORDING, "request_stream", "stream", named_by=is_param),
 )

@@ -6,6 +6,7 @@ for requests without `stream` that have stop sequences: it closes the upstream's
 sequence, so the upstream stops.
 """
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,13 +18,17 @@ from anthropic_proxy.translate.response.event_translator import EventTranslator
 from anthropic_proxy.translate.response.spec import ReasoningDisplay, ResponseSpec
 from anthropic_proxy.translate.response.stream import StreamTranslator
 from anthropic_proxy.translate.response.think_tags import has_lone_closing_tag
+from anthropic_proxy.translate.upstream_failure import UpstreamIdentity
 from anthropic_proxy.wire.json_codec import JsonObject, loads_partial
 from anthropic_proxy.wire.openai import get_content_text, list_choices, unwrap_envelope
-from anthropic_proxy.wire.payloads import is_json, parse_json_body, strip_leading
+from anthropic_proxy.wire.payloads import is_done, is_json, parse_json_body, strip_leading
 from anthropic_proxy.wire.sse import EventTooLargeError, SSEDecoder, parse_data
 
 # Bytes of a body that are decoded at once.
 _READ_BYTES = 64 * 1024
+
+# The beginning of an object, or of a list of objects.
+_OBJECT_BEGINNING = re.compile(rb'(?:\[\s*)?\{\s*(?:["}]|\Z)')
 
 _DELTA_FIELDS = {
     "text_delta": "text",
@@ -46,7 +51,7 @@ def translate_body(body: bytes, api: Api, translator: StreamTranslator) -> list[
     translator.record_payload(body)
     objects = parse_json_body(body)
     if objects is None:
-        raise upstream_errors.not_a_completion_error(translator.spec.upstream)
+        raise _create_body_error(body, translator.spec.upstream)
     if len(objects) == 1:
         return to_events(api.to_completion(unwrap_envelope(objects[0])), translator)
     reader = api.new_reader()
@@ -55,6 +60,16 @@ def translate_body(body: bytes, api: Api, translator: StreamTranslator) -> list[
         for chunk in reader.feed(each):
             events += translator.feed(chunk)
     return [*events, *translator.close(done=False)]
+
+
+def _create_body_error(body: bytes, upstream: UpstreamIdentity) -> ApiError:
+    """Return the error for a body that begins like JSON, but contains something else.
+
+    It may be text, such as `[error] upstream timed out`.
+    """
+    if is_done(body) or _OBJECT_BEGINNING.match(body):
+        return upstream_errors.not_a_completion_error(upstream)
+    return upstream_errors.parse_body_error(body, upstream)
 
 
 def _translate_sse(body: bytes, api: Api, translator: StreamTranslator) -> list[JsonObject]:
@@ -110,7 +125,7 @@ def to_events(response: JsonObject, translator: StreamTranslator) -> list[JsonOb
     A response with an empty finish reason (Snowflake, recorded) is complete; a response with null
     is truncated. Raises ApiError for a response that is not a completion.
     """
-    error = upstream_errors.parse_chunk_error(response, translator.spec.upstream)
+    error = upstream_errors.parse_response_error(response, translator.spec.upstream)
     if error:
         raise error
     choices = list_choices(response)

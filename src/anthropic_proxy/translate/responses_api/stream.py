@@ -19,7 +19,7 @@ from anthropic_proxy.translate.reasoning.fields import DETAILS
 from anthropic_proxy.translate.response.stop_reasons import parse_finish_reason
 from anthropic_proxy.translate.responses_api import reasoning
 from anthropic_proxy.translate.responses_api.open_items import OpenItems, OutputItem, get_item
-from anthropic_proxy.translate.upstream_failure import find_error
+from anthropic_proxy.translate.upstream_failure import find_chunk_error, find_error
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
 from anthropic_proxy.wire.openai import string_or_empty
 
@@ -126,7 +126,7 @@ class ResponsesReader:
         if event.get("error"):
             # Gateways report failures in other formats.
             return [build_error_chunk(event["error"])]
-        if not event_type.startswith("response.") and find_error(event) is not None:
+        if not event_type.startswith("response.") and find_chunk_error(event) is not None:
             return [event]
         return []
 

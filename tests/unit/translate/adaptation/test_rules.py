@@ -170,6 +170,49 @@ def test_other_wordings(text: str, change_name: str) -> None:
     assert change.change == change_name
 
 
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (
+            {"message": "This model does not support stream options", "param": "stream_options"},
+            ("drop", "stream_options"),
+        ),
+        ({"message": "This model does not support stream options"}, ("drop", "stream_options")),
+        (
+            {"message": "stream_options is not supported in streaming mode with tools"},
+            ("drop", "stream_options"),
+        ),
+        (
+            {"message": "This model does not support streaming with it", "param": "temperature"},
+            ("drop", "temperature"),
+        ),
+        (
+            {"message": "Your organization must be verified to stream this model"},
+            ("request_whole", "stream"),
+        ),
+        (
+            {"message": "This model does not support streaming", "param": "stream"},
+            ("request_whole", "stream"),
+        ),
+        (
+            {"message": "This model does not support streaming", "param": "model"},
+            ("request_whole", "stream"),
+        ),
+        (
+            {"message": "Not supported", "param": "This model does not support streaming"},
+            ("request_whole", "stream"),
+        ),
+    ],
+)
+def test_a_refusal_of_the_stream_or_of_another_field(
+    error: Json, expected: tuple[str, str]
+) -> None:
+    body = {**_STREAMED_AGENT, "temperature": 1}
+    change = find_change(refusal({"status": 400, "answer": {"error": error}}), body)
+    assert change is not None
+    assert (change.change, change.field) == expected
+
+
 @pytest.mark.parametrize("request_body", [_AGENT, _STREAMED_AGENT], ids=["whole", "streamed"])
 @pytest.mark.parametrize("case", cases("failures"))
 def test_other_failures_do_not_change_the_content(case: Json, request_body: Json) -> None:
