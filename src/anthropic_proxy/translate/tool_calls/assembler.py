@@ -5,7 +5,6 @@ the same id; without an id, the last call. Some servers omit, repeat or reuse in
 names; comments name the recorded behavior that each branch handles.
 """
 
-import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from anthropic_proxy.translate.tool_calls.arguments import ToolArguments
 from anthropic_proxy.translate.tool_calls.native_ids import add_native_number, is_native_id
 from anthropic_proxy.translate.tool_calls.offered_tools import OfferedTools, ToolSchemas
 from anthropic_proxy.translate.tool_names import find_offered_name
-from anthropic_proxy.wire.json_codec import JsonObject, dumps
+from anthropic_proxy.wire.json_codec import JsonObject, dumps, to_canonical_text
 from anthropic_proxy.wire.openai import string_or_empty
 
 # Fields of a fragment that are no content.
@@ -138,7 +137,7 @@ class ToolCallAssembler:
         call = ToolCall(new_id, "", name, is_in_text=True)
         call.arguments.add_object(arguments)
         self.calls.append(call)
-        self._unrepeated.setdefault(name, Counter())[_to_key(arguments)] += 1
+        self._unrepeated.setdefault(name, Counter())[to_canonical_text(arguments)] += 1
 
     def may_repeat_text_call(self, call: ToolCall) -> bool:
         """Return whether a structured call may be the same as a call in the text.
@@ -156,7 +155,7 @@ class ToolCallAssembler:
         arguments = call.arguments.parse()
         name = find_offered_name(call.name, self._tool_names) or call.name
         unrepeated = self._unrepeated[name]
-        key = "" if arguments is None else _to_key(arguments)
+        key = "" if arguments is None else to_canonical_text(arguments)
         if key not in unrepeated:
             return False
         unrepeated[key] -= 1
@@ -276,11 +275,6 @@ def get_fragments(delta: JsonObject) -> list[JsonObject]:
         fragment = {"index": 0, "function": legacy}
         return [] if _is_empty(fragment) else [fragment]
     return []
-
-
-def _to_key(arguments: JsonObject) -> str:
-    """Return a text that is the same for equal arguments. It distinguishes true from 1."""
-    return json.dumps(arguments, sort_keys=True)
 
 
 def _is_empty(fragment: JsonObject) -> bool:
