@@ -133,6 +133,14 @@ def dumps(value: Any) -> bytes:
         return json.dumps(value, separators=(",", ":")).encode()
 
 
+def to_canonical_text(value: Any) -> str:
+    """Return JSON that is the same for equal values, in any order of their keys.
+
+    It distinguishes values that Python does not, such as true and 1.
+    """
+    return json.dumps(value, sort_keys=True)
+
+
 def repair_json_surrogates(data: bytes | str) -> bytes:
     """Replace unpaired surrogates in a JSON document with U+FFFD.
 

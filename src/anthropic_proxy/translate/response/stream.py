@@ -230,6 +230,7 @@ class StreamTranslator:
         self.assembler.drop_empty_calls()
         # No more fragments will extend the open call, or the names of later calls.
         self.assembler.close(self.spec.new_tool_id)
+        self._drop_repeated_calls()
         self._write_waiting_calls()
         # All calls are written, so the deferred content can follow.
         self._write_deferred()
@@ -335,6 +336,8 @@ class StreamTranslator:
         if reasoning is not None:
             self.received.add(REASONING)
             self._counter.add(reasoning.text)
+            if reasoning.text:
+                self._splitter.drop_first_closing_tag()
             self._write(reasoning)
         refusal = string_or_empty(delta.get("refusal"))
         self._refusals.append(refusal)
@@ -428,13 +431,20 @@ class StreamTranslator:
     def _open_waiting_calls(self) -> None:
         """Open blocks for deferred calls, in order.
 
-        Stops if the previous call is incomplete, or if more of the call's name may arrive.
+        Stops if the previous call is incomplete, if more of the call's name may arrive, or if the
+        call may repeat a call in the text.
         """
         calls = self.assembler.accepted_calls
         while self._opened_call_count < len(calls):
             call = calls[self._opened_call_count]
             if self._is_call_incomplete() or not self.assembler.is_name_complete(call):
                 return
+            if self.assembler.may_repeat_text_call(call):
+                if not call.arguments.is_final:
+                    return
+                if self.assembler.drop_repeated_call(call):
+                    calls = self.assembler.accepted_calls
+                    continue
             # This content arrived before the call.
             self._write_deferred()
             self._flush_text()
@@ -443,6 +453,13 @@ class StreamTranslator:
             self.assembler.remove_leftovers(call)
             self._writer.write_tool_use(call)
             self._opened_call_count += 1
+
+    def _drop_repeated_calls(self) -> None:
+        """Drop the remaining calls that repeat calls in the text. Call it at the end."""
+        for call in self.assembler.accepted_calls[self._opened_call_count :]:
+            is_certain = call.arguments.is_complete or not self._writer.is_truncated
+            if is_certain and self.assembler.may_repeat_text_call(call):
+                self.assembler.drop_repeated_call(call)
 
     def _write_waiting_calls(self) -> None:
         """Write the remaining calls at the end of the response.

@@ -3,6 +3,9 @@
 Models generate these tags, and some servers do not parse them. Only a tag at the beginning of the
 response counts, because later tags may be quotations.
 
+If the server also sends reasoning in its own field, a closing tag at the beginning of the text is a
+leftover of its parser and is dropped.
+
 Some chat templates open the block themselves, so the response contains only the closing tag. If
 this tag is on a separate line, a response that is not streamed is split correctly; if the client
 requested thinking, other positions than those of a quotation are enough. In a stream, the tag
@@ -115,6 +118,11 @@ def has_lone_closing_tag(text: str, *, expects_reasoning: bool = False) -> bool:
     return expects_reasoning and not _is_quoted(text, close_tag)
 
 
+def starts_with_closing_tag(text: str) -> bool:
+    """Return whether a text, apart from white space, begins with a closing tag."""
+    return text.lstrip().startswith(_CLOSE_TAGS)
+
+
 def _is_quoted(text: str, close_tag: re.Match[str]) -> bool:
     """Return whether the text mentions a closing tag."""
     if _CLOSE_TAG.search(text, close_tag.end()) or text.count("```", 0, close_tag.start()) % 2:
@@ -158,11 +166,16 @@ class ThinkTagSplitter:
         self._has_reasoning = False
         # Expected reasoning that no tag has ended yet; None if there is none.
         self._unclosed: list[str] | None = None
+        self._follows_reasoning = False
         # True during the search for a closing tag without an opening tag.
         self._is_searching = True
         # The end of the text so far, which may contain the beginning of this tag.
         self._tail = ""
         self._has_lone_close = False
+
+    def drop_first_closing_tag(self) -> None:
+        """Drop a closing tag at the beginning of the text: reasoning precedes it."""
+        self._follows_reasoning = True
 
     def feed(self, piece: str) -> list[tuple[bool, str]]:
         """Return the pairs that are complete after `piece`."""
@@ -247,11 +260,17 @@ class ThinkTagSplitter:
 
     def _detect_open_tag(self) -> None:
         start = self._buffer.lstrip()
-        tag = self._find_next_tag(start, _FIRST_TAGS)
+        first_tags = _FIRST_TAGS
+        if self._follows_reasoning:
+            first_tags += _CLOSE_TAGS
+        tag = self._find_next_tag(start, first_tags)
+        if tag is not None and tag in _CLOSE_TAGS:
+            self._buffer, self._state = start.removeprefix(tag), _State.GAP
+            return
         if tag is not None:
             self._take_tag(tag, start)
             return
-        if not _may_start_tag(start, _FIRST_TAGS):
+        if not _may_start_tag(start, first_tags):
             self._state = _State.THINKING if self._starts_in_thinking else _State.TEXT
             self._unclosed = [] if self._starts_in_thinking else None
 

@@ -17,7 +17,10 @@ from anthropic_proxy.translate.reasoning.fields import parse_reasoning
 from anthropic_proxy.translate.response.event_translator import EventTranslator
 from anthropic_proxy.translate.response.spec import ReasoningDisplay, ResponseSpec
 from anthropic_proxy.translate.response.stream import StreamTranslator
-from anthropic_proxy.translate.response.think_tags import has_lone_closing_tag
+from anthropic_proxy.translate.response.think_tags import (
+    has_lone_closing_tag,
+    starts_with_closing_tag,
+)
 from anthropic_proxy.translate.upstream_failure import UpstreamIdentity
 from anthropic_proxy.wire.json_codec import JsonObject, loads_partial
 from anthropic_proxy.wire.openai import get_content_text, list_choices, unwrap_envelope
@@ -145,6 +148,9 @@ def _starts_in_thinking(choice: JsonObject, spec: ResponseSpec) -> bool:
     if not isinstance(message, dict):
         return False
     text = get_content_text(message.get("content"))
+    if parse_reasoning(message) and starts_with_closing_tag(text):
+        # The tag is a leftover; see ThinkTagSplitter.
+        return False
     wants_thinking = spec.reasoning is not ReasoningDisplay.HIDDEN
     expects_reasoning = wants_thinking and not parse_reasoning(message)
     return has_lone_closing_tag(text, expects_reasoning=expects_reasoning)

@@ -109,6 +109,19 @@ class ToolArguments:
         """True if the text is an empty object, which some servers send before the arguments."""
         return self._is_empty_object and self._trailer is None
 
+    @property
+    def is_final(self) -> bool:
+        """True if the text is a complete document that no other document may replace."""
+        return self.is_complete and not self.is_placeholder
+
+    def parse(self) -> JsonObject | None:
+        """Return the object, as far as its text has arrived, or None."""
+        raw = "".join(self._pieces)
+        if self.is_complete:
+            raw = raw[: self._scanner.safe_length]
+        value = parse_arguments(raw)
+        return None if value is None else parse_strings(value, self._types)
+
     def add(self, piece: str) -> None:
         """Add a piece of the upstream's text."""
         if self.is_placeholder and piece.lstrip().startswith("{"):

@@ -15,7 +15,7 @@ from anthropic_proxy.translate.tool_calls.arguments import ToolArguments
 from anthropic_proxy.translate.tool_calls.native_ids import add_native_number, is_native_id
 from anthropic_proxy.translate.tool_calls.offered_tools import OfferedTools, ToolSchemas
 from anthropic_proxy.translate.tool_names import find_offered_name
-from anthropic_proxy.wire.json_codec import JsonObject, dumps
+from anthropic_proxy.wire.json_codec import JsonObject, dumps, to_canonical_text
 from anthropic_proxy.wire.openai import string_or_empty
 
 # Fields of a fragment that are no content.
@@ -36,6 +36,8 @@ class ToolCall:
     has_block: bool = False
     # whether its signature has arrived
     is_signed: bool = False
+    # whether it was written as text
+    is_in_text: bool = False
 
 
 class ToolCallAssembler:
@@ -57,6 +59,8 @@ class ToolCallAssembler:
         # The call of the last fragment.
         self._last_call: ToolCall | None = None
         self._text_call_count = 0
+        # The calls in the text, by name, that no equal structured call has repeated.
+        self._unrepeated: dict[str, Counter[str]] = {}
 
     @property
     def repair_counts(self) -> dict[str, int]:
@@ -77,7 +81,7 @@ class ToolCallAssembler:
     @property
     def has_native_ids(self) -> bool:
         """True if the upstream's id of a call has the form of Kimi K2."""
-        return any(is_native_id(call.upstream_id) for call in self.calls)
+        return any(map(is_native_id, self._by_upstream_id))
 
     def accepts(self, call: ToolCall) -> bool:
         """Return whether the client receives the call."""
@@ -130,9 +134,35 @@ class ToolCallAssembler:
     def add_text_call(self, name: str, arguments: JsonObject, new_id: str) -> None:
         """Add a call that was written as text."""
         self._text_call_count += 1
-        call = ToolCall(new_id, "", name)
+        call = ToolCall(new_id, "", name, is_in_text=True)
         call.arguments.add_object(arguments)
         self.calls.append(call)
+        self._unrepeated.setdefault(name, Counter())[to_canonical_text(arguments)] += 1
+
+    def may_repeat_text_call(self, call: ToolCall) -> bool:
+        """Return whether a structured call may be the same as a call in the text.
+
+        Servers whose parser keeps the text of a call send the call twice.
+        """
+        name = find_offered_name(call.name, self._tool_names) or call.name
+        return not call.is_in_text and bool(self._unrepeated.get(name))
+
+    def drop_repeated_call(self, call: ToolCall) -> bool:
+        """Drop a structured call if it equals a call in the text, and return whether it does.
+
+        Each call in the text cancels at most one structured call.
+        """
+        arguments = call.arguments.parse()
+        name = find_offered_name(call.name, self._tool_names) or call.name
+        unrepeated = self._unrepeated[name]
+        key = "" if arguments is None else to_canonical_text(arguments)
+        if key not in unrepeated:
+            return False
+        unrepeated[key] -= 1
+        if not unrepeated[key]:
+            del unrepeated[key]
+        self.calls.remove(call)
+        return True
 
     def is_name_complete(self, call: ToolCall) -> bool:
         """Return whether the name of `call` is complete.

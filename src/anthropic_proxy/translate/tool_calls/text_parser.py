@@ -8,11 +8,12 @@ States of `TextCallParser`:
 
     START  Waits for the first character that is not white space: a bracket may start a bare call.
     TEXT   Searches for an opener outside code blocks. Holds a possible beginning of an opener.
-    INLINE Reads inline code that starts with an opener, up to the next backtick or empty line.
+    CODE   Reads code that starts with an opener: inline code up to the next backtick or empty line,
+           and an indented line up to its end.
     CALL   Reads a candidate, the text after an opener, until it is either calls or text.
     GAP    Drops the white space after a call, and markers that belong to no other text.
 
-    START -> TEXT | CALL    TEXT -> CALL | INLINE    INLINE -> TEXT
+    START -> TEXT | CALL    TEXT -> CALL | CODE    CODE -> TEXT
     CALL -> GAP (calls) | TEXT (text)    GAP -> TEXT
 
 States of `_Candidate`:
@@ -35,13 +36,21 @@ The parser finds at most `MAX_CALLS` calls in a response and treats the rest as 
 block and the events of each call cost much more than parsing its few characters.
 
 The position distinguishes calls from examples of calls: a bare object must be the complete
-response, a code block must be at its end, and markers in other code blocks are ignored.
+response, a code block must be at its end, and markers in other code blocks and in lines that are
+indented like code are ignored.
 """
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from enum import Enum, auto
 
+from anthropic_proxy.translate.tool_calls.markdown_position import (
+    FENCE_CHARACTERS,
+    FENCE_MARK,
+    MarkdownPosition,
+    is_fence_mark,
+)
 from anthropic_proxy.translate.tool_calls.marked_body import MarkedBody
 from anthropic_proxy.translate.tool_calls.offered_tools import OfferedTools, ToolSchemas
 from anthropic_proxy.translate.tool_calls.text_calls import TextCall, TextCalls
@@ -60,7 +69,6 @@ TextParts = list[str | TextCall]
 
 _BACKTICKS = "```"
 _BY_OPENER = {form.opener: form for form in FORMATS}
-_FENCE_MARK = re.compile(f"{_BACKTICKS}`*+")
 
 
 def _build_pattern(markers: Iterable[str]) -> str:
@@ -74,7 +82,7 @@ def _build_pattern(markers: Iterable[str]) -> str:
     return "|".join([*options, *[""] * is_end])
 
 
-_OPENER = re.compile(f"{_build_pattern(_BY_OPENER)}|{_FENCE_MARK.pattern}")
+_OPENER = re.compile(f"{_build_pattern(_BY_OPENER)}|{FENCE_MARK.pattern}")
 
 
 def _list_beginnings(markers: Iterable[str]) -> frozenset[str]:
@@ -85,7 +93,7 @@ def _list_beginnings(markers: Iterable[str]) -> frozenset[str]:
 _OPENER_BEGINNINGS = _list_beginnings(_BY_OPENER)
 _MAX_OPENER_LENGTH = max(map(len, _BY_OPENER))
 # Text without a match contains no beginning of an opener, and no white space before one.
-_SUSPECT = re.compile(r"[<\[`]|[\s\]]\Z")
+_SUSPECT = re.compile(r"[<\[`~]|[\s\]]\Z")
 # Formats without an opener, by the first character of the response.
 _BY_FIRST_CHARACTER = {
     **dict.fromkeys("{[", BARE_FORMAT),
@@ -105,6 +113,7 @@ _MAX_STRAY_MARKERS = 2
 
 _SPACE = re.compile(r"\s*")
 _INLINE_END = re.compile("`|\n\n")
+_LINE_END = re.compile("\n")
 # The number of characters of an opening that are examined at once. Most candidates need one window.
 _OPENING_WINDOW = 32
 
@@ -112,7 +121,7 @@ _OPENING_WINDOW = 32
 class _State(Enum):
     START = auto()
     TEXT = auto()
-    INLINE = auto()
+    CODE = auto()
     CALL = auto()
     GAP = auto()
 
@@ -134,18 +143,18 @@ class TextCallParser:
         self._parts: TextParts = []
         # Set in the state CALL.
         self._candidate: _Candidate | None = None
+        # The end of the code in the state CODE.
+        self._code_end = _INLINE_END
         # The number of stray markers that may still be dropped in the state GAP.
         self._strays_left = 0
         self._calls_left = MAX_CALLS
-        # True if the last line of the returned text contains only blanks so far.
-        self._at_line_start = True
-        # True if the returned text ends within a code block.
-        self._in_code_block = False
+        # The end of the returned text.
+        self._position = MarkdownPosition()
 
     def feed(self, piece: str) -> TextParts:
         """Return the parts that are complete after `piece`."""
         if piece and self._is_plain(piece):
-            self._at_line_start = False
+            self._position.at_line_start = False
             return [piece]
         self._unread.append(piece)
         if self._state is _State.START and piece.isspace():
@@ -168,7 +177,7 @@ class TextCallParser:
     @property
     def is_idle(self) -> bool:
         """True if text that `mark` does not match passes unchanged and changes no state."""
-        return not self._has_tools or (self._is_reading_text() and not self._at_line_start)
+        return not self._has_tools or (self._is_reading_text() and not self._position.at_line_start)
 
     def _is_plain(self, piece: str) -> bool:
         """Return whether `piece` is only text."""
@@ -204,8 +213,8 @@ class TextCallParser:
             return self._read_call(self._candidate)
         if self._state is _State.TEXT:
             return self._read_text()
-        if self._state is _State.INLINE:
-            return self._read_inline_code()
+        if self._state is _State.CODE:
+            return self._read_code()
         if self._state is _State.GAP:
             return self._read_gap()
         return self._read_start()
@@ -220,23 +229,26 @@ class TextCallParser:
         return True
 
     def _read_text(self) -> bool:
-        opener = self._find_opener()
-        if opener is None:
+        found = self._find_opener()
+        if found is None:
             end = len(self._text) - self._measure_held_text()
             self._emit(self._text[self._pos : end])
             self._pos = end
             return False
-        if opener[0] != FENCE_FORMAT.opener and self._starts_inline_code(opener.start()):
+        opener, is_indented = found
+        is_fence = opener[0] == FENCE_FORMAT.opener
+        if is_indented or (not is_fence and self._starts_inline_code(opener.start())):
             self._emit(self._text[self._pos : opener.end()])
-            self._state, self._pos = _State.INLINE, opener.end()
+            self._state, self._pos = _State.CODE, opener.end()
+            self._code_end = _LINE_END if is_indented else _INLINE_END
             return True
         lead = opener.start() - _measure_run(self._text, self._pos, opener.start(), None)
         self._emit(self._text[self._pos : lead])
         self._start_candidate(_BY_OPENER[opener[0]], lead, opener.end())
         return True
 
-    def _read_inline_code(self) -> bool:
-        end = _INLINE_END.search(self._text, self._pos)
+    def _read_code(self) -> bool:
+        end = self._code_end.search(self._text, self._pos)
         if end is not None:
             self._emit(self._text[self._pos : end.start()])
             self._state, self._pos = _State.TEXT, end.start()
@@ -288,7 +300,7 @@ class TextCallParser:
         self._calls_left -= len(calls)
         self._state = _State.GAP
         self._strays_left = _MAX_STRAY_MARKERS
-        self._at_line_start = True
+        self._position.at_line_start, self._position.indent = True, 0
 
     def _reject(self, candidate: "_Candidate") -> None:
         """Emit the candidate as text. Its opening is read again for other openers."""
@@ -298,45 +310,33 @@ class TextCallParser:
             self._text = candidate.unread + self._text[self._pos :]
             self._pos = 0
 
-    # Returned text and its code blocks.
+    # Returned text and its position in Markdown.
 
     def _emit(self, text: str) -> None:
-        """Add text to the parts, and update `_at_line_start` and `_in_code_block`."""
-        if not text:
-            return
-        self._parts.append(text)
-        if _BACKTICKS in text:
-            fences = _FENCE_MARK.finditer(text)
-            fence_count = sum(self._starts_line(text, 0, fence.start()) for fence in fences)
-            if fence_count % 2:
-                self._in_code_block = not self._in_code_block
-        last_line = text.rfind("\n") + 1
-        is_blank = not text[last_line:].strip(" \t")
-        self._at_line_start = is_blank and (last_line > 0 or self._at_line_start)
+        """Add text to the parts, and move the position."""
+        if text:
+            self._parts.append(text)
+            self._position.read(text)
 
-    def _starts_line(self, text: str, start: int, pos: int) -> bool:
-        """Return whether only blanks precede text[pos] on its line.
+    def _find_opener(self) -> tuple[re.Match[str], bool] | None:
+        """Return the next opener outside fenced code, and whether it is indented like code.
 
-        The previously returned text precedes text[start].
+        A code fence must be at the line start.
         """
-        while pos > start and text[pos - 1] in " \t":
-            pos -= 1
-        if pos > start:
-            return text[pos - 1] == "\n"
-        return self._at_line_start
-
-    def _find_opener(self) -> re.Match[str] | None:
-        """Return the next opener outside code blocks. A code fence must be at the line start."""
-        in_code_block = self._in_code_block
-        for match in _OPENER.finditer(self._text, self._pos):
-            is_fence = match[0].startswith(_BACKTICKS)
-            must_start_line = is_fence or _BY_OPENER[match[0]].must_start_line
-            if must_start_line and not self._starts_line(self._text, self._pos, match.start()):
-                continue
-            if not in_code_block and match[0] in _BY_OPENER:
-                return match
+        position = replace(self._position)
+        pos = self._pos
+        for match in _OPENER.finditer(self._text, pos):
+            position.move(self._text, pos, match.start())
+            pos = match.start()
+            is_fence = is_fence_mark(match[0])
+            call_format = _BY_OPENER.get(match[0])
+            if call_format is not None and not position.fence:
+                must_start_line = is_fence or call_format.must_start_line
+                if position.at_line_start or not must_start_line:
+                    return match, position.is_indented
             if is_fence:
-                in_code_block = not in_code_block
+                position.pass_mark(match[0].removesuffix("json"))
+                pos = match.end()
         return None
 
     def _starts_inline_code(self, pos: int) -> bool:
@@ -348,8 +348,8 @@ class TextCallParser:
         """Return the length of a possible incomplete opener at the end of the text."""
         end = len(self._text)
         held = _measure_opener_beginning(self._text, self._pos)
-        # Backticks are held together: their first position determines whether they are a fence.
-        held += _measure_run(self._text, self._pos, end - held, "`")
+        # Fences are held together: their first position determines whether they are a fence.
+        held += _measure_run(self._text, self._pos, end - held, FENCE_CHARACTERS)
         return held + _measure_run(self._text, self._pos, end - held, None)
 
     def _take_parts(self) -> TextParts:

@@ -130,6 +130,34 @@ CALLS = {
         f"<tool_call>{JSON}</tool_call></tool_call><|im_end|> ok",
         [PARIS, "ok"],
     ),
+    "marker behind a block of tildes": (
+        f"~~~sh\nls\n~~~\n<tool_call>{JSON}</tool_call>",
+        ["~~~sh\nls\n~~~", PARIS],
+    ),
+    "marker behind tildes": (f"~~ 5 ~~~\n<tool_call>{JSON}</tool_call>", ["~~ 5 ~~~", PARIS]),
+    "marker behind an indented example": (
+        f"So:\n    <tool_call>{ROME_JSON}</tool_call>\n<tool_call>{JSON}</tool_call>",
+        [f"So:\n    <tool_call>{ROME_JSON}</tool_call>", PARIS],
+    ),
+    "marker behind indented text": (
+        f"So:\n    x = 1\n<tool_call>{JSON}</tool_call>",
+        ["So:\n    x = 1", PARIS],
+    ),
+    "marker in a slightly indented line": (
+        f"So:\n   <tool_call>{JSON}</tool_call>",
+        ["So:", PARIS],
+    ),
+    "indented lines in a marker": (
+        (
+            "<tool_call>\n    <function=get_weather>\n"
+            "        <parameter=city>Paris</parameter>\n    </function>\n</tool_call>"
+        ),
+        [PARIS],
+    ),
+    "a second, indented call": (
+        f"<tool_call>{JSON}</tool_call>\n    <tool_call>{ROME_JSON}</tool_call>",
+        [PARIS, ROME],
+    ),
     "a name with a namespace": (
         f"<tool_call>{JSON.replace('get_', 'functions.get_')}</tool_call>",
         [PARIS],
@@ -198,6 +226,24 @@ TEXTS = {
     "marker in a block": f"Like so:\n\n  ```xml\n  <tool_call>\n{JSON}\n</tool_call>\n  ```\n",
     "marker in a block, at the start": f"```\n<tool_call>{JSON}</tool_call>\n```",
     "marker in inline code": f"Like so: `<tool_call>{JSON}</tool_call>`, or ``<function=now>``.",
+    "marker in a block of tildes": f"So:\n~~~xml\n<tool_call>{JSON}</tool_call>\n~~~\n",
+    "marker in a block of tildes, with backticks": (
+        f"~~~\n```\n<tool_call>{JSON}</tool_call>\n```\n~~~"
+    ),
+    "marker in a block of backticks, with tildes": (
+        f"```\n~~~\n~~~\n~~~\n<tool_call>{JSON}</tool_call>\n```"
+    ),
+    "marker in a long block": f"````\n```xml\n```\n<tool_call>{JSON}</tool_call>\n````",
+    "block in a block of tildes": f"~~~\n```json\n{JSON}\n```",
+    "marker in an indented line": f"So:\n\n    <tool_call>{JSON}</tool_call>\nDone.",
+    "marker in an indented line, at the start": f"    <tool_call>{JSON}</tool_call>",
+    "marker in a line indented by a tab": f"So:\n\t<tool_call>{JSON}</tool_call>\n",
+    "marker in a much indented line": f"So:\n{' ' * 150}<tool_call>{JSON}</tool_call>",
+    "markers in an indented line": "So:\n    <tool_call><function=now></function></tool_call>",
+    "markers in indented lines": (
+        "So:\n    <tool_call>\n    <function=get_weather>\n    </function>"
+    ),
+    "block, indented": f"So:\n\n    ```json\n{JSON}\n    ```",
     "block, within a line": f"Like so: ```json\n{JSON}\n```",
     "block, other JSON": '```json\n{"a": 1}\n```',
     "block, not closed": f"```json\n{JSON}\n",
