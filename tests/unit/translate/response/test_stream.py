@@ -124,7 +124,11 @@ def answers(draw: st.DrawFn) -> tuple[list[Json], list[Json]]:
         order = [fragment for each in fragments for fragment in each]
     deltas += [{"tool_calls": [fragment]} for fragment in order]
     blocks = [{"thinking": "".join(reasoning)}] if reasoning else []
-    blocks += [{"text": "".join(content)}] if content else []
+    text = "".join(content)
+    # White space beside other content is not a block.
+    is_alone = not reasoning and not calls
+    if text.strip() or (text and is_alone):
+        blocks.append({"text": text})
     return deltas, blocks + [
         {"name": f"tool_{index}", "input": call} for index, call in enumerate(calls)
     ]
