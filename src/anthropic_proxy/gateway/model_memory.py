@@ -151,6 +151,8 @@ class RequestAdapter:
         self._prompt_tokens = prompt_tokens
         self._changes: list[RequestChange] = []
         self._bodies = [self.body]
+        # The texts of refusals, each with the change and the field that it led to.
+        self._refusals: set[tuple[str, str, str]] = set()
 
     def adapt_to(self, failure: UpstreamFailure, now: float) -> RequestChange | None:
         """Apply the change that a refusal requires to `body`, and return the change.
@@ -159,7 +161,8 @@ class RequestAdapter:
 
         - the model requires another API (see `needs_other_api`);
         - no rule recognizes the refusal;
-        - the upstream has already refused the changed request.
+        - the upstream has already refused the changed request;
+        - the same text has already led to the same change, of which the upstream takes no notice.
         """
         self._memory.record_refusal(failure, now)
         if self.needs_other_api(failure):
@@ -171,6 +174,10 @@ class RequestAdapter:
         if body in self._bodies:
             # Two refusals are contradictory.
             return None
+        refusal = (failure.text, change.change, change.field)
+        if refusal in self._refusals and not change.concerns_one_tool:
+            return None
+        self._refusals.add(refusal)
         self._changes.append(change)
         self._bodies.append(body)
         self.body = body

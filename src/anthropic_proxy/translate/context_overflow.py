@@ -50,6 +50,9 @@ _OTHER_PARTS = _pattern(
     r"\bstop[ _]?(?:sequences?|strings?|words?)\b|\bgrammar\b"
     r"|\bschema(?: (?:is|has|too|exceeds)\b|:)"
     r"|\b(?:invalid|json|input|output|response)[ _]schema"
+    # Short fields, credentials, and refusals of the content.
+    r"|\bmetadata\b|\buser_id\b|\bprompt_cache_key\b|\btools?[.\[]\w|\bfunction\.name\b"
+    r"|\btoken is (?:in)?valid|\bsafety\b|\bblocked\b"
 )
 
 # Names of the length of the response, whose limits are not about the input.

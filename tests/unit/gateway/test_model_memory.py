@@ -167,6 +167,16 @@ def test_a_request_is_not_sent_twice() -> None:
     assert "max_completion_tokens" in attempt.body
 
 
+def test_a_refusal_that_repeats_its_numbers_ends_the_request() -> None:
+    """Each size would be computed from the numbers of the first request."""
+    failure = refusal("exceeded model token limit: 262144 (requested: 270001)")
+    attempt = RequestAdapter(ModelMemory(), CHAT, {**BODY, "max_tokens": 64000}, 10, 0)
+    change = attempt.adapt_to(failure, 0)
+    assert change is not None
+    assert attempt.body["max_tokens"] == change.value == 262144 - (270001 - 64000)
+    assert attempt.adapt_to(failure, 0) is None
+
+
 def test_a_request_is_not_changed_without_end() -> None:
     sampling = ("temperature", "top_p", "top_k")
     others = (
