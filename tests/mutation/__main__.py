@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.mutation.mutants import Mutant
-from tests.mutation.project import Project
+from tests.mutation.project import EQUIVALENTS, PURE_PACKAGES, Project
 from tests.mutation.runner import Outcome, Runner, Verdict, forking
 
 _ROOT = Path(__file__).parents[2]
@@ -86,12 +86,8 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--root", type=Path, default=_ROOT)
     parser.add_argument("--package", default="anthropic_proxy")
-    parser.add_argument(
-        "--areas", nargs="+", default=["wire", "translate", "routing", "providers", "errors"]
-    )
-    parser.add_argument(
-        "--equivalents", type=Path, default=Path(__file__).with_name("equivalents.json")
-    )
+    parser.add_argument("--areas", nargs="+", default=PURE_PACKAGES)
+    parser.add_argument("--equivalents", type=Path, default=EQUIVALENTS)
     return parser.parse_args()
 
 

@@ -8,6 +8,11 @@ from pathlib import Path
 
 from tests.mutation.mutants import Mutant, Mutants
 
+# Packages without input and output, whose tests are fast enough to run for each mutant.
+PURE_PACKAGES = ("wire", "translate", "routing", "providers", "errors")
+
+EQUIVALENTS = Path(__file__).with_name("equivalents.json")
+
 
 @dataclass(frozen=True)
 class Project:

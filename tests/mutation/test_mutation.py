@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.mutation.mutants import Mutants
-from tests.mutation.project import Project
+from tests.mutation.project import EQUIVALENTS, PURE_PACKAGES, Project
 from tests.mutation.runner import CpuLimit, Outcome, Runner, Verdict
 from tests.support.paths import ROOT
 
@@ -244,6 +244,11 @@ def test_a_seed_selects_one_sample_without_equivalents(tmp_path: Path) -> None:
 def test_outdated_equivalents_are_found(tmp_path: Path, change: Any, *, is_outdated: bool) -> None:
     _write_project(tmp_path, _TEST, [_EQUIVALENT | change])
     assert bool(_project(tmp_path).outdated_equivalents()) is is_outdated
+
+
+def test_the_equivalents_of_the_package_exist() -> None:
+    project = Project(ROOT, "anthropic_proxy", PURE_PACKAGES, EQUIVALENTS)
+    assert not project.outdated_equivalents()
 
 
 def test_the_tests_of_the_module_run_first(tmp_path: Path) -> None:
