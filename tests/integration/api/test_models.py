@@ -6,6 +6,7 @@ import anthropic
 import httpx
 import pytest
 
+from anthropic_proxy.routing.model_names import to_claude_id
 from tests.support.running_proxy import running_proxy
 from tests.support.scripted_upstream import DEADLINE, Script, ScriptedUpstream, answers, completion
 
@@ -16,6 +17,8 @@ LIST = {
         for name in ("a", "openai/gpt:x", "c")
     ],
 }
+
+BODY = {"model": "claude-a", "max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}]}
 
 
 def test_the_sdk_reads_all_pages_of_models(upstream: ScriptedUpstream) -> None:
@@ -129,14 +132,68 @@ def test_a_missing_list_without_configured_models_is_reported(
 def test_an_alias_selects_its_model(upstream: ScriptedUpstream) -> None:
     """The response contains the alias that the client sent."""
     upstream.then(answers(completion()))
-    body = {"model": "claude-a", "max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}]}
     with running_proxy(
         upstream.url, COMPLETION_MODEL="writer", MODEL_ALIASES="claude-a=v/a"
     ) as proxy:
         message = httpx.post(
-            proxy + "/v1/messages", json=body, timeout=DEADLINE, trust_env=False
+            proxy + "/v1/messages", json=BODY, timeout=DEADLINE, trust_env=False
         ).json()
     assert (upstream.request().body["model"], message["model"]) == ("v/a", "claude-a")
+
+
+def test_models_for_the_pickers_of_claude_clients(upstream: ScriptedUpstream) -> None:
+    """All ids are Claude ids, and select the model of which they are the id."""
+    names: dict[str, Any] = {
+        "MODEL_ALIASES": "claude-a=a;fast=c",
+        "MODEL_MAP": "haiku=c;openai/*=openai/gpt:x",
+        "CLAUDE_MODEL_IDS": True,
+    }
+    upstream.then(*[answers(LIST) for _ in range(5)], answers(completion()), answers(LIST))
+    with (
+        running_proxy(upstream.url, **names) as proxy,
+        anthropic.Anthropic(
+            base_url=proxy, api_key="any", max_retries=0, _strict_response_validation=True
+        ) as client,
+    ):
+        models = list(client.models.list(limit=4))
+        listed = [(model.id, model.display_name) for model in models]
+        tiers = [model.to_dict()["anthropic_family_tier"] for model in models]
+        gpt = to_claude_id("openai/gpt:x")
+        forms = (gpt, f"{gpt}[1m]", "openai/gpt:x")
+        found = {client.models.retrieve(form).id for form in forms}
+        body = {**BODY, "model": f"{gpt}[1m]"}
+        response = httpx.post(f"{proxy}/v1/messages", json=body, timeout=DEADLINE, trust_env=False)
+        with pytest.raises(anthropic.NotFoundError):
+            client.models.retrieve(to_claude_id("none"))
+    assert listed == [
+        ("claude-haiku", "claude-haiku (c)"),
+        ("claude-a", "claude-a (a)"),
+        (to_claude_id("fast"), "fast (c)"),
+        (to_claude_id("a"), "a"),
+        (gpt, "openai/gpt:x"),
+        (to_claude_id("c"), "c"),
+    ]
+    assert tiers == ["haiku", *["sonnet"] * 5]
+    assert found == {gpt}
+    assert (upstream.requests[-2].body["model"], response.json()["model"]) == (
+        "openai/gpt:x",
+        f"{gpt}[1m]",
+    )
+
+
+def test_models_of_several_upstreams_have_claude_ids(upstream: ScriptedUpstream) -> None:
+    upstream.then(answers({"data": [{"id": "m"}]}), answers(LIST))
+    url = f"{upstream.url};{upstream.url}"
+    with running_proxy(url, CLAUDE_MODEL_IDS=True) as proxy:
+        response = httpx.get(f"{proxy}/v1/models?debug=1", timeout=DEADLINE, trust_env=False)
+    first, second = response.json()["data"][:2]
+    address = upstream.url.removeprefix("http://")
+    labels = {first["display_name"], second["display_name"]}
+    assert f"{address}/m" in labels or f"{address}-2/m" in labels
+    for model in response.json()["data"]:
+        assert model["id"] == to_claude_id(model["display_name"])
+        (target,) = model["anthropic_proxy"]["targets"]
+        assert f"{target['upstream']}/{target['model']}" == model["display_name"]
 
 
 def test_models_are_filtered_by_lifecycle(proxy: str, upstream: ScriptedUpstream) -> None:

@@ -164,12 +164,12 @@ def test_models_are_restricted_by_the_key(
     models: tuple[str, ...], model: str, *, allowed: bool
 ) -> None:
     key = ApiKey("a", "", models)
-    assert key.allows_model(model) is allowed
+    assert key.allows_model([model]) is allowed
     if allowed:
-        key.check_model(model)
+        key.check_model("requested", ["other", model])
         return
-    with pytest.raises(RequestDeniedError) as error:
-        key.check_model(model)
+    with pytest.raises(RequestDeniedError, match="does not allow the model 'requested'") as error:
+        key.check_model("requested", [model])
     assert (error.value.status, error.value.type, error.value.reason) == (
         403,
         "permission_error",
@@ -178,4 +178,4 @@ def test_models_are_restricted_by_the_key(
 
 
 def test_an_unrestricted_key_allows_every_model() -> None:
-    UNRESTRICTED_KEY.check_model("any")
+    UNRESTRICTED_KEY.check_model("any", [])

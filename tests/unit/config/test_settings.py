@@ -74,6 +74,7 @@ def test_only_the_upstream_url_is_required(monkeypatch: pytest.MonkeyPatch) -> N
             {"claude-a": "v/m:free", "claude-b": "b=c"},
         ),
         ("MODEL_ALIASES", " ; ", "model_aliases", None),
+        ("CLAUDE_MODEL_IDS", "true", "claude_model_ids", True),
         (
             "MODEL_MAP",
             "haiku=small;claude-*=big",
@@ -359,6 +360,7 @@ def test_a_missing_url_is_rejected_with_examples(
         ("TOOL_CALL_RECOVERY", "maybe", "auto or off"),
         ("DEBUG", "maybe", "true or false"),
         ("VERBOSE", "2", "true or false"),
+        ("CLAUDE_MODEL_IDS", "claude", "true or false"),
         ("UPSTREAM_RETRIES", "11", "0 to 10"),
         ("UPSTREAM_CONCURRENCY", "0", "1 or more"),
         ("UPSTREAM_TOTAL_TIMEOUT", "0", "seconds above 0"),
