@@ -86,13 +86,13 @@ def test_the_complete_documented_example_is_parsed() -> None:
     first, second, third = file.routes
     assert first.targets == (
         (
-            TargetEntry.model_construct(upstream="openai", model="gpt-5-mini"),
-            TargetEntry.model_construct(upstream="azure", model="gpt-5-mini", weight=3),
+            TargetEntry.model_construct(upstream="openai", model="gpt-6.1-terra"),
+            TargetEntry.model_construct(upstream="azure", model="gpt-6.1-terra", weight=3),
         ),
         (TargetEntry.model_construct(upstream="local", model="qwen3"),),
     )
     assert [(each.upstream, each.model) for (each,) in second.targets] == [
-        ("router", "google/gemini-2.5-pro")
+        ("router", "google/gemini-3.8-flash")
     ]
     assert (third.tier, third.thinking, third.targets[0][0].model) == (
         ("opus", "fable"),
