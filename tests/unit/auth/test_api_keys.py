@@ -29,6 +29,10 @@ _NOW = datetime(2026, 11, 23, tzinfo=UTC)
         (f"{_BASE64};bob=k2", {"key-1": _BASE64, "bob": "k2"}),
         ("alice=c2VjcmV0==", {"alice": "c2VjcmV0=="}),
         ('{"alice": "k=1"}', {"alice": "k=1"}),
+        ('"k1"', {"key-1": "k1"}),
+        ('"alice=k1;bob=k2"', {"alice": "k1", "bob": "k2"}),
+        ("alice='k1';bob=\"k2\"", {"alice": "k1", "bob": "k2"}),
+        ("alice=Bearer k1;Bearer k2", {"alice": "k1", "key-2": "k2"}),
     ],
 )
 def test_key_lists_are_parsed(text: str, expected: dict[str, str]) -> None:
