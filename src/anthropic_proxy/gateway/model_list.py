@@ -86,7 +86,7 @@ class ModelList:
             "upstream": upstream.name,
             "model": route.model,
             "api": upstream.api,
-            "dialect": upstream.profile.name,
+            "provider": upstream.profile.name,
             "left_alone": backend.client.is_circuit_open,
             "learned": backend.describe_memory(route.model),
         }

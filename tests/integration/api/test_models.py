@@ -18,7 +18,11 @@ LIST = {
     ],
 }
 
-BODY = {"model": "claude-a", "max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}]}
+BODY: dict[str, Any] = {
+    "model": "claude-a",
+    "max_tokens": 5,
+    "messages": [{"role": "user", "content": "Hi"}],
+}
 
 
 def test_the_sdk_reads_all_pages_of_models(upstream: ScriptedUpstream) -> None:
@@ -141,6 +145,39 @@ def test_an_alias_selects_its_model(upstream: ScriptedUpstream) -> None:
     assert (upstream.request().body["model"], message["model"]) == ("v/a", "claude-a")
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("claude-mine[1m]", "v/mine"),
+        ("m[1M]", "m"),
+        (to_claude_id("m") + "[1m]", "m"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("api", "path"),
+    [
+        ("chat_completions", "/v1/messages"),
+        ("responses", "/v1/messages"),
+        ("messages", "/v1/messages"),
+        ("messages", "/v1/messages/count_tokens"),
+    ],
+)
+def test_no_upstream_receives_a_suffix(
+    upstream: ScriptedUpstream, api: str, path: str, model: str, expected: str, *, stream: bool
+) -> None:
+    upstream.then(answers({"error": {"message": "no", "type": "api_error"}}, 400))
+    body = {**BODY, "model": model}
+    if path == "/v1/messages":
+        body["stream"] = stream
+    names: dict[str, Any] = {"UPSTREAM_API": api, "MODEL_ALIASES": "claude-mine=v/mine"}
+    with running_proxy(upstream.url, **names) as proxy:
+        response = httpx.post(proxy + path, json=body, timeout=DEADLINE, trust_env=False)
+    assert response.status_code == 400
+    (request,) = upstream.requests
+    assert request.body["model"] == expected
+
+
 def test_models_for_the_pickers_of_claude_clients(upstream: ScriptedUpstream) -> None:
     """All ids are Claude ids, and select the model of which they are the id."""
     names: dict[str, Any] = {
@@ -228,7 +265,7 @@ def test_learned_changes_are_returned_with_debug(upstream: ScriptedUpstream) -> 
         (plain,) = client.get("/v1/models").json()["data"]
     (target,) = model.pop("anthropic_proxy")["targets"]
     assert model == plain
-    assert (target["upstream"], target["model"], target["dialect"]) == (
+    assert (target["upstream"], target["model"], target["provider"]) == (
         upstream.url.removeprefix("http://"),
         "m",
         "vllm",
