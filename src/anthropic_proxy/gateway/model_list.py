@@ -108,13 +108,18 @@ class ModelList:
         raise ApiError(404, f"model: {shorten(model_id)}")
 
     def _tiers(self) -> dict[str, str]:
-        """Return the listed name of the first target of each tier that a rule names."""
+        """Return the listed name of the first target of each tier that has a model.
+
+        A rule may name a tier and have conditions that a plain request does not meet.
+        """
         names = {}
         for tier in TIERS:
             if any(tier in rule.tiers for rule in self._routing.rules):
                 model = f"claude-{tier}"
                 groups = self._routing.select_groups({"model": model, "messages": []}, lambda: 0)
-                names[model] = self._listed_name(self._routing.build_routes(groups[0], model)[0])
+                route = self._routing.build_routes(groups[0], model)[0]
+                if route.model != model:
+                    names[model] = self._listed_name(route)
         return names
 
     def _aliases(self) -> dict[str, str]:

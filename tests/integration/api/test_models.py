@@ -1,5 +1,6 @@
 """Model routes, with the official SDK and a scripted upstream."""
 
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -216,6 +217,25 @@ def test_models_for_the_pickers_of_claude_clients(upstream: ScriptedUpstream) ->
         "openai/gpt:x",
         f"{gpt}[1m]",
     )
+
+
+def test_only_tiers_with_a_model_are_listed(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    file = tmp_path / "upstreams.yaml"
+    file.write_text(
+        f"upstreams: {{a: {{url: '{upstream.url}'}}}}\n"
+        "routes:\n"
+        "  - {tier: opus, thinking: true, targets: a/thinker}\n"
+        "  - {tier: [haiku, sonnet], targets: a/small}\n"
+        "  - {tier: fable, targets: a}\n"
+    )
+    upstream.then(answers({"data": [{"id": "m"}]}))
+    with running_proxy(None, CONFIG_FILE=file, CLAUDE_MODEL_IDS=True) as proxy:
+        response = httpx.get(f"{proxy}/v1/models", timeout=DEADLINE, trust_env=False)
+    assert [model["id"] for model in response.json()["data"]] == [
+        "claude-haiku",
+        "claude-sonnet",
+        to_claude_id("m"),
+    ]
 
 
 def test_models_of_several_upstreams_have_claude_ids(upstream: ScriptedUpstream) -> None:
