@@ -8,6 +8,7 @@ Some upstreams report the usage elsewhere than in `usage`, with other names, or 
 tables below contain the known places and names.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -23,6 +24,9 @@ _COUNTS = (
 
 # Integers in JSON may exceed the range of floats; larger values are not token counts.
 _MAX_COUNT = 2**53
+
+# Some gateways send counts as strings.
+_COUNT_TEXT = re.compile(r"\s?([0-9]{1,16})(?:\.0+)?\s?")
 
 _CHARACTERS_PER_TOKEN = 4
 
@@ -236,6 +240,9 @@ def _get_object(usage: JsonObject, name: str) -> JsonObject:
 def _get_count(usage: JsonObject, name: str) -> int:
     """Return a count, or 0 for a value that is not a valid count."""
     value: Any = usage.get(name)
-    if not isinstance(value, int | float) or not 0 < value <= _MAX_COUNT:
+    if isinstance(value, str):
+        match = _COUNT_TEXT.fullmatch(value)
+        value = int(match[1]) if match else 0
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return 0
-    return int(value)
+    return int(value) if 0 < value <= _MAX_COUNT else 0
