@@ -35,12 +35,15 @@ _NAME = r"""name\s*+=\s*+["']?+([^"'<>]++)["']?+"""
 
 
 def read_tagged_invoke(tag: str) -> Callable[[str, OfferedTools], TextCalls]:
-    """Return a reader of the text before `</{tag}invoke>`. A wrapper may precede the call."""
-    tag = re.escape(tag)
-    head = re.compile(rf"(?:(?:[^<>]*+>)?\s*+<{tag})?(?:invoke)?\s*+{_NAME}\s*+>")
+    """Return a reader of the text before `</{tag}invoke>`. A wrapper may precede the call.
+
+    A blank may follow the tag.
+    """
+    tag = re.escape(tag) + (" ?" if tag else "")
+    head = re.compile(rf"(?:(?:[^<>]*+>)?\s*+<{tag})?\s*+(?:invoke)?\s*+{_NAME}\s*+>")
     parameter = re.compile(
         rf"""\s*+<{tag}parameter\s++{_NAME}(?:\s++string="(true|false)")?+\s*+>"""
-        rf"(.*?)</{tag}parameter>",
+        rf"(.*?)</{tag}parameter ?>",
         re.DOTALL,
     )
 

@@ -65,6 +65,13 @@ class TextCallFormat:
     must_start_line: bool = False
     # marker before the JSON document of the arguments; without it, at most a name precedes it
     document_marker: str | None = None
+    # other spellings of the marker after the calls
+    other_ends: tuple[str, ...] = ()
+
+    @property
+    def ends(self) -> tuple[str, ...]:
+        """All markers after the calls; empty if they extend to the end of the response."""
+        return () if self.end is None else (self.end, *self.other_ends)
 
     @cached_property
     def split_openings(self) -> tuple[tuple[str, str], ...]:
@@ -303,7 +310,13 @@ def _build_dsml_format(tag: str) -> TextCallFormat:
     openings = tuple(
         f"{wrapper}invoke{opening}" for wrapper in wrappers for opening in _INVOKE_OPENINGS
     )
-    return TextCallFormat(f"<{tag}", f"</{tag}invoke>", openings, read_tagged_invoke(tag))
+    return TextCallFormat(
+        f"<{tag}",
+        f"</{tag}invoke>",
+        openings,
+        read_tagged_invoke(tag),
+        other_ends=(f"</{tag} invoke>",),
+    )
 
 
 _HARMONY_CALLS = tuple(

@@ -9,7 +9,8 @@ States of `TextCallParser`:
     START  Waits for the first character that is not white space: a bracket may start a bare call.
     TEXT   Searches for an opener outside code blocks. Holds a possible beginning of an opener.
     CODE   Reads code that starts with an opener: inline code up to the next backtick or empty line,
-           and an indented line up to its end.
+           an indented line up to its end, and a text after a tag such as `<pre>` up to its end tag
+           (within a line, also up to an empty line).
     CALL   Reads a candidate, the text after an opener, until it is either calls or text.
     GAP    Drops the white space after a call, and markers that belong to no other text.
 
@@ -37,13 +38,14 @@ block and the events of each call cost much more than parsing its few characters
 
 The position distinguishes calls from examples of calls: a bare object must be the complete
 response, a code block must be at its end, and markers in other code blocks and in lines that are
-indented like code are ignored.
+indented like code are ignored, and so are markers after tags such as `<pre>` and `<example>`.
 """
 
 import re
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from enum import Enum, auto
+from functools import cached_property
 
 from anthropic_proxy.translate.tool_calls.markdown_position import (
     FENCE_CHARACTERS,
@@ -82,16 +84,56 @@ def _build_pattern(markers: Iterable[str]) -> str:
     return "|".join([*options, *[""] * is_end])
 
 
-_OPENER = re.compile(f"{_build_pattern(_BY_OPENER)}|{FENCE_MARK.pattern}")
-
-
 def _list_beginnings(markers: Iterable[str]) -> frozenset[str]:
     """Return all proper prefixes of the markers."""
     return frozenset(marker[:size] for marker in markers for size in range(1, len(marker)))
 
 
-_OPENER_BEGINNINGS = _list_beginnings(_BY_OPENER)
-_MAX_OPENER_LENGTH = max(map(len, _BY_OPENER))
+# Tags of HTML around code, and tags around examples in prompts, which models imitate.
+_EXAMPLE_TAGS = ("pre", "code", "samp", "xmp", "example", "examples", "sample")
+
+
+@dataclass(frozen=True)
+class _CodeEnd:
+    """The end of code in the state CODE, which is the first of several markers."""
+
+    markers: tuple[str, ...]
+
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        return re.compile(_build_pattern(self.markers))
+
+    @cached_property
+    def beginnings(self) -> frozenset[str]:
+        return _list_beginnings(self.markers)
+
+    @cached_property
+    def max_length(self) -> int:
+        return max(map(len, self.markers))
+
+
+_EMPTY_LINE = "\n\n"
+_INLINE_END = _CodeEnd(("`", _EMPTY_LINE))
+_LINE_END = _CodeEnd(("\n",))
+
+
+def _build_example_ends() -> Iterator[tuple[str, _CodeEnd]]:
+    """Yield the possible openers of examples, with the ends of the examples."""
+    for tag in _EXAMPLE_TAGS:
+        for name in (tag, tag.upper()):
+            end = _CodeEnd((f"</{name}>",))
+            yield f"<{name}>", end
+            # Attributes may follow.
+            yield f"<{name} ", end
+
+
+_EXAMPLE_ENDS = dict(_build_example_ends())
+_OPENERS = (*_BY_OPENER, *_EXAMPLE_ENDS)
+_OPENER = re.compile(f"{_build_pattern(_OPENERS)}|{FENCE_MARK.pattern}")
+
+
+_OPENER_BEGINNINGS = _list_beginnings(_OPENERS)
+_MAX_OPENER_LENGTH = max(map(len, _OPENERS))
 # Text without a match contains no beginning of an opener, and no white space before one.
 _SUSPECT = re.compile(r"[<\[`~]|[\s\]]\Z")
 # Formats without an opener, by the first character of the response.
@@ -112,8 +154,6 @@ _STRAY_BEGINNINGS = _list_beginnings(STRAY_MARKERS)
 _MAX_STRAY_MARKERS = 2
 
 _SPACE = re.compile(r"\s*")
-_INLINE_END = re.compile("`|\n\n")
-_LINE_END = re.compile("\n")
 # The number of characters of an opening that are examined at once. Most candidates need one window.
 _OPENING_WINDOW = 32
 
@@ -235,12 +275,12 @@ class TextCallParser:
             self._emit(self._text[self._pos : end])
             self._pos = end
             return False
-        opener, is_indented = found
-        is_fence = opener[0] == FENCE_FORMAT.opener
-        if is_indented or (not is_fence and self._starts_inline_code(opener.start())):
+        opener, position = found
+        code_end = self._find_code_end(opener, position)
+        if code_end is not None:
             self._emit(self._text[self._pos : opener.end()])
             self._state, self._pos = _State.CODE, opener.end()
-            self._code_end = _LINE_END if is_indented else _INLINE_END
+            self._code_end = code_end
             return True
         lead = opener.start() - _measure_run(self._text, self._pos, opener.start(), None)
         self._emit(self._text[self._pos : lead])
@@ -248,15 +288,15 @@ class TextCallParser:
         return True
 
     def _read_code(self) -> bool:
-        end = self._code_end.search(self._text, self._pos)
+        end = self._code_end.pattern.search(self._text, self._pos)
         if end is not None:
-            self._emit(self._text[self._pos : end.start()])
-            self._state, self._pos = _State.TEXT, end.start()
+            self._emit_code(end.start())
+            self._state = _State.TEXT
             return True
-        # The next line may be empty.
-        size = len(self._text) - self._text.endswith("\n")
-        self._emit(self._text[self._pos : size])
-        self._pos = size
+        held = _measure_beginning(
+            self._text, self._pos, self._code_end.beginnings, self._code_end.max_length
+        )
+        self._emit_code(len(self._text) - held)
         return False
 
     def _read_call(self, candidate: "_Candidate") -> bool:
@@ -318,8 +358,15 @@ class TextCallParser:
             self._parts.append(text)
             self._position.read(text)
 
-    def _find_opener(self) -> tuple[re.Match[str], bool] | None:
-        """Return the next opener outside fenced code, and whether it is indented like code.
+    def _emit_code(self, end: int) -> None:
+        """Add the text up to `end` to the parts. It opens and closes no code block."""
+        if end > self._pos:
+            self._parts.append(self._text[self._pos : end])
+            self._position.move(self._text, self._pos, end)
+        self._pos = end
+
+    def _find_opener(self) -> tuple[re.Match[str], MarkdownPosition] | None:
+        """Return the next opener outside fenced code, and its position.
 
         A code fence must be at the line start.
         """
@@ -329,15 +376,28 @@ class TextCallParser:
             position.move(self._text, pos, match.start())
             pos = match.start()
             is_fence = is_fence_mark(match[0])
+            if match[0] in _EXAMPLE_ENDS and not position.fence:
+                return match, position
             call_format = _BY_OPENER.get(match[0])
             if call_format is not None and not position.fence:
                 must_start_line = is_fence or call_format.must_start_line
                 if position.at_line_start or not must_start_line:
-                    return match, position.is_indented
+                    return match, position
             if is_fence:
                 position.pass_mark(match[0].removesuffix("json"))
                 pos = match.end()
         return None
+
+    def _find_code_end(self, opener: re.Match[str], position: MarkdownPosition) -> _CodeEnd | None:
+        """Return the end of the code that starts with an opener; None if it starts a call."""
+        if position.is_indented:
+            return _LINE_END
+        if opener[0] != FENCE_FORMAT.opener and self._starts_inline_code(opener.start()):
+            return _INLINE_END
+        example_end = _EXAMPLE_ENDS.get(opener[0])
+        if example_end is not None and not position.at_line_start:
+            return _CodeEnd((*example_end.markers, _EMPTY_LINE))
+        return example_end
 
     def _starts_inline_code(self, pos: int) -> bool:
         """Return whether the text before text[pos] ends with the start of inline code."""
@@ -347,7 +407,7 @@ class TextCallParser:
     def _measure_held_text(self) -> int:
         """Return the length of a possible incomplete opener at the end of the text."""
         end = len(self._text)
-        held = _measure_opener_beginning(self._text, self._pos)
+        held = _measure_beginning(self._text, self._pos, _OPENER_BEGINNINGS, _MAX_OPENER_LENGTH)
         # Fences are held together: their first position determines whether they are a fence.
         held += _measure_run(self._text, self._pos, end - held, FENCE_CHARACTERS)
         return held + _measure_run(self._text, self._pos, end - held, None)
@@ -466,10 +526,10 @@ class _Candidate:
             self.unread = beginning
             return
         self._state = _CandidateState.BODY
-        if self._call_format.end is not None:
+        if self._call_format.ends:
             # The beginning is part of an opening, so it cannot contain an end marker.
             marker = self._call_format.document_marker
-            self._body = MarkedBody(beginning, self._call_format.end, marker)
+            self._body = MarkedBody(beginning, self._call_format.ends, marker)
 
     def _read_body(self, text: str, pos: int) -> int:
         if self._body is None:
@@ -482,7 +542,9 @@ class _Candidate:
         return end
 
     def _end_body(self) -> None:
-        body = "".join(self._pieces).removesuffix(self._call_format.end or "")
+        body = "".join(self._pieces)
+        end = next(end for end in self._call_format.ends if body.endswith(end))
+        body = body.removesuffix(end)
         self.calls = read_calls(self._call_format, body, self._tools)
         if self.calls and self._call_format.must_be_last:
             self._state = _CandidateState.ENDED
@@ -498,12 +560,11 @@ class _Candidate:
         return pos
 
 
-def _measure_opener_beginning(text: str, start: int) -> int:
-    """Return the length of the longest suffix of text[start:] that is a prefix of an opener."""
+def _measure_beginning(text: str, start: int, beginnings: frozenset[str], longest: int) -> int:
+    """Return the length of the longest suffix of text[start:] that is one of `beginnings`."""
     end = len(text)
-    longest = min(_MAX_OPENER_LENGTH, end - start)
-    for size in range(longest, 0, -1):
-        if text[end - size :] in _OPENER_BEGINNINGS:
+    for size in range(min(longest, end - start), 0, -1):
+        if text[end - size :] in beginnings:
             return size
     return 0
 
