@@ -26,7 +26,13 @@ from anthropic_proxy.translate import upstream_errors
 from anthropic_proxy.translate.reasoning.fields import IN_TEXT, ReasoningDelta, parse_reasoning
 from anthropic_proxy.translate.reasoning.tool_call_signatures import parse_call_signature
 from anthropic_proxy.translate.response.block_writer import BlockWriter
-from anthropic_proxy.translate.response.choices import CALLS, REASONING, TEXT, ChoiceReader
+from anthropic_proxy.translate.response.choices import (
+    CALLS,
+    REASONING,
+    TEXT,
+    ChoiceReader,
+    find_choices,
+)
 from anthropic_proxy.translate.response.spec import ReasoningDisplay, ResponseSpec
 from anthropic_proxy.translate.response.stop_reasons import (
     FinishReason,
@@ -61,7 +67,6 @@ from anthropic_proxy.wire.json_codec import JsonObject
 from anthropic_proxy.wire.openai import (
     get_content_text,
     get_plain_text,
-    list_choices,
     string_or_empty,
     unwrap_envelope,
 )
@@ -135,12 +140,19 @@ class StreamTranslator:
     @property
     def has_finish_reason(self) -> bool:
         """True if the upstream has sent a finish reason. Usage may follow."""
-        return self._finish_reason is not None
+        return self._finish_reason is not None or self._choices.has_held_finish_reason
+
+    @property
+    def _is_end_proven(self) -> bool:
+        """True if the upstream has sent a finish reason whose meaning is known."""
+        return self._finish_reason is not None and not self._finish_reason.is_unknown
 
     @property
     def may_continue(self) -> bool:
         """True if content may follow the finish reason."""
         if self._finish_reason is None or self._finishes_pieces or not self._counter.delta_count:
+            return True
+        if self._choices.has_unfinished:
             return True
         # Claude models of GitHub Copilot send the call in a later choice.
         return self._finish_reason.stop_reason == "tool_use" and not self.assembler.calls
@@ -191,7 +203,7 @@ class StreamTranslator:
             raise error
         content_count = self._counter.delta_count
         has_usage = self._counter.record(chunk)
-        choices = list_choices(chunk)
+        choices = find_choices(chunk)
         for choice in choices:
             self._feed_choice(choice)
         if self._counter.delta_count != content_count:
@@ -212,12 +224,15 @@ class StreamTranslator:
         if self.is_finished:
             return []
         self.fast_path.close()
+        for choice in self._choices.release():
+            self._feed_choice(choice)
+        if self.is_finished:
+            return self._writer.take()
         if self._finish_reason is None and not (done and self._counter.delta_count):
             raise self._create_truncated_error()
-        is_proven = self._finish_reason is not None and not self._finish_reason.is_unknown
+        is_proven = self._is_end_proven
         if not is_proven and self._has_incomplete_call():
             raise self._create_truncated_error()
-        # A call in a truncated response is not repaired.
         is_cut = self._finish_reason is not None and self._finish_reason.is_cut
         self._writer.is_truncated = is_cut
         # The splitter and the parser may hold incomplete tags and calls, which are text, or calls
@@ -235,8 +250,7 @@ class StreamTranslator:
         # All calls are written, so the deferred content can follow.
         self._write_deferred()
         # This depends on whether the response has any text.
-        self._write_unclosed_thinking()
-        self._write_hidden_reasoning()
+        self._write_reasoning_as_text()
         # The last steps may have added text to the filters.
         self._flush_text()
         # A stop sequence in one of these texts has already finished the response.
@@ -248,14 +262,21 @@ class StreamTranslator:
         """End the response with the stop fields for the upstream's finish reason."""
         refusal = "".join(self._refusals)
         has_calls = bool(self.assembler.calls)
-        if self._finish_reason is None and not (self._writer.has_text or has_calls or refusal):
-            # The response ended within its reasoning.
-            raise self._create_truncated_error()
+        if not (self._writer.has_text or has_calls or refusal):
+            self._check_end_without_text()
         stop_reason = self._finish_reason.stop_reason if self._finish_reason else None
         stop_fields = to_stop_fields(
             stop_reason or "end_turn", has_calls=has_calls, refusal=refusal
         )
         self._finish(stop_fields)
+
+    def _check_end_without_text(self) -> None:
+        """Raise ApiError if the response may have been truncated within its reasoning.
+
+        The error for a response without reasoning is that of `UnreadResponse`.
+        """
+        if self._finish_reason is None or (self._finish_reason.is_unknown and self._has_content):
+            raise self._create_truncated_error()
 
     def fail(self, error: ApiError, request_id: str) -> list[JsonObject]:
         """Return the last events of a failed response. The open block is not closed."""
@@ -267,9 +288,10 @@ class StreamTranslator:
         return ApiError(500, f"The upstream {self.spec.upstream.name} {text}")
 
     def _create_truncated_error(self) -> TruncatedError:
-        return TruncatedError(
-            f"The upstream {self.spec.upstream.name} ended the response before it was complete"
-        )
+        text = f"The upstream {self.spec.upstream.name} ended the response before it was complete"
+        if self._finish_reason is not None:
+            text += f" (finish reason: {self.spec.upstream.redact(self._finish_reason.word)})"
+        return TruncatedError(text)
 
     def _has_incomplete_call(self) -> bool:
         """Return whether the arguments of an accepted call are incomplete."""
@@ -277,7 +299,10 @@ class StreamTranslator:
 
     def _needs_arguments(self, call: ToolCall) -> bool:
         if call.arguments.has_started:
-            return not call.arguments.is_complete
+            if call.arguments.is_complete:
+                return False
+            # A call in a truncated response is not repaired.
+            return self._writer.is_truncated or not call.arguments.is_repairable
         # Without arguments, a call is complete if its tool requires none.
         return bool(self.spec.tools.get(call.name, {}).get("required"))
 
@@ -479,30 +504,35 @@ class StreamTranslator:
             self.assembler.remove_leftovers(call)
             self._writer.write_tool_use(call)
 
-    def _write_unclosed_thinking(self) -> None:
-        """Write the expected reasoning as text if no tag ended it.
+    def _write_reasoning_as_text(self) -> None:
+        """Write text that was taken for reasoning if the response has no text and no call.
 
-        Reasoning is kept if a token limit ended the response, or if there is other text or a call.
+        Reasoning stays reasoning if a token limit ended the response.
         """
-        if self._writer.is_truncated or self.assembler.calls or self._writer.has_text:
+        if self._writer.is_truncated or self.is_finished:
             return
-        text = self._splitter.get_unclosed_text()
-        if text:
-            self._put(text)
-
-    def _write_hidden_reasoning(self) -> None:
-        """Write reasoning that the client did not request as text if there is nothing else.
-
-        Some servers put the complete answer into the reasoning, for example if the request forbids
-        thinking or requires a JSON document.
-        """
-        if self._finish_reason is None or self._finish_reason.is_cut:
+        if self.assembler.calls or self._writer.has_text:
             return
-        if self.is_finished or self.assembler.calls or self._writer.has_text:
-            return
-        text = "".join(self._hidden_reasoning)
+        text = self._find_text_in_reasoning()
         if text.strip():
             self._put(text)
+
+    def _find_text_in_reasoning(self) -> str:
+        """Return the part of the reasoning that may be the text of the response.
+
+        Expected reasoning that no tag ended may be text. Other reasoning is only text if the
+        upstream reported the end of the response; otherwise it may be truncated. An opening tag
+        without a closing tag may be a quotation. Some servers put the complete answer into the
+        reasoning, for example if the request forbids thinking or requires a JSON document.
+        """
+        # Structured output is parsed, so it must not begin with a tag.
+        includes_tag = not self.spec.is_structured
+        unclosed_text = self._splitter.get_unclosed_text(includes_tag=includes_tag)
+        if unclosed_text and not self._splitter.has_first_tag:
+            return unclosed_text
+        if not self._is_end_proven:
+            return ""
+        return unclosed_text or "".join(self._hidden_reasoning)
 
     def _put(self, content: ReasoningDelta | str) -> None:
         """Write reasoning or text to its block.
@@ -544,7 +574,7 @@ class StreamTranslator:
             self._unread.check(
                 reason.word if reason else "",
                 announces_calls=reason is not None and reason.stop_reason == "tool_use",
-                is_proven=reason is not None and not reason.is_unknown,
+                is_proven=self._is_end_proven,
                 reported=self._counter.reported,
                 spec=self.spec,
             )

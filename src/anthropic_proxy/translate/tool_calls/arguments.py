@@ -99,6 +99,14 @@ class ToolArguments:
         return is_document and (self._trailer is None or self._trailer.is_settled)
 
     @property
+    def is_repairable(self) -> bool:
+        """True if the text is malformed, but its object is complete."""
+        if self._scanner.is_complete:
+            return False
+        raw = strip_markers(repair_surrogates("".join(self._pieces)))
+        return repair_json(raw, may_be_truncated=True) is not None
+
+    @property
     def is_overrun(self) -> bool:
         """True if more text arrived after the complete document had been sent."""
         is_harmful = self._trailer is not None and self._trailer.is_harmful

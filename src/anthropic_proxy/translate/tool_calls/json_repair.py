@@ -40,12 +40,17 @@ class _AmbiguousError(Exception):
     """The text is invalid or ambiguous."""
 
 
-def repair_json(text: str) -> JsonObject | None:
-    """Return the object that `text` describes, or None if it is invalid or ambiguous."""
+def repair_json(text: str, *, may_be_truncated: bool = False) -> JsonObject | None:
+    """Return the object that `text` describes, or None if it is invalid or ambiguous.
+
+    In a text that `may_be_truncated`, a closing bracket may not be missing.
+    """
     tokens = _drop_trailing_commas(_tokenize(_strip_fence(text)))
+    if not may_be_truncated:
+        tokens = _close_brackets(tokens)
     try:
         # Spaces separate tokens: 1 2 is not 12.
-        document = " ".join(_close_brackets(tokens))
+        document = " ".join(tokens)
     except _AmbiguousError:
         return None
     scanner = JsonScanner()
