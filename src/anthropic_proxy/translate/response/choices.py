@@ -103,7 +103,7 @@ class ChoiceReader:
             and not self._owners
             and not self._held
             and not choice.get("index")
-            and _DELTA_CHOICE_FIELDS.issuperset(choice)
+            and _has_only_delta(choice)
         ):
             # A fast path for nearly all chunks.
             return [delta]
@@ -183,6 +183,17 @@ class ChoiceReader:
             if owner != index:
                 self._alternatives.add(index)
         return index in self._alternatives
+
+
+def _has_only_delta(choice: JsonObject) -> bool:
+    """Return whether all content of a choice is in its delta."""
+    if _DELTA_CHOICE_FIELDS.issuperset(choice):
+        return True
+    # Fields without a value are no content.
+    for name, value in choice.items():
+        if value and name not in _DELTA_CHOICE_FIELDS:
+            return False
+    return True
 
 
 def _to_object(content: Any) -> JsonObject:

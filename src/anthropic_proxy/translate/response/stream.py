@@ -110,6 +110,8 @@ class StreamTranslator:
         self._deferred: list[ReasoningDelta | str] = []
         self._finish_reason: FinishReason | None = None
         self._refusals: list[str] = []
+        # True if the text may contain more than the filters have returned, also before any text.
+        self._may_hold_text = True
         self._choices = ChoiceReader()
         # The kinds of content that have arrived.
         self.received: set[str] = set()
@@ -204,10 +206,12 @@ class StreamTranslator:
         content_count = self._counter.delta_count
         has_usage = self._counter.record(chunk)
         choices = find_choices(chunk)
+        has_finish_reason = False
         for choice in choices:
             self._feed_choice(choice)
+            has_finish_reason = has_finish_reason or bool(choice.get("finish_reason"))
         if self._counter.delta_count != content_count:
-            self._finishes_pieces |= any(choice.get("finish_reason") for choice in choices)
+            self._finishes_pieces |= has_finish_reason
         elif has_usage and self.reported_input_tokens:
             # Some servers send zeros with the finish reason, and the usage later.
             self.is_complete = not self.may_continue
@@ -364,40 +368,56 @@ class StreamTranslator:
             if reasoning.text:
                 self._splitter.drop_first_closing_tag()
             self._write(reasoning)
-        refusal = string_or_empty(delta.get("refusal"))
-        self._refusals.append(refusal)
-        text = get_content_text(delta.get("content")) or string_or_empty(delta.get("text"))
-        # In structured output, SDKs would parse the text of a refusal as the document.
-        if not text and not self.spec.is_structured:
-            text = refusal
+        text = self._read_text(delta)
         if text:
             self.received.add(TEXT)
             self._counter.add(text)
+            self._may_hold_text = True
             self._write_split(self._splitter.feed(text))
-        for fragment in get_fragments(delta):
-            self._feed_tool_call(fragment)
+        if delta.get("tool_calls") or delta.get("function_call"):
+            for fragment in get_fragments(delta):
+                self._feed_tool_call(fragment)
+
+    def _read_text(self, delta: JsonObject) -> str:
+        """Return the text of a delta, and record a refusal."""
+        content = delta.get("content")
+        text = get_content_text(content) if content else ""
+        text = text or string_or_empty(delta.get("text"))
+        refusal = string_or_empty(delta.get("refusal"))
+        if refusal:
+            self._refusals.append(refusal)
+            # In structured output, SDKs would parse the text of a refusal as the document.
+            if not text and not self.spec.is_structured:
+                return refusal
+        return text
 
     def _feed_tool_call(self, fragment: JsonObject) -> None:
         if self.is_finished:
             return
         self.received.add(CALLS)
-        # A call ends the text before it. After structured calls, no calls are expected in text.
-        self._write_split(self._splitter.close())
-        self._write_parts(self._text_parser.stop())
-        self._flush_text()
+        if self._may_hold_text:
+            self._end_text()
         call_count = len(self.assembler.calls)
         call = self.assembler.feed(fragment, self.spec.new_tool_id)
         self._counter.add("")
-        self._write_signature(call, fragment)
+        if not call.is_signed:
+            self._write_signature(call, fragment)
         if call is self._writer.open_call:
             self._writer.write_tool_use(call)
         if not call.has_block or len(self.assembler.calls) > call_count:
             self._open_waiting_calls()
 
+    def _end_text(self) -> None:
+        """End the text before a call. After structured calls, no calls are expected in text."""
+        self._write_split(self._splitter.close())
+        self._write_parts(self._text_parser.stop())
+        self._flush_text()
+        self._may_hold_text = False
+
     def _write_signature(self, call: ToolCall, fragment: JsonObject) -> None:
         """Write the signature of a call when it arrives, before or after the call."""
         signature = parse_call_signature(fragment, call.id)
-        if signature is not None and not call.is_signed and self.assembler.accepts(call):
+        if signature is not None and self.assembler.accepts(call):
             call.is_signed = True
             self._write(signature)
 
@@ -444,7 +464,8 @@ class StreamTranslator:
         if self._is_call_incomplete():
             self._deferred.append(content)
             return
-        self._write_deferred()
+        if self._deferred:
+            self._write_deferred()
         self._put(content)
 
     def _write_deferred(self) -> None:
@@ -543,6 +564,7 @@ class StreamTranslator:
         if self.is_finished:
             return
         if isinstance(content, str):
+            self._may_hold_text = True
             self._put_text(self._text_filter.feed(content))
         elif self.spec.reasoning is ReasoningDisplay.HIDDEN:
             self._hidden_reasoning.append(content.text)

@@ -92,6 +92,8 @@ class UsageCounter:
         at the end, others only the output.
         """
         has_usage = False
+        if not _may_have_usage(chunk):
+            return has_usage
         for usage in _find_usages(chunk):
             has_usage = True
             if count_prompt(usage) or not isinstance(self.reported, dict):
@@ -185,6 +187,18 @@ def to_usage_iteration(kind: str, usage: JsonObject) -> JsonObject:
     `kind` is `message` or `compaction`.
     """
     return {"type": kind, **{name: usage[name] for name in _COUNTS}}
+
+
+def _may_have_usage(chunk: JsonObject) -> bool:
+    """Return whether a chunk has a field of `_find_usages`. It is called for each chunk."""
+    if chunk.get("usage") or chunk.get("x_groq"):
+        return True
+    choices = chunk.get("choices")
+    if isinstance(choices, list):
+        for choice in choices:
+            if isinstance(choice, dict) and choice.get("usage"):
+                return True
+    return False
 
 
 def _find_usages(chunk: JsonObject) -> Iterator[JsonObject]:
