@@ -95,7 +95,7 @@ def _translate_sse(body: bytes, api: Api, translator: StreamTranslator) -> list[
     return event_translator.take()
 
 
-def _number_calls(choice: JsonObject, first_number: int) -> tuple[JsonObject, int]:
+def _number_complete_calls(choice: JsonObject, first_number: int) -> tuple[JsonObject, int]:
     """Return a choice with numbered tool calls, and the next number.
 
     In a response that is not streamed, each object is a complete call. Most servers omit `index`.
@@ -118,7 +118,7 @@ def _to_chunk(response: JsonObject) -> JsonObject:
     choices: list[JsonObject] = []
     number = 0
     for choice in find_choices(response):
-        numbered, number = _number_calls(choice, number)
+        numbered, number = _number_complete_calls(choice, number)
         choices.append({**numbered, "finish_reason": choice.get("finish_reason", "")})
     return {**response, "choices": choices}
 

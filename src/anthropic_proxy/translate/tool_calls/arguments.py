@@ -10,52 +10,23 @@ If the token limit truncates the response, the object is not closed, as in the r
 object would look complete, and Claude Code would write an incomplete file.
 """
 
-import re
-from typing import Any, Literal
+from typing import Literal
 
 from anthropic_proxy.translate.tool_calls.arguments_trailer import (
     ArgumentsTrailer,
     strip_markers,
 )
-from anthropic_proxy.translate.tool_calls.json_repair import repair_json
+from anthropic_proxy.translate.tool_calls.json_repair import parse_arguments, repair_json
 from anthropic_proxy.translate.tool_calls.json_scanner import JsonScanner
 from anthropic_proxy.translate.tool_calls.offered_tools import MemberTypes, parse_strings
 from anthropic_proxy.wire.json_codec import (
     JsonObject,
     dumps,
     loads,
-    repair_json_surrogates,
     repair_surrogates,
 )
 
 INVALID_KEY = "INVALID_JSON"
-
-_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
-
-
-def parse_arguments(raw: str) -> JsonObject | None:
-    """Return the object in an argument string, or None.
-
-    The JSON is repaired if the repair is unambiguous. An empty string gives an empty object. If the
-    document is a JSON string, as some small models write it, its content is parsed.
-    """
-    if not raw.strip():
-        return {}
-    value = _parse_or_repair(raw)
-    if isinstance(value, str):
-        value = _parse_or_repair(value)
-    if isinstance(value, dict):
-        return value
-    return None
-
-
-def _parse_or_repair(text: str) -> Any:
-    try:
-        if _SURROGATE_ESCAPE.search(text):
-            return loads(repair_json_surrogates(text), allow_nan=False)
-        return loads(text, allow_nan=False)
-    except ValueError:
-        return repair_json(text)
 
 
 class ToolArguments:

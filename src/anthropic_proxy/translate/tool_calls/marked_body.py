@@ -2,7 +2,7 @@
 
 import re
 
-from anthropic_proxy.translate.tool_calls.json_scanner import JsonScanner
+from anthropic_proxy.translate.tool_calls.json_scanner import JsonScanner, skip
 
 _SPACE = re.compile(r"\s*")
 # The function name before its arguments, or a part of it: `<function=name>{...}`.
@@ -119,11 +119,6 @@ class _BodyDocument:
     def _find_start(self, text: str) -> int:
         """Return the start of the document, or the length of `text` if more text is needed."""
         if self._marker is None:
-            return _match_end(_BEFORE_DOCUMENT, text, 0)
+            return skip(_BEFORE_DOCUMENT, text, 0)
         index = text.find(self._marker)
-        return len(text) if index < 0 else _match_end(_SPACE, text, index + len(self._marker))
-
-
-def _match_end(pattern: re.Pattern[str], text: str, pos: int) -> int:
-    match = pattern.match(text, pos)
-    return match.end() if match else pos
+        return len(text) if index < 0 else skip(_SPACE, text, index + len(self._marker))

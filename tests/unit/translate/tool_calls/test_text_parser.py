@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from anthropic_proxy.translate.tool_calls.call_format import TextCallFormat
 from anthropic_proxy.translate.tool_calls.text_formats import (
     BARE_FORMAT,
     FORMATS,
     STRIPPED_HARMONY_FORMAT,
-    TextCallFormat,
 )
 from anthropic_proxy.translate.tool_calls.text_parser import MAX_CALLS, TextCallParser
 from tests.support.splits import random_pieces
