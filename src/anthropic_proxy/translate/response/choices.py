@@ -78,6 +78,8 @@ class ChoiceReader:
     """Returns the content of the choices of one response as deltas."""
 
     def __init__(self) -> None:
+        # True if a choice that is held has a finish reason.
+        self.has_held_finish_reason = False
         # Choices before content of the choice 0, and the kinds of content in each, by index.
         self._held: list[JsonObject] = []
         self._held_kinds: dict[int, set[str]] = {}
@@ -117,6 +119,7 @@ class ChoiceReader:
         elif self._must_hold(index, kinds, received):
             self._held_kinds.setdefault(index, set()).update(kinds)
             self._held.append(choice)
+            self.has_held_finish_reason |= bool(choice.get("finish_reason"))
             return []
         if self._is_alternative(index, kinds, received):
             self._unfinished.discard(index)
@@ -129,14 +132,10 @@ class ChoiceReader:
         """True if content of a choice without a finish reason may follow."""
         return bool(self._unfinished)
 
-    @property
-    def has_held_finish_reason(self) -> bool:
-        """True if a choice that is held has a finish reason."""
-        return any(choice.get("finish_reason") for choice in self._held)
-
     def release(self) -> list[JsonObject]:
         """Return the choices that are held, for `read`. Call it at the end of the response."""
-        held, self._held = self._held, []
+        held = self._held
+        self._set_held([])
         self._is_released = True
         return sorted(held, key=get_choice_index)
 
@@ -145,6 +144,10 @@ class ChoiceReader:
             self._unfinished.discard(index)
         elif index and index not in self._alternatives:
             self._unfinished.add(index)
+
+    def _set_held(self, choices: list[JsonObject]) -> None:
+        self._held = choices
+        self.has_held_finish_reason = any(each.get("finish_reason") for each in choices)
 
     def _must_hold(self, index: int, kinds: set[str], received: Set[str]) -> bool:
         """Return whether the choice 0 may make a choice an alternative."""
@@ -158,7 +161,7 @@ class ChoiceReader:
         if dropped:
             self._alternatives |= dropped
             self._unfinished -= dropped
-            self._held = [each for each in self._held if get_choice_index(each) not in dropped]
+            self._set_held([each for each in self._held if get_choice_index(each) not in dropped])
 
     def _list_contents(self, choice: JsonObject, received: Set[str]) -> list[JsonObject]:
         """Return the contents of a choice, each kind of content from the first place with it.
