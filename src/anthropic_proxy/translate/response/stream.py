@@ -12,13 +12,8 @@ input without a finish reason is an error, never an invented `end_turn`. In Chat
 alone may end a response, but like an unknown finish reason it does not prove that the last tool
 call is complete.
 
-Fragments of tool calls may interleave, but blocks may not. The arguments of the open call are
-streamed. Later calls are deferred until these arguments are a complete document, or until the
-response ends. Other content between the fragments of the open call is deferred too.
-
 Text passes through these stages: think tags (`_splitter`), calls written as text (`_text_parser`),
-deferred content (`_deferred`), stop sequences and structured output (`_text_filter`), blocks
-(`_writer`).
+deferred content, stop sequences and structured output (`_content`), blocks (`_writer`).
 """
 
 from anthropic_proxy.errors import ApiError, TruncatedError
@@ -33,6 +28,7 @@ from anthropic_proxy.translate.response.choices import (
     ChoiceReader,
     find_choices,
 )
+from anthropic_proxy.translate.response.content_writer import ContentWriter
 from anthropic_proxy.translate.response.spec import ReasoningDisplay, ResponseSpec
 from anthropic_proxy.translate.response.stop_reasons import (
     FinishReason,
@@ -41,7 +37,6 @@ from anthropic_proxy.translate.response.stop_reasons import (
     to_stop_sequence_fields,
 )
 from anthropic_proxy.translate.response.text_fast_path import TextFastPath
-from anthropic_proxy.translate.response.text_filters import ResponseTextFilter
 from anthropic_proxy.translate.response.think_tags import ThinkTagSplitter
 from anthropic_proxy.translate.response.unread import UnreadResponse
 from anthropic_proxy.translate.response.usage import (
@@ -98,26 +93,18 @@ class StreamTranslator:
             self._writer.write_compaction(spec.compaction.block)
         self._leading_events = self._writer.take()
         self._splitter = ThinkTagSplitter(starts_in_thinking=spec.starts_in_thinking)
-        self._text_filter = ResponseTextFilter(spec)
         self._text_tools = spec.tools if spec.calls_in_text else {}
         self._text_parser = TextCallParser(self._text_tools)
         # The reasoning, which may end with calls.
         self._reasoning_texts: list[str] = []
         self.assembler = ToolCallAssembler(spec.tools, single=spec.single_call)
-        # The number of accepted calls with a block. Later calls are deferred.
-        self._opened_call_count = 0
-        # Content that is deferred until the open call is complete.
-        self._deferred: list[ReasoningDelta | str] = []
+        self._content = ContentWriter(spec, self._writer, self.assembler)
         self._finish_reason: FinishReason | None = None
         self._refusals: list[str] = []
-        # True if the text may contain more than the filters have returned, also before any text.
-        self._may_hold_text = True
         self._choices = ChoiceReader()
         # The kinds of content that have arrived.
         self.received: set[str] = set()
         self._unread = UnreadResponse(spec.upstream)
-        # Reasoning that the client did not request; see `_write_hidden_reasoning`.
-        self._hidden_reasoning: list[str] = []
         self._counter = UsageCounter()
         # Handles chunks that only extend the open text block. `feed` opens it while all filters
         # are idle, and closes it before a filter gets text.
@@ -215,7 +202,9 @@ class StreamTranslator:
         elif has_usage and self.reported_input_tokens:
             # Some servers send zeros with the finish reason, and the usage later.
             self.is_complete = not self.may_continue
-        if self._can_bypass_filters():
+        if self._content.is_stopped:
+            self._finish_at_stop_sequence()
+        elif self._can_bypass_filters():
             self.fast_path.open(self._writer.index, self._text_parser.mark)
         return self._writer.take()
 
@@ -230,7 +219,8 @@ class StreamTranslator:
         self.fast_path.close()
         for choice in self._choices.release():
             self._feed_choice(choice)
-        if self.is_finished:
+        if self._content.is_stopped:
+            self._finish_at_stop_sequence()
             return self._writer.take()
         if self._finish_reason is None and not (done and self._counter.delta_count):
             raise self._create_truncated_error()
@@ -245,22 +235,32 @@ class StreamTranslator:
         self._write_parts(self._text_parser.close(truncated=is_cut or not is_proven))
         self._write_calls_in_reasoning()
         # The filters may hold text that precedes the deferred calls.
-        self._flush_text()
+        self._content.flush_text()
         self.assembler.drop_empty_calls()
         # No more fragments will extend the open call, or the names of later calls.
         self.assembler.close(self.spec.new_tool_id)
-        self._drop_repeated_calls()
-        self._write_waiting_calls()
+        self._content.drop_repeated_calls()
+        self._content.write_remaining_calls()
         # All calls are written, so the deferred content can follow.
-        self._write_deferred()
+        self._content.write_deferred()
         # This depends on whether the response has any text.
         self._write_reasoning_as_text()
         # The last steps may have added text to the filters.
-        self._flush_text()
-        # A stop sequence in one of these texts has already finished the response.
-        if not self.is_finished:
+        self._content.flush_text()
+        # One of these texts may contain a stop sequence.
+        if self._content.is_stopped:
+            self._finish_at_stop_sequence()
+        else:
             self._finish_with_reason()
         return self._writer.take()
+
+    def _finish_at_stop_sequence(self) -> None:
+        """End the response with the stop fields for a stop sequence in the text."""
+        if self._writer.is_truncated and self._has_incomplete_call():
+            # A client may run the call unless it learns that the response is truncated.
+            self._finish_with_reason()
+        else:
+            self._finish(to_stop_sequence_fields(self._content.stop_sequence or ""))
 
     def _finish_with_reason(self) -> None:
         """End the response with the stop fields for the upstream's finish reason."""
@@ -287,9 +287,6 @@ class StreamTranslator:
         self.is_finished = True
         self.fast_path.close()
         return [*self._writer.take(), error.body(request_id)]
-
-    def _create_error(self, text: str) -> ApiError:
-        return ApiError(500, f"The upstream {self.spec.upstream.name} {text}")
 
     def _create_truncated_error(self) -> TruncatedError:
         text = f"The upstream {self.spec.upstream.name} ended the response before it was complete"
@@ -319,9 +316,7 @@ class StreamTranslator:
 
     def _can_bypass_filters(self) -> bool:
         """Return whether text that the parser's `mark` does not match can skip the filters."""
-        if self.is_finished or self._deferred or not self._writer.is_text_open:
-            return False
-        if not self._text_filter.is_passthrough:
+        if not self._content.is_passing_text:
             return False
         return self._splitter.is_idle and self._text_parser.is_idle
 
@@ -334,7 +329,7 @@ class StreamTranslator:
             return
         for delta in deltas:
             self._feed_delta(delta)
-        if self.is_finished:
+        if self._content.is_stopped:
             return
         # OpenRouter's location of a provider's error.
         if choice.get("error"):
@@ -367,12 +362,12 @@ class StreamTranslator:
             self._counter.add(reasoning.text)
             if reasoning.text:
                 self._splitter.drop_first_closing_tag()
-            self._write(reasoning)
+            self._write_reasoning(reasoning)
         text = self._read_text(delta)
         if text:
             self.received.add(TEXT)
             self._counter.add(text)
-            self._may_hold_text = True
+            self._content.may_hold_text = True
             self._write_split(self._splitter.feed(text))
         if delta.get("tool_calls") or delta.get("function_call"):
             for fragment in get_fragments(delta):
@@ -392,51 +387,55 @@ class StreamTranslator:
         return text
 
     def _feed_tool_call(self, fragment: JsonObject) -> None:
-        if self.is_finished:
+        if self._content.is_stopped:
             return
         self.received.add(CALLS)
-        if self._may_hold_text:
+        if self._content.may_hold_text:
             self._end_text()
         call_count = len(self.assembler.calls)
         call = self.assembler.feed(fragment, self.spec.new_tool_id)
         self._counter.add("")
         if not call.is_signed:
             self._write_signature(call, fragment)
-        if call is self._writer.open_call:
-            self._writer.write_tool_use(call)
+        self._content.write_fragment(call)
         if not call.has_block or len(self.assembler.calls) > call_count:
-            self._open_waiting_calls()
+            self._content.open_calls()
 
     def _end_text(self) -> None:
         """End the text before a call. After structured calls, no calls are expected in text."""
         self._write_split(self._splitter.close())
         self._write_parts(self._text_parser.stop())
-        self._flush_text()
-        self._may_hold_text = False
+        self._content.flush_text()
+        self._content.may_hold_text = False
 
     def _write_signature(self, call: ToolCall, fragment: JsonObject) -> None:
         """Write the signature of a call when it arrives, before or after the call."""
         signature = parse_call_signature(fragment, call.id)
         if signature is not None and self.assembler.accepts(call):
             call.is_signed = True
-            self._write(signature)
+            self._write_reasoning(signature)
 
     # Text: reasoning, calls and other text.
+
+    def _write_reasoning(self, reasoning: ReasoningDelta) -> None:
+        if self._text_tools:
+            self._reasoning_texts.append(reasoning.text)
+        self._content.write(reasoning)
 
     def _write_split(self, pairs: list[tuple[bool, str]]) -> None:
         for is_reasoning, text in pairs:
             if is_reasoning:
-                self._write(ReasoningDelta(IN_TEXT, text))
+                self._write_reasoning(ReasoningDelta(IN_TEXT, text))
             else:
                 self._write_parts(self._text_parser.feed(text))
 
     def _write_parts(self, parts: TextParts) -> None:
         for part in parts:
             if isinstance(part, str):
-                self._write(part)
+                self._content.write(part)
             else:
                 self.assembler.add_text_call(part.name, part.arguments, self.spec.new_tool_id())
-                self._open_waiting_calls()
+                self._content.open_calls()
 
     def _write_calls_in_reasoning(self) -> None:
         """Write the calls at the end of the reasoning if it is the complete response.
@@ -450,93 +449,20 @@ class StreamTranslator:
             text = "".join(self._reasoning_texts)
             self._write_parts([*find_final_calls(text, self._text_tools)])
 
-    # Blocks. Only one block is open at a time, so content and calls may be deferred.
-
-    def _is_call_incomplete(self) -> bool:
-        """Return whether the arguments of an open call are not a complete document yet."""
-        call = self._writer.open_call
-        return call is not None and not call.arguments.is_complete
-
-    def _write(self, content: ReasoningDelta | str) -> None:
-        """Write reasoning or text, or defer it until the open call is complete."""
-        if isinstance(content, ReasoningDelta) and self._text_tools:
-            self._reasoning_texts.append(content.text)
-        if self._is_call_incomplete():
-            self._deferred.append(content)
-            return
-        if self._deferred:
-            self._write_deferred()
-        self._put(content)
-
-    def _write_deferred(self) -> None:
-        """Write the deferred content in order of arrival."""
-        deferred, self._deferred = self._deferred, []
-        for content in deferred:
-            self._put(content)
-
-    def _open_waiting_calls(self) -> None:
-        """Open blocks for deferred calls, in order.
-
-        Stops if the previous call is incomplete, if more of the call's name may arrive, or if the
-        call may repeat a call in the text.
-        """
-        calls = self.assembler.accepted_calls
-        while self._opened_call_count < len(calls):
-            call = calls[self._opened_call_count]
-            if self._is_call_incomplete() or not self.assembler.is_name_complete(call):
-                return
-            if self.assembler.may_repeat_text_call(call):
-                if not call.arguments.is_final:
-                    return
-                if self.assembler.drop_repeated_call(call):
-                    calls = self.assembler.accepted_calls
-                    continue
-            # This content arrived before the call.
-            self._write_deferred()
-            self._flush_text()
-            if self.is_finished:
-                return
-            self.assembler.remove_leftovers(call)
-            self._writer.write_tool_use(call)
-            self._opened_call_count += 1
-
-    def _drop_repeated_calls(self) -> None:
-        """Drop the remaining calls that repeat calls in the text. Call it at the end."""
-        for call in self.assembler.accepted_calls[self._opened_call_count :]:
-            is_certain = call.arguments.is_complete or not self._writer.is_truncated
-            if is_certain and self.assembler.may_repeat_text_call(call):
-                self.assembler.drop_repeated_call(call)
-
-    def _write_waiting_calls(self) -> None:
-        """Write the remaining calls at the end of the response.
-
-        Raises ApiError for a call without a name, and for more text after complete arguments, which
-        can be neither sent nor dropped.
-        """
-        if self.is_finished:
-            return
-        calls = self.assembler.accepted_calls
-        for call in calls:
-            if call.arguments.is_overrun:
-                raise self._create_error("sent more text of a tool call after its end")
-        for call in calls[self._opened_call_count :]:
-            if not call.name:
-                raise self._create_error("sent a tool call without a name")
-            self.assembler.remove_leftovers(call)
-            self._writer.write_tool_use(call)
+    # The end of the response.
 
     def _write_reasoning_as_text(self) -> None:
         """Write text that was taken for reasoning if the response has no text and no call.
 
         Reasoning stays reasoning if a token limit ended the response.
         """
-        if self._writer.is_truncated or self.is_finished:
+        if self._writer.is_truncated or self._content.is_stopped:
             return
         if self.assembler.calls or self._writer.has_text:
             return
         text = self._find_text_in_reasoning()
         if text.strip():
-            self._put(text)
+            self._content.put(text)
 
     def _find_text_in_reasoning(self) -> str:
         """Return the part of the reasoning that may be the text of the response.
@@ -553,40 +479,7 @@ class StreamTranslator:
             return unclosed_text
         if not self._is_end_proven:
             return ""
-        return unclosed_text or "".join(self._hidden_reasoning)
-
-    def _put(self, content: ReasoningDelta | str) -> None:
-        """Write reasoning or text to its block.
-
-        Text that the filters hold is not flushed before reasoning: it is part of a text that the
-        reasoning does not split.
-        """
-        if self.is_finished:
-            return
-        if isinstance(content, str):
-            self._may_hold_text = True
-            self._put_text(self._text_filter.feed(content))
-        elif self.spec.reasoning is ReasoningDisplay.HIDDEN:
-            self._hidden_reasoning.append(content.text)
-        else:
-            self._writer.write_thinking(content)
-
-    def _flush_text(self) -> None:
-        """Write the text that the filters hold, before a block of another kind starts."""
-        if not self.is_finished:
-            self._put_text(self._text_filter.flush())
-
-    def _put_text(self, text: str) -> None:
-        if text:
-            self._writer.write_text(text)
-        sequence = self._text_filter.matched_stop_sequence
-        if sequence is None:
-            return
-        if self._writer.is_truncated and self._has_incomplete_call():
-            # A client may run the call unless it learns that the response is truncated.
-            self._finish_with_reason()
-        else:
-            self._finish(to_stop_sequence_fields(sequence))
+        return unclosed_text or "".join(self._content.hidden_reasoning)
 
     def _finish(self, stop: JsonObject) -> None:
         """End the response with its stop fields."""
