@@ -105,7 +105,8 @@ RESPONSE_BLOCKS: Mapping[str, str] = {
     "text": (
         "`content` or `text`, of a delta, a message or a choice, or only its JSON document if the "
         "request sets a format; `refusal`; the reasoning if there is nothing else and the request "
-        "does not enable thinking"
+        "does not enable thinking; a tag such as `<think>` that no tag closes, and the text after "
+        "it, if there is nothing else"
     ),
     "tool_use": (
         "`tool_calls`, the deprecated `function_call`, and calls that the model wrote as text; "
@@ -120,12 +121,14 @@ STOP_REASON_NOTES: Mapping[str, str] = {
     "end_turn": (
         "any other finish reason, or `[DONE]` alone, without a tool call, unless a word in the "
         "finish reason shows another end (`internal_error`, `length_limit`); an error if the proxy "
-        "can read no content of a response with more than three output tokens or with an unknown "
-        "finish reason"
+        "can read no content of a response with more than three output tokens, or with an unknown "
+        "finish reason; an error if a response with an unknown finish reason, or `[DONE]` alone, "
+        "contains only reasoning"
     ),
     "tool_use": (
         "a response with a tool call that is not truncated or refused; after another finish "
-        "reason or `[DONE]` alone, a call with incomplete arguments is an error"
+        "reason or `[DONE]` alone, a call with incomplete arguments is an error, except malformed "
+        "arguments whose brackets are closed"
     ),
     "stop_sequence": "found by the proxy, which stops the upstream there",
     "max_tokens": "",

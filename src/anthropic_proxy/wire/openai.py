@@ -102,6 +102,9 @@ def list_choices(chunk: JsonObject) -> list[JsonObject]:
         return [choices]
     if not isinstance(choices, list):
         return []
+    if len(choices) == 1 and isinstance(choices[0], dict):
+        # A fast path for nearly all chunks.
+        return choices
     objects = [choice for choice in choices if isinstance(choice, dict)]
     if len(objects) > 1:
         objects.sort(key=get_choice_index)

@@ -36,6 +36,7 @@ CONTENT_PARTS = "content_parts"
 # The fields of a message with reasoning.
 REASONING_FIELDS = (*LIST_FIELDS, *OPAQUE_FIELDS.values(), *reversed(_TEXT_FIELDS))
 _FIELDS = frozenset(REASONING_FIELDS)
+_DATA_FIELDS = frozenset((*LIST_FIELDS, *OPAQUE_FIELDS.values()))
 
 # The origin of reasoning in the text. It is not sent back, because the chat templates of such
 # models omit it from the history.
@@ -68,8 +69,23 @@ def parse_reasoning(delta: JsonObject) -> ReasoningDelta | None:
     """Return the reasoning of a delta or message, or None."""
     if _FIELDS.isdisjoint(delta) and not isinstance(delta.get("content"), list):
         return None
-    name = next((each for each in _TEXT_FIELDS if string_or_empty(delta.get(each))), None)
+    name = _find_text_field(delta)
     text = delta[name] if name else ""
+    # Nearly all reasoning has no data.
+    if not _DATA_FIELDS.isdisjoint(delta):
+        reasoning = _parse_reasoning_with_data(delta, text)
+        if reasoning is not None:
+            return reasoning
+    if name:
+        return ReasoningDelta(name, text)
+    text = _join_thinking_parts(delta.get("content"))
+    if text:
+        return ReasoningDelta(CONTENT_PARTS, text)
+    return None
+
+
+def _parse_reasoning_with_data(delta: JsonObject, text: str) -> ReasoningDelta | None:
+    """Return the reasoning with the text and its data for the next request, or None."""
     for origin in LIST_FIELDS:
         details = _get_objects(delta.get(origin))
         if details:
@@ -79,11 +95,15 @@ def parse_reasoning(delta: JsonObject) -> ReasoningDelta | None:
         data = string_or_empty(delta.get(opaque_field))
         if data:
             return ReasoningDelta(text_field, text, ({"type": opaque_field, "data": data},))
-    if name:
-        return ReasoningDelta(name, text)
-    text = _join_thinking_parts(delta.get("content"))
-    if text:
-        return ReasoningDelta(CONTENT_PARTS, text)
+    return None
+
+
+def _find_text_field(delta: JsonObject) -> str | None:
+    """Return the name of the first field with a text."""
+    for name in _TEXT_FIELDS:
+        text = delta.get(name)
+        if text and isinstance(text, str):
+            return name
     return None
 
 

@@ -5,7 +5,9 @@ A request always has a single completion (`n` is 1). So several choices are part
 or the server ignored `n` and they are alternatives:
 
 - Claude models of GitHub Copilot have the text in one choice and each tool call in another.
-- Text of a second choice, with another index, is an alternative, which is dropped.
+- Text of another choice than the one with index 0 is an alternative, which is dropped. Such a
+  choice that arrives first is held until the choice 0 has content of the same kind, or until the
+  end of the response.
 
 Some servers end a stream with a chunk whose `message` repeats all deltas (MiniMax). So content of a
 `message` counts only if no delta had content of this kind.
@@ -16,7 +18,7 @@ from typing import Any
 
 from anthropic_proxy.translate.reasoning.fields import REASONING_FIELDS
 from anthropic_proxy.wire.json_codec import JsonObject
-from anthropic_proxy.wire.openai import get_choice_index
+from anthropic_proxy.wire.openai import get_choice_index, list_choices
 
 # Kinds of content.
 TEXT, CALLS, REASONING = "text", "calls", "reasoning"
@@ -48,10 +50,43 @@ _DELTA_CHOICE_FIELDS = frozenset(
 _MAX_CALLS = 1_000_000
 
 
+# Fields with the content of a response without `choices`, as in Ollama's own API.
+_BARE_PLACES = ("message", "delta")
+_BARE_FINISH_FIELDS = ("finish_reason", "done_reason")
+_BARE_CONTENT_FIELDS = ("content", "tool_calls", *REASONING_FIELDS)
+
+
+def find_choices(chunk: JsonObject) -> list[JsonObject]:
+    """Return the choices of a response or chunk, which may itself be a choice."""
+    choices = list_choices(chunk)
+    if choices or "choices" in chunk:
+        return choices
+    choice = {place: chunk[place] for place in _BARE_PLACES if _has_content(chunk.get(place))}
+    if not choice:
+        return []
+    for name in _BARE_FINISH_FIELDS:
+        if chunk.get(name):
+            choice["finish_reason"] = chunk[name]
+    return [choice]
+
+
+def _has_content(content: Any) -> bool:
+    return isinstance(content, dict) and any(content.get(name) for name in _BARE_CONTENT_FIELDS)
+
+
 class ChoiceReader:
     """Returns the content of the choices of one response as deltas."""
 
     def __init__(self) -> None:
+        # True if a choice that is held has a finish reason.
+        self.has_held_finish_reason = False
+        # Choices before content of the choice 0, and the kinds of content in each, by index.
+        self._held: list[JsonObject] = []
+        self._held_kinds: dict[int, set[str]] = {}
+        # True if no more choices are held.
+        self._is_released = False
+        # Indices of other choices than the choice 0 without a finish reason.
+        self._unfinished: set[int] = set()
         # Kinds of content that arrived outside of deltas.
         self._message_kinds: set[str] = set()
         # The index of the choice that contains the text, and of the one with the reasoning.
@@ -68,19 +103,71 @@ class ChoiceReader:
         if (
             isinstance(delta, dict)
             and not self._owners
+            and not self._held
             and not choice.get("index")
-            and _DELTA_CHOICE_FIELDS.issuperset(choice)
+            and _has_only_delta(choice)
         ):
             # A fast path for nearly all chunks.
             return [delta]
         index = get_choice_index(choice)
-        deltas = self._list_contents(choice, received)
-        if self._is_alternative(index, deltas, received):
+        self._record_progress(index, choice)
+        delta, *others = self._list_contents(choice, received)
+        message_kinds = set[str]().union(*map(_list_kinds, others))
+        kinds = (message_kinds | _list_kinds(delta)) - {CALLS}
+        if not index:
+            self._drop_held(kinds)
+        elif self._must_hold(index, kinds, received):
+            self._held_kinds.setdefault(index, set()).update(kinds)
+            self._held.append(choice)
+            self.has_held_finish_reason |= bool(choice.get("finish_reason"))
             return []
-        return [_number_calls(delta, index) for delta in deltas]
+        if self._is_alternative(index, kinds, received):
+            self._unfinished.discard(index)
+            return []
+        self._message_kinds |= message_kinds
+        return [_number_calls(content, index) for content in (delta, *others)]
+
+    @property
+    def has_unfinished(self) -> bool:
+        """True if content of a choice without a finish reason may follow."""
+        return bool(self._unfinished)
+
+    def release(self) -> list[JsonObject]:
+        """Return the choices that are held, for `read`. Call it at the end of the response."""
+        held = self._held
+        self._set_held([])
+        self._is_released = True
+        return sorted(held, key=get_choice_index)
+
+    def _record_progress(self, index: int, choice: JsonObject) -> None:
+        if index and choice.get("finish_reason"):
+            self._unfinished.discard(index)
+        elif index and index not in self._alternatives:
+            self._unfinished.add(index)
+
+    def _set_held(self, choices: list[JsonObject]) -> None:
+        self._held = choices
+        self.has_held_finish_reason = any(each.get("finish_reason") for each in choices)
+
+    def _must_hold(self, index: int, kinds: set[str], received: Set[str]) -> bool:
+        """Return whether the choice 0 may make a choice an alternative."""
+        if self._is_released or index in self._alternatives or kinds & received:
+            return False
+        return bool(kinds) or index in self._held_kinds
+
+    def _drop_held(self, kinds: set[str]) -> None:
+        """Drop the choices that are held if they have one of these kinds of content."""
+        dropped = {index for index, held in self._held_kinds.items() if kinds & held}
+        if dropped:
+            self._alternatives |= dropped
+            self._unfinished -= dropped
+            self._set_held([each for each in self._held if get_choice_index(each) not in dropped])
 
     def _list_contents(self, choice: JsonObject, received: Set[str]) -> list[JsonObject]:
-        """Return the contents of a choice, each kind of content from the first place with it."""
+        """Return the contents of a choice, each kind of content from the first place with it.
+
+        The first one is the delta.
+        """
         delta = _to_object(choice.get("delta"))
         contents = [delta]
         from_deltas = (received - self._message_kinds) | _list_kinds(delta)
@@ -89,18 +176,27 @@ class ChoiceReader:
             if kinds:
                 contents.append(_select(content, kinds))
                 from_deltas |= kinds
-                self._message_kinds |= kinds
         return contents
 
-    def _is_alternative(self, index: int, deltas: list[JsonObject], received: Set[str]) -> bool:
+    def _is_alternative(self, index: int, kinds: set[str], received: Set[str]) -> bool:
         """Return whether a choice is an alternative, and record the choice of each kind."""
-        for delta in deltas:
-            for kind in _list_kinds(delta) - {CALLS}:
-                # The fast path has read the choice 0.
-                owner = self._owners.setdefault(kind, 0 if kind in received else index)
-                if owner != index:
-                    self._alternatives.add(index)
+        for kind in kinds:
+            # The fast path has read the choice 0.
+            owner = self._owners.setdefault(kind, 0 if kind in received else index)
+            if owner != index:
+                self._alternatives.add(index)
         return index in self._alternatives
+
+
+def _has_only_delta(choice: JsonObject) -> bool:
+    """Return whether all content of a choice is in its delta."""
+    if _DELTA_CHOICE_FIELDS.issuperset(choice):
+        return True
+    # Fields without a value are no content.
+    for name, value in choice.items():
+        if value and name not in _DELTA_CHOICE_FIELDS:
+            return False
+    return True
 
 
 def _to_object(content: Any) -> JsonObject:

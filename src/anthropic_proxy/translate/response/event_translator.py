@@ -1,18 +1,41 @@
 """Translate the server-sent events of a stream or of a complete body."""
 
+import re
 from typing import NoReturn
 
+from anthropic_proxy.errors import ApiError
 from anthropic_proxy.translate import upstream_errors
 from anthropic_proxy.translate.apis import Api
 from anthropic_proxy.translate.response.stream import StreamTranslator
 from anthropic_proxy.translate.response.text_fast_path import ChunkTemplate
-from anthropic_proxy.translate.response.unread import parse_chunks
+from anthropic_proxy.translate.response.unread import MAX_SAMPLE_BYTES, append_sample
+from anthropic_proxy.translate.upstream_failure import UpstreamIdentity
 from anthropic_proxy.wire.json_codec import JsonObject, loads_object
 from anthropic_proxy.wire.openai import get_plain_text
-from anthropic_proxy.wire.payloads import is_done
+from anthropic_proxy.wire.payloads import InvalidPayloadError, is_done, parse_payload
 from anthropic_proxy.wire.sse import get_stray_text, is_error_event, parse_data
 
 _MAX_STRAY_BYTES = 16 * 1024
+
+# Words of gateways in place of `[DONE]`, or before it.
+_END_MARK = re.compile(
+    rb"[\[<]?(?:eof|eos|end|done|finish(?:ed)?|stop(?:ped)?|closed?|completed?)[\]>]?",
+    re.IGNORECASE,
+)
+
+
+def parse_chunks(payload: bytes, upstream: UpstreamIdentity) -> list[JsonObject]:
+    """Return the objects in the data of an event; none for a keep-alive. Raises ApiError."""
+    chunk = loads_object(payload)
+    if chunk is not None:
+        # A fast path for nearly all events.
+        return [chunk]
+    try:
+        return parse_payload(payload)
+    except InvalidPayloadError as error:
+        text = "The upstream sent an invalid chunk: it is not a JSON object"
+        sample = payload[:MAX_SAMPLE_BYTES]
+        raise ApiError(500, append_sample(text, sample, upstream)) from error
 
 
 class EventTranslator:
@@ -78,6 +101,8 @@ class EventTranslator:
     def _translate_payload(self, payload: bytes) -> None:
         if not self._translator.received:
             self._translator.record_payload(payload)
+        if self._is_end_mark(payload):
+            return
         for event in parse_chunks(payload, self._translator.spec.upstream):
             if self.template.is_learning:
                 self.template.learn(payload, get_plain_text(event))
@@ -86,6 +111,16 @@ class EventTranslator:
             if self._translator.is_complete or self._reader.is_complete:
                 self._end_message(done=False)
                 return
+
+    def _is_end_mark(self, payload: bytes) -> bool:
+        """Return whether data marks the end of a response that is complete.
+
+        Before a finish reason, such a word is an error: `EOF` is also the error of Go's HTTP client
+        for a connection that broke off.
+        """
+        if payload.startswith(b"{") or not self._translator.has_finish_reason:
+            return False
+        return not self._translator.may_continue and _END_MARK.fullmatch(payload) is not None
 
     def _raise_error_event(self, payload: bytes) -> NoReturn:
         """Raise the error of an event that is named `error`.

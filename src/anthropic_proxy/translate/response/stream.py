@@ -12,13 +12,8 @@ input without a finish reason is an error, never an invented `end_turn`. In Chat
 alone may end a response, but like an unknown finish reason it does not prove that the last tool
 call is complete.
 
-Fragments of tool calls may interleave, but blocks may not. The arguments of the open call are
-streamed. Later calls are deferred until these arguments are a complete document, or until the
-response ends. Other content between the fragments of the open call is deferred too.
-
 Text passes through these stages: think tags (`_splitter`), calls written as text (`_text_parser`),
-deferred content (`_deferred`), stop sequences and structured output (`_text_filter`), blocks
-(`_writer`).
+deferred content, stop sequences and structured output (`_content`), blocks (`_writer`).
 """
 
 from anthropic_proxy.errors import ApiError, TruncatedError
@@ -26,7 +21,14 @@ from anthropic_proxy.translate import upstream_errors
 from anthropic_proxy.translate.reasoning.fields import IN_TEXT, ReasoningDelta, parse_reasoning
 from anthropic_proxy.translate.reasoning.tool_call_signatures import parse_call_signature
 from anthropic_proxy.translate.response.block_writer import BlockWriter
-from anthropic_proxy.translate.response.choices import CALLS, REASONING, TEXT, ChoiceReader
+from anthropic_proxy.translate.response.choices import (
+    CALLS,
+    REASONING,
+    TEXT,
+    ChoiceReader,
+    find_choices,
+)
+from anthropic_proxy.translate.response.content_writer import ContentWriter
 from anthropic_proxy.translate.response.spec import ReasoningDisplay, ResponseSpec
 from anthropic_proxy.translate.response.stop_reasons import (
     FinishReason,
@@ -35,7 +37,6 @@ from anthropic_proxy.translate.response.stop_reasons import (
     to_stop_sequence_fields,
 )
 from anthropic_proxy.translate.response.text_fast_path import TextFastPath
-from anthropic_proxy.translate.response.text_filters import ResponseTextFilter
 from anthropic_proxy.translate.response.think_tags import ThinkTagSplitter
 from anthropic_proxy.translate.response.unread import UnreadResponse
 from anthropic_proxy.translate.response.usage import (
@@ -61,7 +62,6 @@ from anthropic_proxy.wire.json_codec import JsonObject
 from anthropic_proxy.wire.openai import (
     get_content_text,
     get_plain_text,
-    list_choices,
     string_or_empty,
     unwrap_envelope,
 )
@@ -93,24 +93,18 @@ class StreamTranslator:
             self._writer.write_compaction(spec.compaction.block)
         self._leading_events = self._writer.take()
         self._splitter = ThinkTagSplitter(starts_in_thinking=spec.starts_in_thinking)
-        self._text_filter = ResponseTextFilter(spec)
         self._text_tools = spec.tools if spec.calls_in_text else {}
         self._text_parser = TextCallParser(self._text_tools)
         # The reasoning, which may end with calls.
         self._reasoning_texts: list[str] = []
         self.assembler = ToolCallAssembler(spec.tools, single=spec.single_call)
-        # The number of accepted calls with a block. Later calls are deferred.
-        self._opened_call_count = 0
-        # Content that is deferred until the open call is complete.
-        self._deferred: list[ReasoningDelta | str] = []
+        self._content = ContentWriter(spec, self._writer, self.assembler)
         self._finish_reason: FinishReason | None = None
         self._refusals: list[str] = []
         self._choices = ChoiceReader()
         # The kinds of content that have arrived.
         self.received: set[str] = set()
         self._unread = UnreadResponse(spec.upstream)
-        # Reasoning that the client did not request; see `_write_hidden_reasoning`.
-        self._hidden_reasoning: list[str] = []
         self._counter = UsageCounter()
         # Handles chunks that only extend the open text block. `feed` opens it while all filters
         # are idle, and closes it before a filter gets text.
@@ -135,12 +129,19 @@ class StreamTranslator:
     @property
     def has_finish_reason(self) -> bool:
         """True if the upstream has sent a finish reason. Usage may follow."""
-        return self._finish_reason is not None
+        return self._finish_reason is not None or self._choices.has_held_finish_reason
+
+    @property
+    def _is_end_proven(self) -> bool:
+        """True if the upstream has sent a finish reason whose meaning is known."""
+        return self._finish_reason is not None and not self._finish_reason.is_unknown
 
     @property
     def may_continue(self) -> bool:
         """True if content may follow the finish reason."""
         if self._finish_reason is None or self._finishes_pieces or not self._counter.delta_count:
+            return True
+        if self._choices.has_unfinished:
             return True
         # Claude models of GitHub Copilot send the call in a later choice.
         return self._finish_reason.stop_reason == "tool_use" and not self.assembler.calls
@@ -191,15 +192,19 @@ class StreamTranslator:
             raise error
         content_count = self._counter.delta_count
         has_usage = self._counter.record(chunk)
-        choices = list_choices(chunk)
+        choices = find_choices(chunk)
+        has_finish_reason = False
         for choice in choices:
             self._feed_choice(choice)
+            has_finish_reason = has_finish_reason or bool(choice.get("finish_reason"))
         if self._counter.delta_count != content_count:
-            self._finishes_pieces |= any(choice.get("finish_reason") for choice in choices)
+            self._finishes_pieces |= has_finish_reason
         elif has_usage and self.reported_input_tokens:
             # Some servers send zeros with the finish reason, and the usage later.
             self.is_complete = not self.may_continue
-        if self._can_bypass_filters():
+        if self._content.is_stopped:
+            self._finish_at_stop_sequence()
+        elif self._can_bypass_filters():
             self.fast_path.open(self._writer.index, self._text_parser.mark)
         return self._writer.take()
 
@@ -212,12 +217,16 @@ class StreamTranslator:
         if self.is_finished:
             return []
         self.fast_path.close()
+        for choice in self._choices.release():
+            self._feed_choice(choice)
+        if self._content.is_stopped:
+            self._finish_at_stop_sequence()
+            return self._writer.take()
         if self._finish_reason is None and not (done and self._counter.delta_count):
             raise self._create_truncated_error()
-        is_proven = self._finish_reason is not None and not self._finish_reason.is_unknown
+        is_proven = self._is_end_proven
         if not is_proven and self._has_incomplete_call():
             raise self._create_truncated_error()
-        # A call in a truncated response is not repaired.
         is_cut = self._finish_reason is not None and self._finish_reason.is_cut
         self._writer.is_truncated = is_cut
         # The splitter and the parser may hold incomplete tags and calls, which are text, or calls
@@ -226,36 +235,52 @@ class StreamTranslator:
         self._write_parts(self._text_parser.close(truncated=is_cut or not is_proven))
         self._write_calls_in_reasoning()
         # The filters may hold text that precedes the deferred calls.
-        self._flush_text()
+        self._content.flush_text()
         self.assembler.drop_empty_calls()
         # No more fragments will extend the open call, or the names of later calls.
         self.assembler.close(self.spec.new_tool_id)
-        self._drop_repeated_calls()
-        self._write_waiting_calls()
+        self._content.drop_repeated_calls()
+        self._content.write_remaining_calls()
         # All calls are written, so the deferred content can follow.
-        self._write_deferred()
+        self._content.write_deferred()
         # This depends on whether the response has any text.
-        self._write_unclosed_thinking()
-        self._write_hidden_reasoning()
+        self._write_reasoning_as_text()
         # The last steps may have added text to the filters.
-        self._flush_text()
-        # A stop sequence in one of these texts has already finished the response.
-        if not self.is_finished:
+        self._content.flush_text()
+        # One of these texts may contain a stop sequence.
+        if self._content.is_stopped:
+            self._finish_at_stop_sequence()
+        else:
             self._finish_with_reason()
         return self._writer.take()
+
+    def _finish_at_stop_sequence(self) -> None:
+        """End the response with the stop fields for a stop sequence in the text."""
+        if self._writer.is_truncated and self._has_incomplete_call():
+            # A client may run the call unless it learns that the response is truncated.
+            self._finish_with_reason()
+        else:
+            self._finish(to_stop_sequence_fields(self._content.stop_sequence or ""))
 
     def _finish_with_reason(self) -> None:
         """End the response with the stop fields for the upstream's finish reason."""
         refusal = "".join(self._refusals)
         has_calls = bool(self.assembler.calls)
-        if self._finish_reason is None and not (self._writer.has_text or has_calls or refusal):
-            # The response ended within its reasoning.
-            raise self._create_truncated_error()
+        if not (self._writer.has_text or has_calls or refusal):
+            self._check_end_without_text()
         stop_reason = self._finish_reason.stop_reason if self._finish_reason else None
         stop_fields = to_stop_fields(
             stop_reason or "end_turn", has_calls=has_calls, refusal=refusal
         )
         self._finish(stop_fields)
+
+    def _check_end_without_text(self) -> None:
+        """Raise ApiError if the response may have been truncated within its reasoning.
+
+        The error for a response without reasoning is that of `UnreadResponse`.
+        """
+        if self._finish_reason is None or (self._finish_reason.is_unknown and self._has_content):
+            raise self._create_truncated_error()
 
     def fail(self, error: ApiError, request_id: str) -> list[JsonObject]:
         """Return the last events of a failed response. The open block is not closed."""
@@ -263,13 +288,11 @@ class StreamTranslator:
         self.fast_path.close()
         return [*self._writer.take(), error.body(request_id)]
 
-    def _create_error(self, text: str) -> ApiError:
-        return ApiError(500, f"The upstream {self.spec.upstream.name} {text}")
-
     def _create_truncated_error(self) -> TruncatedError:
-        return TruncatedError(
-            f"The upstream {self.spec.upstream.name} ended the response before it was complete"
-        )
+        text = f"The upstream {self.spec.upstream.name} ended the response before it was complete"
+        if self._finish_reason is not None:
+            text += f" (finish reason: {self.spec.upstream.redact(self._finish_reason.word)})"
+        return TruncatedError(text)
 
     def _has_incomplete_call(self) -> bool:
         """Return whether the arguments of an accepted call are incomplete."""
@@ -277,7 +300,10 @@ class StreamTranslator:
 
     def _needs_arguments(self, call: ToolCall) -> bool:
         if call.arguments.has_started:
-            return not call.arguments.is_complete
+            if call.arguments.is_complete:
+                return False
+            # A call in a truncated response is not repaired.
+            return self._writer.is_truncated or not call.arguments.is_repairable
         # Without arguments, a call is complete if its tool requires none.
         return bool(self.spec.tools.get(call.name, {}).get("required"))
 
@@ -290,9 +316,7 @@ class StreamTranslator:
 
     def _can_bypass_filters(self) -> bool:
         """Return whether text that the parser's `mark` does not match can skip the filters."""
-        if self.is_finished or self._deferred or not self._writer.is_text_open:
-            return False
-        if not self._text_filter.is_passthrough:
+        if not self._content.is_passing_text:
             return False
         return self._splitter.is_idle and self._text_parser.is_idle
 
@@ -305,7 +329,7 @@ class StreamTranslator:
             return
         for delta in deltas:
             self._feed_delta(delta)
-        if self.is_finished:
+        if self._content.is_stopped:
             return
         # OpenRouter's location of a provider's error.
         if choice.get("error"):
@@ -338,60 +362,80 @@ class StreamTranslator:
             self._counter.add(reasoning.text)
             if reasoning.text:
                 self._splitter.drop_first_closing_tag()
-            self._write(reasoning)
-        refusal = string_or_empty(delta.get("refusal"))
-        self._refusals.append(refusal)
-        text = get_content_text(delta.get("content")) or string_or_empty(delta.get("text"))
-        # In structured output, SDKs would parse the text of a refusal as the document.
-        if not text and not self.spec.is_structured:
-            text = refusal
+            self._write_reasoning(reasoning)
+        text = self._read_text(delta)
         if text:
             self.received.add(TEXT)
             self._counter.add(text)
+            self._content.may_hold_text = True
             self._write_split(self._splitter.feed(text))
-        for fragment in get_fragments(delta):
-            self._feed_tool_call(fragment)
+        if delta.get("tool_calls") or delta.get("function_call"):
+            for fragment in get_fragments(delta):
+                self._feed_tool_call(fragment)
+
+    def _read_text(self, delta: JsonObject) -> str:
+        """Return the text of a delta, and record a refusal."""
+        content = delta.get("content")
+        text = get_content_text(content) if content else ""
+        text = text or string_or_empty(delta.get("text"))
+        refusal = string_or_empty(delta.get("refusal"))
+        if refusal:
+            self._refusals.append(refusal)
+            # In structured output, SDKs would parse the text of a refusal as the document.
+            if not text and not self.spec.is_structured:
+                return refusal
+        return text
 
     def _feed_tool_call(self, fragment: JsonObject) -> None:
-        if self.is_finished:
+        if self._content.is_stopped:
             return
         self.received.add(CALLS)
-        # A call ends the text before it. After structured calls, no calls are expected in text.
-        self._write_split(self._splitter.close())
-        self._write_parts(self._text_parser.stop())
-        self._flush_text()
+        if self._content.may_hold_text:
+            self._end_text()
         call_count = len(self.assembler.calls)
         call = self.assembler.feed(fragment, self.spec.new_tool_id)
         self._counter.add("")
-        self._write_signature(call, fragment)
-        if call is self._writer.open_call:
-            self._writer.write_tool_use(call)
+        if not call.is_signed:
+            self._write_signature(call, fragment)
+        self._content.write_fragment(call)
         if not call.has_block or len(self.assembler.calls) > call_count:
-            self._open_waiting_calls()
+            self._content.open_calls()
+
+    def _end_text(self) -> None:
+        """End the text before a call. After structured calls, no calls are expected in text."""
+        self._write_split(self._splitter.close())
+        self._write_parts(self._text_parser.stop())
+        self._content.flush_text()
+        self._content.may_hold_text = False
 
     def _write_signature(self, call: ToolCall, fragment: JsonObject) -> None:
         """Write the signature of a call when it arrives, before or after the call."""
         signature = parse_call_signature(fragment, call.id)
-        if signature is not None and not call.is_signed and self.assembler.accepts(call):
+        if signature is not None and self.assembler.accepts(call):
             call.is_signed = True
-            self._write(signature)
+            self._write_reasoning(signature)
 
     # Text: reasoning, calls and other text.
+
+    def _write_reasoning(self, reasoning: ReasoningDelta) -> None:
+        if self._text_tools:
+            self._reasoning_texts.append(reasoning.text)
+        self._content.write(reasoning)
 
     def _write_split(self, pairs: list[tuple[bool, str]]) -> None:
         for is_reasoning, text in pairs:
             if is_reasoning:
-                self._write(ReasoningDelta(IN_TEXT, text))
+                self._write_reasoning(ReasoningDelta(IN_TEXT, text))
             else:
                 self._write_parts(self._text_parser.feed(text))
 
     def _write_parts(self, parts: TextParts) -> None:
         for part in parts:
             if isinstance(part, str):
-                self._write(part)
+                self._content.write(part)
             else:
                 self.assembler.add_text_call(part.name, part.arguments, self.spec.new_tool_id())
-                self._open_waiting_calls()
+                self._content.open_calls()
 
     def _write_calls_in_reasoning(self) -> None:
         """Write the calls at the end of the reasoning if it is the complete response.
@@ -405,136 +449,37 @@ class StreamTranslator:
             text = "".join(self._reasoning_texts)
             self._write_parts([*find_final_calls(text, self._text_tools)])
 
-    # Blocks. Only one block is open at a time, so content and calls may be deferred.
+    # The end of the response.
 
-    def _is_call_incomplete(self) -> bool:
-        """Return whether the arguments of an open call are not a complete document yet."""
-        call = self._writer.open_call
-        return call is not None and not call.arguments.is_complete
+    def _write_reasoning_as_text(self) -> None:
+        """Write text that was taken for reasoning if the response has no text and no call.
 
-    def _write(self, content: ReasoningDelta | str) -> None:
-        """Write reasoning or text, or defer it until the open call is complete."""
-        if isinstance(content, ReasoningDelta) and self._text_tools:
-            self._reasoning_texts.append(content.text)
-        if self._is_call_incomplete():
-            self._deferred.append(content)
-            return
-        self._write_deferred()
-        self._put(content)
-
-    def _write_deferred(self) -> None:
-        """Write the deferred content in order of arrival."""
-        deferred, self._deferred = self._deferred, []
-        for content in deferred:
-            self._put(content)
-
-    def _open_waiting_calls(self) -> None:
-        """Open blocks for deferred calls, in order.
-
-        Stops if the previous call is incomplete, if more of the call's name may arrive, or if the
-        call may repeat a call in the text.
+        Reasoning stays reasoning if a token limit ended the response.
         """
-        calls = self.assembler.accepted_calls
-        while self._opened_call_count < len(calls):
-            call = calls[self._opened_call_count]
-            if self._is_call_incomplete() or not self.assembler.is_name_complete(call):
-                return
-            if self.assembler.may_repeat_text_call(call):
-                if not call.arguments.is_final:
-                    return
-                if self.assembler.drop_repeated_call(call):
-                    calls = self.assembler.accepted_calls
-                    continue
-            # This content arrived before the call.
-            self._write_deferred()
-            self._flush_text()
-            if self.is_finished:
-                return
-            self.assembler.remove_leftovers(call)
-            self._writer.write_tool_use(call)
-            self._opened_call_count += 1
-
-    def _drop_repeated_calls(self) -> None:
-        """Drop the remaining calls that repeat calls in the text. Call it at the end."""
-        for call in self.assembler.accepted_calls[self._opened_call_count :]:
-            is_certain = call.arguments.is_complete or not self._writer.is_truncated
-            if is_certain and self.assembler.may_repeat_text_call(call):
-                self.assembler.drop_repeated_call(call)
-
-    def _write_waiting_calls(self) -> None:
-        """Write the remaining calls at the end of the response.
-
-        Raises ApiError for a call without a name, and for more text after complete arguments, which
-        can be neither sent nor dropped.
-        """
-        if self.is_finished:
+        if self._writer.is_truncated or self._content.is_stopped:
             return
-        calls = self.assembler.accepted_calls
-        for call in calls:
-            if call.arguments.is_overrun:
-                raise self._create_error("sent more text of a tool call after its end")
-        for call in calls[self._opened_call_count :]:
-            if not call.name:
-                raise self._create_error("sent a tool call without a name")
-            self.assembler.remove_leftovers(call)
-            self._writer.write_tool_use(call)
-
-    def _write_unclosed_thinking(self) -> None:
-        """Write the expected reasoning as text if no tag ended it.
-
-        Reasoning is kept if a token limit ended the response, or if there is other text or a call.
-        """
-        if self._writer.is_truncated or self.assembler.calls or self._writer.has_text:
+        if self.assembler.calls or self._writer.has_text:
             return
-        text = self._splitter.get_unclosed_text()
-        if text:
-            self._put(text)
-
-    def _write_hidden_reasoning(self) -> None:
-        """Write reasoning that the client did not request as text if there is nothing else.
-
-        Some servers put the complete answer into the reasoning, for example if the request forbids
-        thinking or requires a JSON document.
-        """
-        if self._finish_reason is None or self._finish_reason.is_cut:
-            return
-        if self.is_finished or self.assembler.calls or self._writer.has_text:
-            return
-        text = "".join(self._hidden_reasoning)
+        text = self._find_text_in_reasoning()
         if text.strip():
-            self._put(text)
+            self._content.put(text)
 
-    def _put(self, content: ReasoningDelta | str) -> None:
-        """Write reasoning or text to its block.
+    def _find_text_in_reasoning(self) -> str:
+        """Return the part of the reasoning that may be the text of the response.
 
-        Text that the filters hold is not flushed before reasoning: it is part of a text that the
-        reasoning does not split.
+        Expected reasoning that no tag ended may be text. Other reasoning is only text if the
+        upstream reported the end of the response; otherwise it may be truncated. An opening tag
+        without a closing tag may be a quotation. Some servers put the complete answer into the
+        reasoning, for example if the request forbids thinking or requires a JSON document.
         """
-        if self.is_finished:
-            return
-        if isinstance(content, str):
-            self._put_text(self._text_filter.feed(content))
-        elif self.spec.reasoning is ReasoningDisplay.HIDDEN:
-            self._hidden_reasoning.append(content.text)
-        else:
-            self._writer.write_thinking(content)
-
-    def _flush_text(self) -> None:
-        """Write the text that the filters hold, before a block of another kind starts."""
-        if not self.is_finished:
-            self._put_text(self._text_filter.flush())
-
-    def _put_text(self, text: str) -> None:
-        if text:
-            self._writer.write_text(text)
-        sequence = self._text_filter.matched_stop_sequence
-        if sequence is None:
-            return
-        if self._writer.is_truncated and self._has_incomplete_call():
-            # A client may run the call unless it learns that the response is truncated.
-            self._finish_with_reason()
-        else:
-            self._finish(to_stop_sequence_fields(sequence))
+        # Structured output is parsed, so it must not begin with a tag.
+        includes_tag = not self.spec.is_structured
+        unclosed_text = self._splitter.get_unclosed_text(includes_tag=includes_tag)
+        if unclosed_text and not self._splitter.has_first_tag:
+            return unclosed_text
+        if not self._is_end_proven:
+            return ""
+        return unclosed_text or "".join(self._content.hidden_reasoning)
 
     def _finish(self, stop: JsonObject) -> None:
         """End the response with its stop fields."""
@@ -544,7 +489,7 @@ class StreamTranslator:
             self._unread.check(
                 reason.word if reason else "",
                 announces_calls=reason is not None and reason.stop_reason == "tool_use",
-                is_proven=reason is not None and not reason.is_unknown,
+                is_proven=self._is_end_proven,
                 reported=self._counter.reported,
                 spec=self.spec,
             )

@@ -1,7 +1,12 @@
 """Separate reasoning from text if the server sends it between tags, such as `<think>...</think>`.
 
 Models generate these tags, and some servers do not parse them. Only a tag at the beginning of the
-response counts, because later tags may be quotations.
+response counts, because later tags may be quotations. The first tag may be a quotation too: without
+a closing tag, it and the text after it are text if the response has no other text
+(`get_unclosed_text`).
+
+A response of gpt-oss consists of messages with a header and an end token. Tokens that no header and
+no end of the response follows are quotations.
 
 If the server also sends reasoning in its own field, a closing tag at the beginning of the text is a
 leftover of its parser and is dropped.
@@ -27,8 +32,10 @@ class _Format:
     close_tags: tuple[str, ...]
     # a tag that may precede the other tags; alone it belongs to the text
     prefix: str | None = None
-    # a tag at the beginning of the text
-    text_tag: str | None = None
+    # tags at the beginning of a text
+    own_text_tags: tuple[str, ...] = ()
+    # tags at the end of a text, before the next message or the end of the response
+    text_ends: tuple[str, ...] = ()
     # whether chat templates may open the block
     may_be_opened: bool = True
 
@@ -38,10 +45,11 @@ class _Format:
 
     @property
     def text_tags(self) -> tuple[str, ...]:
-        if self.text_tag is None:
-            return ()
-        # A message without a channel is the text.
-        return (*self._add_prefix(self.text_tag), f"{self.prefix}<|message|>")
+        tags = [tag for own_tag in self.own_text_tags for tag in self._add_prefix(own_tag)]
+        if self.prefix is not None:
+            # A message without a channel is a text.
+            tags.append(f"{self.prefix}<|message|>")
+        return tuple(tags)
 
     def _add_prefix(self, tag: str) -> tuple[str, ...]:
         if self.prefix is None:
@@ -63,22 +71,31 @@ _FORMATS = (
     # Gemma 4.
     _Format("<|channel>thought", ("<channel|>",), may_be_opened=False),
     # gpt-oss. cookbook.openai.com/articles/openai-harmony. Some servers drop `<|end|>`. The channel
-    # `commentary` contains text and calls (see tool_calls/text_formats).
+    # `commentary` contains texts before calls, and the calls (see tool_calls/text_formats).
     _Format(
         "<|channel|>analysis<|message|>",
         ("<|end|>", "<|start|>assistant", "<|channel|>final<|message|>"),
         prefix="<|start|>assistant",
-        text_tag="<|channel|>final<|message|>",
+        own_text_tags=("<|channel|>final<|message|>", "<|channel|>commentary<|message|>"),
+        text_ends=("<|end|>", "<|return|>"),
         may_be_opened=False,
     ),
 )
 _FORMAT_BY_OPEN_TAG = {tag: each for each in _FORMATS for tag in each.open_tags}
-_TEXT_TAGS = {tag for each in _FORMATS for tag in each.text_tags}
+_FORMAT_BY_TEXT_TAG = {tag: each for each in _FORMATS for tag in each.text_tags}
 # At the beginning of a response.
-_FIRST_TAGS = (*_FORMAT_BY_OPEN_TAG, *_TEXT_TAGS)
+_FIRST_TAGS = (*_FORMAT_BY_OPEN_TAG, *_FORMAT_BY_TEXT_TAG)
 
-# Each tag before the text costs a copy of the rest. Responses of models have a few.
+# Each tag before a text costs a copy of the rest. Responses of models have a few.
 _MAX_TAGS = 32
+# The beginnings of headers after the end of a text.
+_HEADERS = ("<|start|>", "<|channel|>")
+_HEADER_LENGTH = max(map(len, _HEADERS))
+_SPACE = re.compile(r"\s*")
+# The maximum length of white space between messages.
+_MAX_GAP = 100
+# The separator of two texts.
+_TEXT_SEPARATOR = "\n\n"
 
 
 def _compile(tags: Iterable[str]) -> re.Pattern[str]:
@@ -90,6 +107,7 @@ _CLOSE_TAGS = tuple(tag for each in _OPENABLE_FORMATS for tag in each.close_tags
 # The format of reasoning whose opening tag is in the prompt.
 _UNKNOWN_FORMAT = _Format("", _CLOSE_TAGS)
 _CLOSE_PATTERNS = {each: _compile(each.close_tags) for each in (*_FORMATS, _UNKNOWN_FORMAT)}
+_TEXT_END_PATTERNS = {each: _compile(each.text_ends) for each in _FORMATS if each.text_ends}
 _OPEN_TAG = _compile(each.open_tag for each in _OPENABLE_FORMATS)
 _CLOSE_TAG = _compile(_CLOSE_TAGS)
 # In a stream, text without `<` skips the splitter.
@@ -140,6 +158,8 @@ class _State(Enum):
     THINKING = auto()
     # in the white space after the block
     GAP = auto()
+    # in a text that a tag may end
+    MESSAGE = auto()
     # in the text of the response
     TEXT = auto()
 
@@ -164,8 +184,12 @@ class ThinkTagSplitter:
         # A possible beginning of a tag.
         self._buffer = ""
         self._has_reasoning = False
-        # Expected reasoning that no tag has ended yet; None if there is none.
+        # The text after the first tag, or expected reasoning; None after a closing tag.
         self._unclosed: list[str] | None = None
+        # The first tag, with the white space before it.
+        self._first_tag = ""
+        # True if a message had text.
+        self._has_message = False
         self._follows_reasoning = False
         # True during the search for a closing tag without an opening tag.
         self._is_searching = True
@@ -203,6 +227,8 @@ class ThinkTagSplitter:
             return self._feed_thinking()
         elif state is _State.GAP:
             self._skip_gap()
+        elif state is _State.MESSAGE:
+            return self._feed_message()
         else:
             text, self._buffer = self._buffer, ""
             return self._feed_text(text)
@@ -211,6 +237,8 @@ class ThinkTagSplitter:
     @property
     def is_idle(self) -> bool:
         """True if text without `<` passes unchanged; `skip` may then replace `feed`."""
+        if self._state is _State.MESSAGE:
+            return not self._buffer
         if self._state is not _State.TEXT:
             return False
         return not (self._is_searching and "<" in self._tail)
@@ -228,6 +256,8 @@ class ThinkTagSplitter:
         is_thinking = self._state is _State.THINKING
         if is_thinking and self._unclosed is not None:
             self._unclosed.append(text)
+        if self._state is _State.MESSAGE and text.rstrip() in self._format.text_ends:
+            return []
         return [(is_thinking, text)] if text else []
 
     @property
@@ -238,11 +268,21 @@ class ThinkTagSplitter:
         """
         if self._has_lone_close:
             return True
-        return self._starts_in_thinking and not self.get_unclosed_text()
+        return self._starts_in_thinking and (self.has_first_tag or not self.get_unclosed_text())
 
-    def get_unclosed_text(self) -> str:
-        """Return the expected reasoning if no tag ended it."""
-        return "".join(self._unclosed or ())
+    @property
+    def has_first_tag(self) -> bool:
+        """True if the response begins with a tag."""
+        return bool(self._first_tag)
+
+    def get_unclosed_text(self, *, includes_tag: bool = True) -> str:
+        """Return the text that is no reasoning if the response has no other text.
+
+        It is the first tag and the text after it, or expected reasoning, which no tag ended.
+        """
+        if self._unclosed is None:
+            return ""
+        return "".join((self._first_tag if includes_tag else "", *self._unclosed))
 
     def _feed_text(self, piece: str) -> list[tuple[bool, str]]:
         if self._is_searching:
@@ -284,12 +324,23 @@ class ThinkTagSplitter:
 
     def _take_tag(self, tag: str, text: str) -> None:
         """Start reasoning or text after `tag`, which is the beginning of `text`."""
-        self._buffer = text.removeprefix(tag)
-        self._state = _State.TEXT
+        rest = text.removeprefix(tag)
+        if self._tag_count == 1:
+            self._first_tag = self._buffer.removesuffix(rest)
+            self._unclosed = []
+        self._buffer = rest
+        self._is_searching = False
         if tag in _FORMAT_BY_OPEN_TAG:
             self._format = _FORMAT_BY_OPEN_TAG[tag]
-            self._is_searching = False
             self._state = _State.THINKING
+        else:
+            self._format = _FORMAT_BY_TEXT_TAG[tag]
+            self._start_text()
+
+    def _start_text(self) -> None:
+        self._state = _State.MESSAGE if self._format.text_ends else _State.TEXT
+        if self._has_message:
+            self._buffer = _TEXT_SEPARATOR + self._buffer
 
     def _feed_thinking(self) -> list[tuple[bool, str]]:
         close_tag = _CLOSE_PATTERNS[self._format].search(self._buffer)
@@ -299,17 +350,18 @@ class ThinkTagSplitter:
             # The prefix may be the beginning of a tool call, so it stays in the buffer.
             is_prefix = close_tag[0] == self._format.prefix
             self._buffer = self._buffer[close_tag.start() if is_prefix else close_tag.end() :]
-            has_text = close_tag[0] in _TEXT_TAGS
-            self._state = _State.TEXT if has_text else _State.GAP
+            self._state = _State.GAP
+            if close_tag[0] in _FORMAT_BY_TEXT_TAG:
+                self._start_text()
         else:
             certain = len(self._buffer) - _measure_overlap(self._buffer, self._format.close_tags)
             reasoning, self._buffer = self._buffer[:certain], self._buffer[certain:]
+        if self._unclosed is not None:
+            self._unclosed.append(reasoning)
         if not self._has_reasoning:
             # If thinking is disabled, some models generate an empty block.
             reasoning = reasoning.lstrip()
             self._has_reasoning = bool(reasoning)
-        if self._unclosed is not None:
-            self._unclosed.append(reasoning)
         if not reasoning:
             return []
         return [(True, reasoning)]
@@ -323,8 +375,36 @@ class ThinkTagSplitter:
         tag = self._find_next_tag(self._buffer, tags)
         if tag is not None:
             self._take_tag(tag, self._buffer)
-        elif self._buffer and not _may_start_tag(self._buffer, tags):
+        elif not self._buffer or _may_start_tag(self._buffer, tags):
+            return
+        elif self._buffer.startswith(_HEADERS):
+            # The header of a call.
             self._state = _State.TEXT
+        else:
+            self._start_text()
+
+    def _feed_message(self) -> list[tuple[bool, str]]:
+        """Return the text up to a tag that ends it, or that more text could make end it."""
+        text = self._buffer
+        ready = len(text) - _measure_overlap(text, self._format.text_ends)
+        rest = ready
+        for end in _TEXT_END_PATTERNS[self._format].finditer(text):
+            gap_end = end.end() + _MAX_GAP
+            gap = _SPACE.match(text, end.end(), gap_end)
+            after = gap.end() if gap else end.end()
+            header = text[after : after + _HEADER_LENGTH]
+            if header.startswith(_HEADERS):
+                ready, rest = end.start(), after
+                self._state = _State.GAP
+                break
+            if after < gap_end and _may_start_tag(header, _HEADERS):
+                ready = rest = end.start()
+                break
+        self._buffer = text[rest:]
+        if not ready:
+            return []
+        self._has_message = True
+        return [(False, text[:ready])]
 
 
 def _may_start_tag(text: str, tags: Iterable[str]) -> bool:

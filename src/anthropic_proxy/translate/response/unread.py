@@ -11,31 +11,17 @@ from anthropic_proxy.errors import ApiError
 from anthropic_proxy.translate.response.spec import ResponseSpec
 from anthropic_proxy.translate.response.usage import to_usage
 from anthropic_proxy.translate.upstream_failure import UpstreamIdentity
-from anthropic_proxy.wire.json_codec import JsonObject, loads_object
-from anthropic_proxy.wire.payloads import InvalidPayloadError, parse_payload
+from anthropic_proxy.wire.json_codec import JsonObject
 
 # Tokens. A model may end its turn at once, which takes up to three tokens (Anthropic, "Handling
 # stop reasons", on empty responses).
 _MAX_EMPTY_TOKENS = 3
 
-_MAX_BYTES = 4096
+MAX_SAMPLE_BYTES = 4096
 _MAX_SHOWN_LENGTH = 1000
 
 
-def parse_chunks(payload: bytes, upstream: UpstreamIdentity) -> list[JsonObject]:
-    """Return the objects in the data of an event; none for a keep-alive. Raises ApiError."""
-    chunk = loads_object(payload)
-    if chunk is not None:
-        # A fast path for nearly all events.
-        return [chunk]
-    try:
-        return parse_payload(payload)
-    except InvalidPayloadError as error:
-        text = "The upstream sent an invalid chunk: it is not a JSON object"
-        raise ApiError(500, _append_sample(text, payload[:_MAX_BYTES], upstream)) from error
-
-
-def _append_sample(text: str, sample: bytes, upstream: UpstreamIdentity) -> str:
+def append_sample(text: str, sample: bytes, upstream: UpstreamIdentity) -> str:
     """Append the bytes that arrived to an error text, redacted and truncated."""
     shown = upstream.redact_beginning(sample.decode("utf-8", "replace").strip())
     return f"{text}: {shown[:_MAX_SHOWN_LENGTH]}" if shown else text
@@ -50,8 +36,8 @@ class UnreadResponse:
 
     def add(self, payload: bytes) -> None:
         """Add bytes that contain no content."""
-        if len(self._beginning) < _MAX_BYTES:
-            self._beginning += payload[:_MAX_BYTES]
+        if len(self._beginning) < MAX_SAMPLE_BYTES:
+            self._beginning += payload[:MAX_SAMPLE_BYTES]
             self._beginning += b"\n"
 
     def check(
@@ -84,7 +70,7 @@ class UnreadResponse:
             f"The upstream {self._upstream.name} returned a response without text and tool calls "
             f'that the proxy can read (finish reason "{finish_reason}", {tokens} output tokens)'
         )
-        return ApiError(500, _append_sample(text, bytes(self._beginning), self._upstream))
+        return ApiError(500, append_sample(text, bytes(self._beginning), self._upstream))
 
 
 def _count_visible_tokens(usage: JsonObject) -> int:

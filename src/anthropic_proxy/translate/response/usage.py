@@ -8,6 +8,7 @@ Some upstreams report the usage elsewhere than in `usage`, with other names, or 
 tables below contain the known places and names.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -23,6 +24,9 @@ _COUNTS = (
 
 # Integers in JSON may exceed the range of floats; larger values are not token counts.
 _MAX_COUNT = 2**53
+
+# Some gateways send counts as strings.
+_COUNT_TEXT = re.compile(r"\s?([0-9]{1,16})(?:\.0+)?\s?")
 
 _CHARACTERS_PER_TOKEN = 4
 
@@ -88,6 +92,8 @@ class UsageCounter:
         at the end, others only the output.
         """
         has_usage = False
+        if not _may_have_usage(chunk):
+            return has_usage
         for usage in _find_usages(chunk):
             has_usage = True
             if count_prompt(usage) or not isinstance(self.reported, dict):
@@ -183,6 +189,18 @@ def to_usage_iteration(kind: str, usage: JsonObject) -> JsonObject:
     return {"type": kind, **{name: usage[name] for name in _COUNTS}}
 
 
+def _may_have_usage(chunk: JsonObject) -> bool:
+    """Return whether a chunk has a field of `_find_usages`. It is called for each chunk."""
+    if chunk.get("usage") or chunk.get("x_groq"):
+        return True
+    choices = chunk.get("choices")
+    if isinstance(choices, list):
+        for choice in choices:
+            if isinstance(choice, dict) and choice.get("usage"):
+                return True
+    return False
+
+
 def _find_usages(chunk: JsonObject) -> Iterator[JsonObject]:
     """Yield the usage objects of a chunk or a response; the last has the highest precedence."""
     choices = chunk.get("choices")
@@ -236,6 +254,9 @@ def _get_object(usage: JsonObject, name: str) -> JsonObject:
 def _get_count(usage: JsonObject, name: str) -> int:
     """Return a count, or 0 for a value that is not a valid count."""
     value: Any = usage.get(name)
-    if not isinstance(value, int | float) or not 0 < value <= _MAX_COUNT:
+    if isinstance(value, str):
+        match = _COUNT_TEXT.fullmatch(value)
+        value = int(match[1]) if match else 0
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return 0
-    return int(value)
+    return int(value) if 0 < value <= _MAX_COUNT else 0

@@ -14,6 +14,7 @@ from anthropic_proxy.errors import ApiError
 from anthropic_proxy.translate import upstream_errors
 from anthropic_proxy.translate.apis import Api
 from anthropic_proxy.translate.reasoning.fields import parse_reasoning
+from anthropic_proxy.translate.response.choices import find_choices
 from anthropic_proxy.translate.response.event_translator import EventTranslator
 from anthropic_proxy.translate.response.spec import ReasoningDisplay, ResponseSpec
 from anthropic_proxy.translate.response.stream import StreamTranslator
@@ -23,7 +24,7 @@ from anthropic_proxy.translate.response.think_tags import (
 )
 from anthropic_proxy.translate.upstream_failure import UpstreamIdentity
 from anthropic_proxy.wire.json_codec import JsonObject, loads_partial
-from anthropic_proxy.wire.openai import get_content_text, list_choices, unwrap_envelope
+from anthropic_proxy.wire.openai import get_content_text, unwrap_envelope
 from anthropic_proxy.wire.payloads import is_done, is_json, parse_json_body, strip_leading
 from anthropic_proxy.wire.sse import EventTooLargeError, SSEDecoder, parse_data
 
@@ -94,7 +95,7 @@ def _translate_sse(body: bytes, api: Api, translator: StreamTranslator) -> list[
     return event_translator.take()
 
 
-def _number_calls(choice: JsonObject, first_number: int) -> tuple[JsonObject, int]:
+def _number_complete_calls(choice: JsonObject, first_number: int) -> tuple[JsonObject, int]:
     """Return a choice with numbered tool calls, and the next number.
 
     In a response that is not streamed, each object is a complete call. Most servers omit `index`.
@@ -116,8 +117,8 @@ def _to_chunk(response: JsonObject) -> JsonObject:
     """Convert a response that is not streamed to a single chunk."""
     choices: list[JsonObject] = []
     number = 0
-    for choice in list_choices(response):
-        numbered, number = _number_calls(choice, number)
+    for choice in find_choices(response):
+        numbered, number = _number_complete_calls(choice, number)
         choices.append({**numbered, "finish_reason": choice.get("finish_reason", "")})
     return {**response, "choices": choices}
 
@@ -131,7 +132,7 @@ def to_events(response: JsonObject, translator: StreamTranslator) -> list[JsonOb
     error = upstream_errors.parse_response_error(response, translator.spec.upstream)
     if error:
         raise error
-    choices = list_choices(response)
+    choices = find_choices(response)
     if not choices:
         raise upstream_errors.not_a_completion_error(translator.spec.upstream)
     chunk = _to_chunk(response)

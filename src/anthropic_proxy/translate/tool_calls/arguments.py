@@ -10,52 +10,23 @@ If the token limit truncates the response, the object is not closed, as in the r
 object would look complete, and Claude Code would write an incomplete file.
 """
 
-import re
-from typing import Any, Literal
+from typing import Literal
 
 from anthropic_proxy.translate.tool_calls.arguments_trailer import (
     ArgumentsTrailer,
     strip_markers,
 )
-from anthropic_proxy.translate.tool_calls.json_repair import repair_json
+from anthropic_proxy.translate.tool_calls.json_repair import parse_arguments, repair_json
 from anthropic_proxy.translate.tool_calls.json_scanner import JsonScanner
 from anthropic_proxy.translate.tool_calls.offered_tools import MemberTypes, parse_strings
 from anthropic_proxy.wire.json_codec import (
     JsonObject,
     dumps,
     loads,
-    repair_json_surrogates,
     repair_surrogates,
 )
 
 INVALID_KEY = "INVALID_JSON"
-
-_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
-
-
-def parse_arguments(raw: str) -> JsonObject | None:
-    """Return the object in an argument string, or None.
-
-    The JSON is repaired if the repair is unambiguous. An empty string gives an empty object. If the
-    document is a JSON string, as some small models write it, its content is parsed.
-    """
-    if not raw.strip():
-        return {}
-    value = _parse_or_repair(raw)
-    if isinstance(value, str):
-        value = _parse_or_repair(value)
-    if isinstance(value, dict):
-        return value
-    return None
-
-
-def _parse_or_repair(text: str) -> Any:
-    try:
-        if _SURROGATE_ESCAPE.search(text):
-            return loads(repair_json_surrogates(text), allow_nan=False)
-        return loads(text, allow_nan=False)
-    except ValueError:
-        return repair_json(text)
 
 
 class ToolArguments:
@@ -97,6 +68,14 @@ class ToolArguments:
         """True if the text is a complete document, without significant text after it."""
         is_document = self._scanner.is_complete and self._first_character in '{["'
         return is_document and (self._trailer is None or self._trailer.is_settled)
+
+    @property
+    def is_repairable(self) -> bool:
+        """True if the text is malformed, but its object is complete."""
+        if self._scanner.is_complete:
+            return False
+        raw = strip_markers(repair_surrogates("".join(self._pieces)))
+        return repair_json(raw, may_be_truncated=True) is not None
 
     @property
     def is_overrun(self) -> bool:

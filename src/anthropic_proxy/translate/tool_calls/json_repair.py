@@ -1,4 +1,4 @@
-"""Repair JSON that a model generated, if only one meaning is possible.
+"""Parse and repair JSON that a model generated, if only one meaning is possible.
 
 The text is split into tokens of a superset of JSON, and each token is converted to JSON. The
 superset has single quotes, Python literals, keys without quotes, raw control characters in strings,
@@ -16,9 +16,10 @@ more than `_MAX_TOKENS` tokens are rejected. A long string is one token.
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from anthropic_proxy.translate.tool_calls.json_scanner import JsonScanner
-from anthropic_proxy.wire.json_codec import JsonObject, dumps, loads
+from anthropic_proxy.wire.json_codec import JsonObject, dumps, loads, repair_json_surrogates
 
 _FENCE = re.compile(r"```\w*[ \t\r]*\n")
 _TOKEN = re.compile(
@@ -36,16 +37,49 @@ _MAX_TOKENS = 20_000
 _IN_STRING = re.compile(r"""\\.|["\x00-\x1f]""", re.DOTALL)
 
 
+_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
 class _AmbiguousError(Exception):
     """The text is invalid or ambiguous."""
 
 
-def repair_json(text: str) -> JsonObject | None:
-    """Return the object that `text` describes, or None if it is invalid or ambiguous."""
+def parse_arguments(raw: str) -> JsonObject | None:
+    """Return the object in an argument string, or None.
+
+    The JSON is repaired if the repair is unambiguous. An empty string gives an empty object. If the
+    document is a JSON string, as some small models write it, its content is parsed.
+    """
+    if not raw.strip():
+        return {}
+    value = _parse_or_repair(raw)
+    if isinstance(value, str):
+        value = _parse_or_repair(value)
+    if isinstance(value, dict):
+        return value
+    return None
+
+
+def _parse_or_repair(text: str) -> Any:
+    try:
+        if _SURROGATE_ESCAPE.search(text):
+            return loads(repair_json_surrogates(text), allow_nan=False)
+        return loads(text, allow_nan=False)
+    except ValueError:
+        return repair_json(text)
+
+
+def repair_json(text: str, *, may_be_truncated: bool = False) -> JsonObject | None:
+    """Return the object that `text` describes, or None if it is invalid or ambiguous.
+
+    In a text that `may_be_truncated`, a closing bracket may not be missing.
+    """
     tokens = _drop_trailing_commas(_tokenize(_strip_fence(text)))
+    if not may_be_truncated:
+        tokens = _close_brackets(tokens)
     try:
         # Spaces separate tokens: 1 2 is not 12.
-        document = " ".join(_close_brackets(tokens))
+        document = " ".join(tokens)
     except _AmbiguousError:
         return None
     scanner = JsonScanner()

@@ -140,7 +140,7 @@ class JsonScanner:
         self.safe_length = self._offset + pos
 
     def _read_value(self, piece: str, pos: int) -> int:
-        pos = _skip(_SPACE, piece, pos)
+        pos = skip(_SPACE, piece, pos)
         if pos == len(piece):
             return pos
         character = piece[pos]
@@ -169,7 +169,7 @@ class JsonScanner:
 
     def _read_first_member(self, piece: str, pos: int) -> int:
         """Read the closing bracket of an empty container, or change to the state `member`."""
-        pos = _skip(_SPACE, piece, pos)
+        pos = skip(_SPACE, piece, pos)
         if pos == len(piece):
             return pos
         if piece[pos] == self._closers[-1]:
@@ -182,7 +182,7 @@ class JsonScanner:
         if self._closers[-1] == "]":
             self._state = self._read_value
             return pos
-        pos = _skip(_SPACE, piece, pos)
+        pos = skip(_SPACE, piece, pos)
         if pos == len(piece):
             return pos
         if piece[pos] != '"':
@@ -207,7 +207,7 @@ class JsonScanner:
 
     def _read_after_value(self, piece: str, pos: int) -> int:
         """Read a comma or a closing bracket. After the document, only white space is valid."""
-        pos = _skip(_SPACE, piece, pos)
+        pos = skip(_SPACE, piece, pos)
         if pos == len(piece):
             return pos
         if self._closers and piece[pos] == self._closers[-1]:
@@ -220,7 +220,7 @@ class JsonScanner:
     def _read_string(self, piece: str, pos: int) -> int:
         if self._has_high_surrogate:
             return self._read_low_surrogate(piece, pos)
-        end = _skip(_PLAIN, piece, pos)
+        end = skip(_PLAIN, piece, pos)
         if end > pos:
             self._mark_in_string(end)
             if self._is_key and self._watched_members:
@@ -278,7 +278,7 @@ class JsonScanner:
         return pos + 1
 
     def _read_colon(self, piece: str, pos: int) -> int:
-        pos = _skip(_SPACE, piece, pos)
+        pos = skip(_SPACE, piece, pos)
         if pos == len(piece):
             return pos
         if piece[pos] != ":":
@@ -295,7 +295,7 @@ class JsonScanner:
             return pos
         self._token = step
         if step in _DIGIT_RUNS:
-            return _skip(_DIGITS, piece, pos + 1)
+            return skip(_DIGITS, piece, pos + 1)
         return pos + 1
 
     def _read_literal(self, piece: str, pos: int) -> int:
@@ -307,6 +307,7 @@ class JsonScanner:
         return pos + 1
 
 
-def _skip(pattern: re.Pattern[str], piece: str, pos: int) -> int:
-    match = pattern.match(piece, pos)
+def skip(pattern: re.Pattern[str], text: str, pos: int) -> int:
+    """Return the end of the pattern's match at text[pos:], or `pos` if it does not match."""
+    match = pattern.match(text, pos)
     return match.end() if match else pos

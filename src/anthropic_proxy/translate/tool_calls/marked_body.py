@@ -2,7 +2,7 @@
 
 import re
 
-from anthropic_proxy.translate.tool_calls.json_scanner import JsonScanner
+from anthropic_proxy.translate.tool_calls.json_scanner import JsonScanner, skip
 
 _SPACE = re.compile(r"\s*")
 # The function name before its arguments, or a part of it: `<function=name>{...}`.
@@ -12,8 +12,17 @@ _BEFORE_DOCUMENT = re.compile(r"\s*+(?:[^\s>{\[]++(?:>\s*+|\Z))?+")
 class MarkedBody:
     """A body with an end marker. Markers in strings of a JSON document do not end the body."""
 
-    def __init__(self, beginning: str, end_marker: str, document_marker: str | None) -> None:
-        self._end_marker = end_marker
+    def __init__(
+        self, beginning: str, end_markers: tuple[str, ...], document_marker: str | None
+    ) -> None:
+        """Create a body that starts with `beginning`.
+
+        Args:
+            end_markers: the spellings of the end marker.
+            document_marker: precedes the JSON document; if None, at most a name precedes it.
+        """
+        self._end_marker = re.compile("|".join(map(re.escape, end_markers)))
+        self._longest = max(map(len, end_markers))
         self._document = _BodyDocument(document_marker)
         # The end of the text so far, which may be the beginning of the end marker. It is not yet
         # part of `_document`.
@@ -29,11 +38,12 @@ class MarkedBody:
 
         Return the end position, and whether the marker ends the body.
         """
-        end = _find_marker_end(self._end_marker, self._held, text, pos)
-        if end is None:
-            self._add(text[pos:], len(self._end_marker) - 1)
+        marker = self._find_marker(text, pos)
+        if marker is None:
+            self._add(text[pos:], self._longest - 1)
             return len(text), False
-        self._add(text[pos:end], len(self._end_marker))
+        start, end = marker
+        self._add(text[pos:end], end - start)
         if self._document.is_in_string:
             # The marker is part of the arguments.
             self._add("", 0)
@@ -43,6 +53,19 @@ class MarkedBody:
     def close(self) -> None:
         """Add the held text to the document at the end of the response."""
         self._add("", 0)
+
+    def _find_marker(self, text: str, pos: int) -> tuple[int, int] | None:
+        """Return the start and the end of the first end marker in text[pos:], or None.
+
+        The marker may start in the held text; then the start is less than `pos`.
+        """
+        seam = self._held[1 - self._longest :]
+        match = self._end_marker.search(seam + text[pos : pos + self._longest - 1])
+        offset = pos - len(seam)
+        if match is None:
+            match = self._end_marker.search(text, pos)
+            offset = 0
+        return None if match is None else (match.start() + offset, match.end() + offset)
 
     def _add(self, text: str, held_length: int) -> None:
         """Add the text to the document, except its last `held_length` characters."""
@@ -96,26 +119,6 @@ class _BodyDocument:
     def _find_start(self, text: str) -> int:
         """Return the start of the document, or the length of `text` if more text is needed."""
         if self._marker is None:
-            return _match_end(_BEFORE_DOCUMENT, text, 0)
+            return skip(_BEFORE_DOCUMENT, text, 0)
         index = text.find(self._marker)
-        return len(text) if index < 0 else _match_end(_SPACE, text, index + len(self._marker))
-
-
-def _find_marker_end(marker: str, before: str, text: str, pos: int) -> int | None:
-    """Return the end position of the first end marker in text[pos:], or None.
-
-    The marker may start in the text `before`.
-    """
-    seam = before[1 - len(marker) :]
-    index = (seam + text[pos : pos + len(marker) - 1]).find(marker)
-    if index >= 0:
-        return pos + index + len(marker) - len(seam)
-    index = text.find(marker, pos)
-    if index >= 0:
-        return index + len(marker)
-    return None
-
-
-def _match_end(pattern: re.Pattern[str], text: str, pos: int) -> int:
-    match = pattern.match(text, pos)
-    return match.end() if match else pos
+        return len(text) if index < 0 else skip(_SPACE, text, index + len(self._marker))

@@ -1,9 +1,14 @@
-"""Readers of calls in `invoke` tags: DeepSeek's DSML, MiniMax, and imitations of Claude.
+"""Readers of calls in tags.
+
+`invoke` tags: DeepSeek's DSML, MiniMax, and imitations of Claude.
 
     <invoke name="Read"><parameter name="path">a.txt</parameter></invoke>
 
 MiniMax M3 writes a marker before each tag, and names the tags after the parameters. Objects are
 nested tags, and lists consist of `item` tags.
+
+`tool_call` and `function` tags: JSON (Hermes and Qwen), tags of functions and parameters
+(Qwen3-Coder), or a name before keys and values in tags (GLM).
 """
 
 import re
@@ -22,7 +27,9 @@ from anthropic_proxy.translate.tool_calls.text_calls import (
     TextCall,
     TextCalls,
     build_call,
+    build_call_of_texts,
     iter_matches,
+    read_json,
 )
 from anthropic_proxy.wire.json_codec import JsonObject, loads
 
@@ -35,12 +42,15 @@ _NAME = r"""name\s*+=\s*+["']?+([^"'<>]++)["']?+"""
 
 
 def read_tagged_invoke(tag: str) -> Callable[[str, OfferedTools], TextCalls]:
-    """Return a reader of the text before `</{tag}invoke>`. A wrapper may precede the call."""
-    tag = re.escape(tag)
-    head = re.compile(rf"(?:(?:[^<>]*+>)?\s*+<{tag})?(?:invoke)?\s*+{_NAME}\s*+>")
+    """Return a reader of the text before `</{tag}invoke>`. A wrapper may precede the call.
+
+    A blank may follow the tag.
+    """
+    tag = re.escape(tag) + (" ?" if tag else "")
+    head = re.compile(rf"(?:(?:[^<>]*+>)?\s*+<{tag})?\s*+(?:invoke)?\s*+{_NAME}\s*+>")
     parameter = re.compile(
         rf"""\s*+<{tag}parameter\s++{_NAME}(?:\s++string="(true|false)")?+\s*+>"""
-        rf"(.*?)</{tag}parameter>",
+        rf"(.*?)</{tag}parameter ?>",
         re.DOTALL,
     )
 
@@ -199,3 +209,51 @@ def _to_value(element: _Element, types: frozenset[str]) -> Any:
     for key, value in element.children:
         _add_member(members, key, value)
     return members
+
+
+_FUNCTION = re.compile(r"\s*<function=([^>\n]+)>(.*?)</function>", re.DOTALL)
+_PARAMETER = re.compile(r"\s*<parameter=([^>\n]+)>\n?(.*?)\n?</parameter>", re.DOTALL)
+
+
+def read_tool_call(body: str, tools: OfferedTools) -> TextCalls:
+    inner = body.strip()
+    if inner.startswith(("{", "[")):
+        # Hermes and Qwen
+        return read_json(inner, tools)
+    if inner.startswith("<function="):
+        # Qwen3-Coder
+        matches = iter_matches(_FUNCTION, inner)
+        return [_parse_function(match[1], match[2], tools) for match in matches]
+    if inner.startswith(("<invoke", M3_MARKER)):
+        # MiniMax, with the wrapper of M3 but without its markers
+        return read_invokes(inner, tools)
+    return _read_glm(inner, tools)
+
+
+def _parse_function(name: str, inner: str, tools: OfferedTools) -> TextCall:
+    name = name.strip()
+    if inner.lstrip().startswith("{"):
+        return build_call(name, inner, tools)
+    pairs = [(match[1].strip(), match[2]) for match in iter_matches(_PARAMETER, inner)]
+    return build_call_of_texts(name, pairs, tools)
+
+
+def read_function(body: str, tools: OfferedTools) -> TextCalls:
+    name, _, inner = body.partition(">")
+    return [_parse_function(name, inner, tools)]
+
+
+_GLM_ARGUMENT = re.compile(
+    r"\s*<arg_key>([^<]*)</arg_key>\s*<arg_value>(.*?)</arg_value>", re.DOTALL
+)
+_GLM_NAME = re.compile(r"\s*([^\s<]+)")
+
+
+def _read_glm(body: str, tools: OfferedTools) -> TextCalls:
+    name_match = _GLM_NAME.match(body)
+    if name_match is None:
+        raise NotACallError
+    name = name_match[1]
+    matches = iter_matches(_GLM_ARGUMENT, body, name_match.end())
+    pairs = [(match[1].strip(), match[2]) for match in matches]
+    return [build_call_of_texts(name, pairs, tools)]

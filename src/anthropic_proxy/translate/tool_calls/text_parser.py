@@ -9,20 +9,13 @@ States of `TextCallParser`:
     START  Waits for the first character that is not white space: a bracket may start a bare call.
     TEXT   Searches for an opener outside code blocks. Holds a possible beginning of an opener.
     CODE   Reads code that starts with an opener: inline code up to the next backtick or empty line,
-           and an indented line up to its end.
+           an indented line up to its end, and a text after a tag such as `<pre>` up to its end tag
+           (within a line, also up to an empty line).
     CALL   Reads a candidate, the text after an opener, until it is either calls or text.
     GAP    Drops the white space after a call, and markers that belong to no other text.
 
     START -> TEXT | CALL    TEXT -> CALL | CODE    CODE -> TEXT
     CALL -> GAP (calls) | TEXT (text)    GAP -> TEXT
-
-States of `_Candidate`:
-
-    OPENING  Reads the first characters, which show whether this is a call to an offered tool.
-    BODY     Searches for the end marker outside the strings of a JSON document.
-    ENDED    Waits for the end of the response, for formats that are accepted only there.
-
-    OPENING -> BODY | decided    BODY -> ENDED | decided    ENDED -> decided
 
 Invariants:
 
@@ -37,21 +30,29 @@ block and the events of each call cost much more than parsing its few characters
 
 The position distinguishes calls from examples of calls: a bare object must be the complete
 response, a code block must be at its end, and markers in other code blocks and in lines that are
-indented like code are ignored.
+indented like code are ignored, and so are markers after tags such as `<pre>` and `<example>`.
 """
 
 import re
-from collections.abc import Iterable
 from dataclasses import replace
 from enum import Enum, auto
 
+from anthropic_proxy.translate.tool_calls.call_format import TextCallFormat
+from anthropic_proxy.translate.tool_calls.candidate import Candidate
+from anthropic_proxy.translate.tool_calls.code_examples import (
+    EXAMPLE_OPENERS,
+    INLINE_END,
+    LINE_END,
+    find_example_end,
+)
+from anthropic_proxy.translate.tool_calls.json_scanner import skip
 from anthropic_proxy.translate.tool_calls.markdown_position import (
     FENCE_CHARACTERS,
     FENCE_MARK,
     MarkdownPosition,
     is_fence_mark,
 )
-from anthropic_proxy.translate.tool_calls.marked_body import MarkedBody
+from anthropic_proxy.translate.tool_calls.markers import Markers
 from anthropic_proxy.translate.tool_calls.offered_tools import OfferedTools, ToolSchemas
 from anthropic_proxy.translate.tool_calls.text_calls import TextCall, TextCalls
 from anthropic_proxy.translate.tool_calls.text_formats import (
@@ -60,38 +61,14 @@ from anthropic_proxy.translate.tool_calls.text_formats import (
     FORMATS,
     STRAY_MARKERS,
     STRIPPED_HARMONY_FORMAT,
-    TextCallFormat,
-    read_calls,
-    starts_call,
 )
 
 TextParts = list[str | TextCall]
 
 _BACKTICKS = "```"
 _BY_OPENER = {form.opener: form for form in FORMATS}
-
-
-def _build_pattern(markers: Iterable[str]) -> str:
-    """Return a pattern of the markers that reads their common beginnings once."""
-    rests: dict[str, list[str]] = {}
-    for marker in markers:
-        rests.setdefault(marker[:1], []).append(marker[1:])
-    # An empty rest ends a marker, and the longer markers come first.
-    is_end = rests.pop("", None) is not None
-    options = [f"{re.escape(first)}(?:{_build_pattern(group)})" for first, group in rests.items()]
-    return "|".join([*options, *[""] * is_end])
-
-
-_OPENER = re.compile(f"{_build_pattern(_BY_OPENER)}|{FENCE_MARK.pattern}")
-
-
-def _list_beginnings(markers: Iterable[str]) -> frozenset[str]:
-    """Return all proper prefixes of the markers."""
-    return frozenset(marker[:size] for marker in markers for size in range(1, len(marker)))
-
-
-_OPENER_BEGINNINGS = _list_beginnings(_BY_OPENER)
-_MAX_OPENER_LENGTH = max(map(len, _BY_OPENER))
+_OPENERS = Markers((*_BY_OPENER, *EXAMPLE_OPENERS))
+_OPENER = re.compile(f"{_OPENERS.pattern.pattern}|{FENCE_MARK.pattern}")
 # Text without a match contains no beginning of an opener, and no white space before one.
 _SUSPECT = re.compile(r"[<\[`~]|[\s\]]\Z")
 # Formats without an opener, by the first character of the response.
@@ -106,16 +83,11 @@ MAX_CALLS = 1_000
 # together. Longer runs are text.
 _MAX_RUN = 100
 
-_STRAY_MARKER = re.compile(_build_pattern(STRAY_MARKERS))
-_STRAY_BEGINNINGS = _list_beginnings(STRAY_MARKERS)
+_STRAY_MARKERS = Markers(STRAY_MARKERS)
 # The maximum number of stray markers that are dropped after a call.
 _MAX_STRAY_MARKERS = 2
 
 _SPACE = re.compile(r"\s*")
-_INLINE_END = re.compile("`|\n\n")
-_LINE_END = re.compile("\n")
-# The number of characters of an opening that are examined at once. Most candidates need one window.
-_OPENING_WINDOW = 32
 
 
 class _State(Enum):
@@ -142,9 +114,9 @@ class TextCallParser:
         # The parts that `feed` returns.
         self._parts: TextParts = []
         # Set in the state CALL.
-        self._candidate: _Candidate | None = None
+        self._candidate: Candidate | None = None
         # The end of the code in the state CODE.
-        self._code_end = _INLINE_END
+        self._code_end = INLINE_END
         # The number of stray markers that may still be dropped in the state GAP.
         self._strays_left = 0
         self._calls_left = MAX_CALLS
@@ -220,7 +192,7 @@ class TextCallParser:
         return self._read_start()
 
     def _read_start(self) -> bool:
-        first = _skip_space(self._text, self._pos)
+        first = skip(_SPACE, self._text, self._pos)
         call_format = _BY_FIRST_CHARACTER.get(self._text[first : first + 1])
         if call_format is not None:
             self._start_candidate(call_format, self._pos, first)
@@ -235,12 +207,12 @@ class TextCallParser:
             self._emit(self._text[self._pos : end])
             self._pos = end
             return False
-        opener, is_indented = found
-        is_fence = opener[0] == FENCE_FORMAT.opener
-        if is_indented or (not is_fence and self._starts_inline_code(opener.start())):
+        opener, position = found
+        code_end = self._find_code_end(opener, position)
+        if code_end is not None:
             self._emit(self._text[self._pos : opener.end()])
             self._state, self._pos = _State.CODE, opener.end()
-            self._code_end = _LINE_END if is_indented else _INLINE_END
+            self._code_end = code_end
             return True
         lead = opener.start() - _measure_run(self._text, self._pos, opener.start(), None)
         self._emit(self._text[self._pos : lead])
@@ -248,18 +220,16 @@ class TextCallParser:
         return True
 
     def _read_code(self) -> bool:
-        end = self._code_end.search(self._text, self._pos)
+        end = self._code_end.pattern.search(self._text, self._pos)
         if end is not None:
-            self._emit(self._text[self._pos : end.start()])
-            self._state, self._pos = _State.TEXT, end.start()
+            self._emit_code(end.start())
+            self._state = _State.TEXT
             return True
-        # The next line may be empty.
-        size = len(self._text) - self._text.endswith("\n")
-        self._emit(self._text[self._pos : size])
-        self._pos = size
+        held = self._code_end.measure_beginning(self._text, self._pos)
+        self._emit_code(len(self._text) - held)
         return False
 
-    def _read_call(self, candidate: "_Candidate") -> bool:
+    def _read_call(self, candidate: Candidate) -> bool:
         self._pos = candidate.read(self._text, self._pos)
         if candidate.is_decided:
             self._candidate = None
@@ -270,16 +240,16 @@ class TextCallParser:
         return True
 
     def _read_gap(self) -> bool:
-        self._pos = _skip_space(self._text, self._pos)
+        self._pos = skip(_SPACE, self._text, self._pos)
         if self._pos == len(self._text):
             return False
         if self._strays_left:
-            marker = _STRAY_MARKER.match(self._text, self._pos)
+            marker = _STRAY_MARKERS.pattern.match(self._text, self._pos)
             if marker is not None:
                 self._pos = marker.end()
                 self._strays_left -= 1
                 return True
-            if self._text[self._pos :] in _STRAY_BEGINNINGS:
+            if _STRAY_MARKERS.may_start(self._text, self._pos):
                 return False
         self._state = _State.TEXT
         return True
@@ -288,7 +258,7 @@ class TextCallParser:
 
     def _start_candidate(self, call_format: TextCallFormat, lead: int, body: int) -> None:
         """Start a candidate; text[lead:body] is its opener and the white space before it."""
-        self._candidate = _Candidate(call_format, self._text[lead:body], self._tools)
+        self._candidate = Candidate(call_format, self._text[lead:body], self._tools)
         self._state = _State.CALL
         self._pos = body
 
@@ -302,7 +272,7 @@ class TextCallParser:
         self._strays_left = _MAX_STRAY_MARKERS
         self._position.at_line_start, self._position.indent = True, 0
 
-    def _reject(self, candidate: "_Candidate") -> None:
+    def _reject(self, candidate: Candidate) -> None:
         """Emit the candidate as text. Its opening is read again for other openers."""
         self._state = _State.TEXT
         self._emit(candidate.rejected_text)
@@ -318,8 +288,15 @@ class TextCallParser:
             self._parts.append(text)
             self._position.read(text)
 
-    def _find_opener(self) -> tuple[re.Match[str], bool] | None:
-        """Return the next opener outside fenced code, and whether it is indented like code.
+    def _emit_code(self, end: int) -> None:
+        """Add the text up to `end` to the parts. It opens and closes no code block."""
+        if end > self._pos:
+            self._parts.append(self._text[self._pos : end])
+            self._position.move(self._text, self._pos, end)
+        self._pos = end
+
+    def _find_opener(self) -> tuple[re.Match[str], MarkdownPosition] | None:
+        """Return the next opener outside fenced code, and its position.
 
         A code fence must be at the line start.
         """
@@ -329,15 +306,25 @@ class TextCallParser:
             position.move(self._text, pos, match.start())
             pos = match.start()
             is_fence = is_fence_mark(match[0])
+            if match[0] in EXAMPLE_OPENERS and not position.fence:
+                return match, position
             call_format = _BY_OPENER.get(match[0])
             if call_format is not None and not position.fence:
                 must_start_line = is_fence or call_format.must_start_line
                 if position.at_line_start or not must_start_line:
-                    return match, position.is_indented
+                    return match, position
             if is_fence:
                 position.pass_mark(match[0].removesuffix("json"))
                 pos = match.end()
         return None
+
+    def _find_code_end(self, opener: re.Match[str], position: MarkdownPosition) -> Markers | None:
+        """Return the end of the code that starts with an opener; None if it starts a call."""
+        if position.is_indented:
+            return LINE_END
+        if opener[0] != FENCE_FORMAT.opener and self._starts_inline_code(opener.start()):
+            return INLINE_END
+        return find_example_end(opener[0], starts_line=position.at_line_start)
 
     def _starts_inline_code(self, pos: int) -> bool:
         """Return whether the text before text[pos] ends with the start of inline code."""
@@ -347,7 +334,7 @@ class TextCallParser:
     def _measure_held_text(self) -> int:
         """Return the length of a possible incomplete opener at the end of the text."""
         end = len(self._text)
-        held = _measure_opener_beginning(self._text, self._pos)
+        held = _OPENERS.measure_beginning(self._text, self._pos)
         # Fences are held together: their first position determines whether they are a fence.
         held += _measure_run(self._text, self._pos, end - held, FENCE_CHARACTERS)
         return held + _measure_run(self._text, self._pos, end - held, None)
@@ -382,132 +369,6 @@ def find_final_calls(text: str, tools: ToolSchemas) -> TextCalls:
     return calls
 
 
-class _CandidateState(Enum):
-    OPENING = auto()
-    BODY = auto()
-    ENDED = auto()
-
-
-class _Candidate:
-    """Text after an opener that may be calls."""
-
-    def __init__(self, call_format: TextCallFormat, lead: str, tools: OfferedTools) -> None:
-        """Create a candidate. `lead` is the opener and the white space before it."""
-        # True if the candidate is known to be calls or text.
-        self.is_decided = False
-        # The calls; none if the candidate is text.
-        self.calls: TextCalls = []
-        # The text to read again after a rejection in the state OPENING.
-        self.unread = ""
-        self._call_format = call_format
-        self._lead = lead
-        self._tools = tools
-        self._state = _CandidateState.OPENING
-        # The text after the opener.
-        self._pieces: list[str] = []
-        # The same text in the state OPENING, without white space.
-        self._opening_text = ""
-        # Set in the state BODY, for formats with an end marker.
-        self._body: MarkedBody | None = None
-
-    @property
-    def text(self) -> str:
-        """The complete text, with the opener and the white space before it."""
-        return self._lead + "".join(self._pieces)
-
-    @property
-    def rejected_text(self) -> str:
-        """The text without the part that is read again."""
-        if self._state is _CandidateState.OPENING:
-            return self._lead
-        return self.text
-
-    def read(self, text: str, pos: int) -> int:
-        """Read text[pos:] until the candidate is decided, and return the end position."""
-        while pos < len(text) and not self.is_decided:
-            if self._state is _CandidateState.OPENING:
-                pos = self._read_opening(text, pos)
-            elif self._state is _CandidateState.BODY:
-                pos = self._read_body(text, pos)
-            else:
-                pos = self._read_after_end(text, pos)
-        return pos
-
-    def close(self, *, truncated: bool) -> TextCalls:
-        """Return the calls at the end of the response."""
-        if self._state is not _CandidateState.BODY:
-            return self.calls
-        if self._body is not None:
-            # The end marker is missing.
-            self._body.close()
-            if truncated or self._call_format.must_be_last or self._body.is_partial_document:
-                return []
-        return read_calls(self._call_format, "".join(self._pieces), self._tools)
-
-    # States. Each method reads text[pos:] and returns the end position.
-
-    def _read_opening(self, text: str, pos: int) -> int:
-        end = pos
-        while end < len(text):
-            window = text[end : end + _OPENING_WINDOW]
-            end += len(window)
-            self._opening_text += "".join(window.split())
-            is_call = starts_call(self._call_format, self._opening_text, self._tools)
-            if is_call is not None:
-                self._leave_opening(is_call=is_call)
-                return pos
-        self._pieces.append(text[pos:])
-        return len(text)
-
-    def _leave_opening(self, *, is_call: bool) -> None:
-        beginning = "".join(self._pieces)
-        if not is_call:
-            self.is_decided = True
-            self.unread = beginning
-            return
-        self._state = _CandidateState.BODY
-        if self._call_format.end is not None:
-            # The beginning is part of an opening, so it cannot contain an end marker.
-            marker = self._call_format.document_marker
-            self._body = MarkedBody(beginning, self._call_format.end, marker)
-
-    def _read_body(self, text: str, pos: int) -> int:
-        if self._body is None:
-            end, is_ended = len(text), False
-        else:
-            end, is_ended = self._body.read(text, pos)
-        self._pieces.append(text[pos:end])
-        if is_ended:
-            self._end_body()
-        return end
-
-    def _end_body(self) -> None:
-        body = "".join(self._pieces).removesuffix(self._call_format.end or "")
-        self.calls = read_calls(self._call_format, body, self._tools)
-        if self.calls and self._call_format.must_be_last:
-            self._state = _CandidateState.ENDED
-        else:
-            self.is_decided = True
-
-    def _read_after_end(self, text: str, pos: int) -> int:
-        end = _skip_space(text, pos)
-        if end == len(text):
-            self._pieces.append(text[pos:])
-            return end
-        self.is_decided, self.calls = True, []
-        return pos
-
-
-def _measure_opener_beginning(text: str, start: int) -> int:
-    """Return the length of the longest suffix of text[start:] that is a prefix of an opener."""
-    end = len(text)
-    longest = min(_MAX_OPENER_LENGTH, end - start)
-    for size in range(longest, 0, -1):
-        if text[end - size :] in _OPENER_BEGINNINGS:
-            return size
-    return 0
-
-
 def _measure_run(text: str, start: int, end: int, characters: str | None) -> int:
     """Return the length of the run of `characters` at the end of text[start:end].
 
@@ -515,12 +376,3 @@ def _measure_run(text: str, start: int, end: int, characters: str | None) -> int
     """
     run = text[max(start, end - _MAX_RUN) : end]
     return len(run) - len(run.rstrip(characters))
-
-
-def _skip_space(text: str, pos: int) -> int:
-    return _match_end(_SPACE, text, pos)
-
-
-def _match_end(pattern: re.Pattern[str], text: str, pos: int) -> int:
-    match = pattern.match(text, pos)
-    return match.end() if match else pos

@@ -1,4 +1,4 @@
-"""Readers of calls between special tokens: gpt-oss (Harmony) and Gemma.
+"""Readers of calls between special tokens: gpt-oss (Harmony), Gemma, Mistral, DeepSeek and Kimi.
 
 gpt-oss writes a header and a JSON document, which is the message:
 
@@ -13,12 +13,14 @@ import re
 from collections.abc import Callable
 
 from anthropic_proxy.translate.tool_calls.json_repair import repair_json
+from anthropic_proxy.translate.tool_calls.json_scanner import skip
 from anthropic_proxy.translate.tool_calls.offered_tools import OfferedTools
 from anthropic_proxy.translate.tool_calls.text_calls import (
     NotACallError,
     TextCalls,
     build_call,
-    skip,
+    iter_matches,
+    parse_object_calls,
 )
 from anthropic_proxy.wire.json_codec import dumps, loads_first
 
@@ -105,3 +107,48 @@ def _merge_names(name: str) -> str:
     """Return the name without repetitions: `Read:Read`."""
     names = set(name.split(":"))
     return names.pop() if len(names) == 1 else name
+
+
+_MISTRAL_NAME = re.compile(r"([^\[{\s]+)(?:\[CALL_ID\]\w+)?(?:\[ARGS\])?\s*")
+_MISTRAL_GAP = re.compile(r"(?:[\s,]|\[TOOL_CALLS\]|</s>)*")
+
+
+def read_mistral(body: str, tools: OfferedTools) -> TextCalls:
+    calls: TextCalls = []
+    pos = skip(_MISTRAL_GAP, body, 0)
+    while pos < len(body):
+        name_match = _MISTRAL_NAME.match(body, pos)
+        if name_match is None:
+            value, pos = loads_first(body, pos)
+            calls += parse_object_calls(value, tools, strict=False)
+        else:
+            value, pos = loads_first(body, name_match.end())
+            calls.append(build_call(name_match[1], value, tools))
+        pos = skip(_MISTRAL_GAP, body, pos)
+    return calls
+
+
+_DEEPSEEK = re.compile(
+    r"\s*+<｜tool▁call▁begin｜>(?:function<｜tool▁sep｜>)?\s*+([^\s<]++)\s*+(?:<｜tool▁sep｜>)?\s*+"
+    r"(?:```(?:json)?\s*+)?(\{.*?)<｜tool▁call▁end｜>",
+    re.DOTALL,
+)
+
+
+def read_deepseek(body: str, tools: OfferedTools) -> TextCalls:
+    calls: TextCalls = []
+    for match in iter_matches(_DEEPSEEK, body):
+        arguments = match[2].rstrip().removesuffix("```")
+        calls.append(build_call(match[1], arguments, tools))
+    return calls
+
+
+_KIMI = re.compile(
+    r"\s*<\|tool_call_begin\|>\s*(?:functions\.)?([^\s<:]+)(?::\d+)?\s*"
+    r"<\|tool_call_argument_begin\|>(.*?)<\|tool_call_end\|>",
+    re.DOTALL,
+)
+
+
+def read_kimi(body: str, tools: OfferedTools) -> TextCalls:
+    return [build_call(match[1], match[2], tools) for match in iter_matches(_KIMI, body)]

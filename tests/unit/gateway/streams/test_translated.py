@@ -19,6 +19,7 @@ from anthropic_proxy.wire.json_codec import dumps
 from tests.support import grammar
 from tests.support.cases import cases, texts
 from tests.support.odd_bodies import OddBody, odd_bodies
+from tests.support.odd_texts import odd_texts
 from tests.support.response_specs import answer_spec
 from tests.support.splits import byte_by_byte, random_splits, whole
 from tests.support.streams import LOOK, MARKED, translate_stream, wire
@@ -157,7 +158,7 @@ def test_a_chunk_that_is_none_ends_what_it_follows() -> None:
 
 
 @pytest.mark.parametrize("split", [whole, byte_by_byte, random_splits])
-@pytest.mark.parametrize("body", odd_bodies())
+@pytest.mark.parametrize("body", [*odd_bodies(), *odd_texts()])
 def test_a_body_of_any_format(body: OddBody, split: Any) -> None:
     if body.error:
         with pytest.raises(ApiError) as caught:

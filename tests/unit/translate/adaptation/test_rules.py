@@ -272,6 +272,8 @@ def test_a_request_that_it_does_not_concern_stays(case: Json) -> None:
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{rule.change} {rule.field}")
 def test_every_row_names_a_change_and_properties_that_exist(rule: RefusalRule) -> None:
+    # The log and the memory of the model name the field.
+    assert rule.field
     body: Json = {"model": "m", "messages": [{"role": "user", "content": "a"}]}
     RequestChange(rule.change, rule.field, rule.value or 1).apply(body)
     for name in filter(None, (rule.requires, rule.shared)):

@@ -317,11 +317,18 @@ def _end(
     delta: Json, *finish_reasons: Any, split: Any = whole, done: bool = True, **fields: Any
 ) -> Json:
     """Return the message of a response with one delta, or its error."""
-    chunks: list[Json] = [{"choices": [{"index": 0, "delta": delta}]}]
+    choices: list[Json] = [{"delta": delta}]
     for finish_reason in finish_reasons:
-        choice = {"index": 0, "delta": {}, "finish_reason": finish_reason, **fields}
-        chunks.append({"choices": [choice]})
-    events, error = translate_stream(split(wire(chunks, done=done)), _SHELL)
+        choices.append({"delta": {}, "finish_reason": finish_reason, **fields})
+    return _translate(choices, split=split, done=done)
+
+
+def _translate(
+    choices: list[Json], *, split: Any = whole, done: bool = True, request: Json = _SHELL
+) -> Json:
+    """Return the message of a response with one chunk for each choice, or its error."""
+    chunks: list[Json] = [{"choices": [{"index": 0, **choice}]} for choice in choices]
+    events, error = translate_stream(split(wire(chunks, done=done)), request)
     grammar.check(events)
     if error is not None:
         return {"status": error.status, "message": error.message}
@@ -366,10 +373,9 @@ def test_an_end_that_proves_nothing(finish_reasons: tuple[Any, ...], split: Any)
     for delta in (_CALL, _CALL_THAT_NEEDS_NONE):
         assert _end(delta, *finish_reasons, split=split)["stop_reason"] == "tool_use"
     for delta in (_HALF_CALL, _CALL_WITHOUT_ARGUMENTS):
-        assert _end(delta, *finish_reasons, split=split) == {
-            "status": 500,
-            "message": "The upstream up:1 ended the response before it was complete",
-        }
+        error = _end(delta, *finish_reasons, split=split)
+        assert error["status"] == 500
+        assert "The upstream up:1 ended the response before it was complete" in error["message"]
     text_call = _end(_HALF_CALL_IN_TEXT, *finish_reasons, split=split)
     assert text_call["stop_reason"] == "end_turn"
     assert text_call["content"] == [{"type": "text", "text": _HALF_CALL_IN_TEXT["content"]}]
@@ -390,10 +396,84 @@ def test_an_empty_response_with_an_unproven_end_is_an_error(
     assert (message["content"], message["stop_reason"]) == ([], "end_turn")
 
 
-def test_done_does_not_end_a_response_within_its_reasoning() -> None:
-    error = _end({"reasoning_content": "Hm"})
-    assert error["message"].endswith("ended the response before it was complete")
+@pytest.mark.parametrize("split", [whole, byte_by_byte, random_splits])
+@pytest.mark.parametrize("finish_reasons", [(), ("whim",), ("OTHER",), ("repetition",)], ids=str)
+@pytest.mark.parametrize(
+    "delta",
+    [
+        {"reasoning_content": "Hm"},
+        {"content": "<think>Hm"},
+        {"content": "<think>Hm</think>"},
+        {"content": "[THINK]"},
+    ],
+    ids=str,
+)
+def test_an_end_within_the_reasoning_that_proves_nothing(
+    delta: Json, finish_reasons: tuple[str, ...], split: Any
+) -> None:
+    """Such a response may be truncated, so the reasoning is neither a turn nor its text."""
+    for request in (_SHELL, _SHELL | {"thinking": {"type": "adaptive"}}):
+        choices: list[Json] = [{"delta": delta}]
+        choices += [{"finish_reason": word} for word in finish_reasons]
+        error = _translate(choices, split=split, request=request)
+        assert error["status"] == 500
+        reason = f" (finish reason: {finish_reasons[0]})" if finish_reasons else ""
+        assert error["message"] == (
+            f"The upstream up:1 ended the response before it was complete{reason}"
+        )
+
+
+def test_done_ends_a_refusal() -> None:
     assert _end({"refusal": "No."})["stop_reason"] == "refusal"
+
+
+def _call_with(*pieces: str) -> list[Json]:
+    first = {"index": 0, "id": "c", "function": {"name": "Bash", "arguments": ""}}
+    fragments = [{"index": 0, "function": {"arguments": piece}} for piece in pieces]
+    return [{"tool_calls": [fragment]} for fragment in (first, *fragments)]
+
+
+@pytest.mark.parametrize("split", [whole, byte_by_byte, random_splits])
+@pytest.mark.parametrize("size", [1, 5, 100])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "{'command': 'ls'}",
+        '{"command": "ls",}',
+        '{command: "ls"}',
+        '{"command": "ls"} </tool_call>',
+        "{\"command\": 'ls'}<|im_end|>",
+        '```json\n{"command": "ls"}\n```',
+        '{"command": "ls" /* list */}',
+    ],
+)
+def test_done_ends_malformed_but_complete_arguments(arguments: str, size: int, split: Any) -> None:
+    deltas = _call_with(*(arguments[pos : pos + size] for pos in range(0, len(arguments), size)))
+    for finish_reasons in ((), ("whim",), ("stop",)):
+        choices: list[Json] = [{"delta": delta} for delta in deltas]
+        choices += [{"finish_reason": word} for word in finish_reasons]
+        message = _translate(choices, split=split)
+        assert message["stop_reason"] == "tool_use"
+        assert message["content"][0]["input"] == {"command": "ls"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        '{"command": "ls"',
+        "{'command': 'ls'",
+        "{'command': 'rm -rf bu",
+        "{'command': 'ls', 'a': {'b': 1}",
+        '```json\n{"command": "ls"',
+        '{"command": "ls"} {"command": "rm -rf bu',
+        "{'command': 'ls'} {'command'",
+    ],
+)
+def test_done_does_not_end_incomplete_arguments(arguments: str) -> None:
+    choices: list[Json] = [{"delta": delta} for delta in _call_with(arguments)]
+    for end in [], [{"finish_reason": "whim"}]:
+        error = _translate([*choices, *end])
+        assert "before it was complete" in error["message"]
 
 
 @pytest.mark.parametrize("done", [True, False])

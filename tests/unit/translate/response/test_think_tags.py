@@ -90,7 +90,42 @@ def split(pieces: list[str]) -> tuple[str, str]:
             ),
         ),
         ("<|channel|>analysis<|message|>a<|en", ("a<|en", "")),
-        ("<|channel|>analysis<|message|>a<|end|>b <|end|>", ("a", "b <|end|>")),
+        # The token at the end of the response, before another message, and in a quotation.
+        ("<|channel|>analysis<|message|>a<|end|>b <|end|>", ("a", "b ")),
+        ("<|channel|>final<|message|>b<|return|>", ("", "b")),
+        ("<|channel|>final<|message|>b<|return|>\n", ("", "b")),
+        ("<|channel|>final<|message|>b <|end|> c<|end|>", ("", "b <|end|> c")),
+        ("<|channel|>final<|message|>b<|end|><|start|>assis", ("", "b<|start|>assis")),
+        ("<|channel|>final<|message|>b<|end|><|sta", ("", "b<|end|><|sta")),
+        ("<|channel|>final<|message|>b<|end|><|im_start|>", ("", "b<|end|><|im_start|>")),
+        ("<|channel|>final<|message|>b<|retur", ("", "b<|retur")),
+        (
+            f"<|channel|>final<|message|>b<|end|>{' ' * 101}<|start|>assistant",
+            ("", f"b<|end|>{' ' * 101}<|start|>assistant"),
+        ),
+        ("b<|return|>", ("", "b<|return|>")),
+        # Texts before calls are in the channel `commentary`.
+        (
+            (
+                "<|channel|>commentary<|message|>b<|end|>\n<|start|>assistant<|channel|>analysis"
+                "<|message|>a<|end|><|start|>assistant<|channel|>final<|message|>c<|return|>"
+            ),
+            ("a", "b\n\nc"),
+        ),
+        (
+            (
+                "<|channel|>commentary<|message|>b<|end|><|start|>assistant"
+                "<|channel|>commentary to=functions.f<|message|>{}<|call|>"
+            ),
+            (
+                "",
+                ("b<|start|>assistant<|channel|>commentary to=functions.f<|message|>{}<|call|>"),
+            ),
+        ),
+        (
+            "<|channel|>final<|message|>b<|end|><|channel|>final<|message|>c",
+            ("", "b\n\nc"),
+        ),
         ("<|channel|>anal", ("", "<|channel|>anal")),
         ("Say <|channel|>analysis<|message|>a", ("", "Say <|channel|>analysis<|message|>a")),
         ("<thinking>a</thinking>b", ("", "<thinking>a</thinking>b")),
@@ -110,8 +145,10 @@ def test_split(text: str, expected: tuple[str, str]) -> None:
             [
                 "<|channel|>analysis<|message|>",
                 "<|channel|>final<|message|>",
+                "<|channel|>commentary<|message|>",
                 "<|start|>assistant",
                 "<|end|>",
+                "<|return|>",
                 "<|channel",
                 "[THINK]",
                 "[/THINK]",
@@ -142,6 +179,41 @@ def test_white_space_in_front_is_looked_at_once() -> None:
     pieces = [" \n \n"] * 100_000
     assert split([*pieces, "<th", "ink>a</think>b"]) == ("a", "b")
     assert split([*pieces, "b"]) == ("", "".join(pieces) + "b")
+
+
+# A response, and its text if no tag ended the reasoning; empty if a tag did.
+_UNCLOSED = {
+    "[THINK] means x": "[THINK] means x",
+    "[THINK]": "[THINK]",
+    " \n<think>\n a </thin": " \n<think>\n a </thin",
+    "<mm:think>": "<mm:think>",
+    "<|channel>thought": "<|channel>thought",
+    "◁think▷a": "◁think▷a",
+    "<|channel|>final<|message|>": "<|channel|>final<|message|>",
+    "<|channel|>analysis<|message|>a": "<|channel|>analysis<|message|>a",
+    "<think></think>": "",
+    "<think>a</think>": "",
+    "a": "",
+    "": "",
+    # The first reasoning is closed, so the tags are no quotations.
+    "<|channel|>analysis<|message|>a<|end|><|channel|>analysis<|message|>b": "",
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), _UNCLOSED.items())
+def test_unclosed_text(text: str, expected: str) -> None:
+    for pieces in ([text], list(text)):
+        splitter = ThinkTagSplitter()
+        for piece in pieces:
+            splitter.feed(piece)
+        splitter.close()
+        assert splitter.get_unclosed_text() == expected
+
+
+def test_an_opening_tag_does_not_end_the_expectation_of_reasoning() -> None:
+    _, splitter = opened("<think>Hm")
+    assert splitter.next_starts_in_thinking
+    assert splitter.get_unclosed_text() == "<think>Hm"
 
 
 def opened(*pieces: str) -> tuple[list[tuple[bool, str]], ThinkTagSplitter]:
@@ -247,6 +319,10 @@ _HARMONY = "<|channel|>analysis<|message|>"
     [
         "<|start|>assistant",
         f"{_HARMONY}<|end|>",
+        "<|channel|>final<|message|>a<|end|>",
+        "<|channel|>final<|message|>a<|end|><|start|>assistant",
+        "<|end|>",
+        "<|return|> ",
         f"{_HARMONY}a<|end|> ",
         "<think>",
         "</think",

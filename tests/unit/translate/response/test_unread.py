@@ -4,7 +4,7 @@ import pytest
 
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.errors.redaction import Redactor, Secret
-from anthropic_proxy.translate.response.unread import UnreadResponse, parse_chunks
+from anthropic_proxy.translate.response.unread import UnreadResponse
 from anthropic_proxy.translate.upstream_failure import UpstreamIdentity
 from tests.support.response_specs import answer_spec
 
@@ -52,16 +52,3 @@ def test_many_payloads_take_little_memory() -> None:
     for _ in range(100_000):
         unread.add(b"x" * 100)
     assert len(unread._beginning) < 10_000
-
-
-def test_an_invalid_chunk_is_shown() -> None:
-    with pytest.raises(ApiError) as caught:
-        parse_chunks(b"no chunk, but " + _KEY.encode(), _UPSTREAM)
-    assert caught.value.message == (
-        "The upstream sent an invalid chunk: it is not a JSON object: no chunk, but ***"
-    )
-
-
-@pytest.mark.parametrize("payload", [b"null", b"", b": a", b"ping"])
-def test_keep_alives_are_no_chunks(payload: bytes) -> None:
-    assert parse_chunks(payload, _UPSTREAM) == []

@@ -18,7 +18,23 @@ from anthropic_proxy.translate.response.usage import UsageCounter, to_tiers, to_
         ({"total_tokens": 0}, (7, 0, 0, 3)),
         ({"prompt_tokens": 10**400, "completion_tokens": float("inf")}, (7, 0, 0, 3)),
         ({"prompt_tokens": -10, "completion_tokens": float("nan")}, (7, 0, 0, 3)),
-        ({"prompt_tokens": 10.9, "completion_tokens": "5"}, (10, 0, 0, 3)),
+        ({"prompt_tokens": 10.9, "completion_tokens": "five"}, (10, 0, 0, 3)),
+        ({"prompt_tokens": True, "completion_tokens": False}, (7, 0, 0, 3)),
+        # Counts as strings.
+        ({"prompt_tokens": "10", "completion_tokens": "5"}, (10, 0, 0, 5)),
+        ({"prompt_tokens": " 10 ", "completion_tokens": "5.0"}, (10, 0, 0, 5)),
+        ({"input_tokens": "10", "output_tokens": "5"}, (10, 0, 0, 5)),
+        (
+            {
+                "prompt_tokens": "10",
+                "completion_tokens": "5",
+                "prompt_tokens_details": {"cached_tokens": "4"},
+            },
+            (6, 0, 4, 5),
+        ),
+        ({"prompt_tokens": "-10", "completion_tokens": "5.5"}, (7, 0, 0, 3)),
+        ({"prompt_tokens": "1e3", "completion_tokens": "٣"}, (7, 0, 0, 3)),
+        ({"prompt_tokens": "9" * 10000, "completion_tokens": "0"}, (7, 0, 0, 3)),
         ({"prompt_tokens": 10, "completion_tokens": 5}, (10, 0, 0, 5)),
         (
             {

@@ -19,6 +19,7 @@ from tests.support import grammar
 from tests.support.cases import cases, texts
 from tests.support.finish_words import WORDED_FAILURES, WORDED_STOP_REASONS
 from tests.support.odd_bodies import OddBody, odd_bodies
+from tests.support.odd_texts import odd_texts
 from tests.support.response_specs import answer_spec
 from tests.support.streams import wire
 
@@ -111,7 +112,7 @@ def test_fields_of_openrouter() -> None:
     assert _respond("error", error={"message": "a", "code": 429}) == {"status": 429}
 
 
-@pytest.mark.parametrize("body", odd_bodies())
+@pytest.mark.parametrize("body", [*odd_bodies(), *odd_texts()])
 def test_a_body_of_any_format(body: OddBody) -> None:
     translator = StreamTranslator(answer_spec(body.request))
     events = translator.start()

@@ -13,6 +13,7 @@ from openai.types.responses import ResponseError
 
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.translate.apis import APIS
+from anthropic_proxy.translate.reasoning.fields import parse_reasoning
 from anthropic_proxy.translate.response.stream import StreamTranslator
 from anthropic_proxy.translate.response.whole import collect_message, to_message
 from anthropic_proxy.translate.responses_api.stream import (
@@ -424,6 +425,25 @@ _CALL_ITEM = {
     "name": "look",
     "arguments": "{}",
 }
+
+
+_CALL_DONE = {"type": "response.output_item.done", "item": _CALL_ITEM}
+
+
+@pytest.mark.parametrize(
+    ("between", "separator"), [([], "\n\n"), ([_MESSAGE_DELTA], ""), ([_CALL_DONE], "")]
+)
+def test_reasoning_is_separated_from_adjacent_reasoning(
+    between: list[Json], separator: str
+) -> None:
+    reader = ResponsesReader()
+    later = {**_REASONING_DELTA, "item_id": "rs_2"}
+    chunks: list[Json] = []
+    for index, event in enumerate([_REASONING_DELTA, *between, later]):
+        chunks = reader.feed({**event, "output_index": index})
+    reasoning = parse_reasoning(chunks[-1]["choices"][0]["delta"])
+    assert reasoning is not None
+    assert reasoning.text == f"{separator}Thinking."
 
 
 def _completed(*output: Json) -> Json:

@@ -7,32 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anthropic_proxy.translate.tool_calls.arguments import ToolArguments, parse_arguments
+from anthropic_proxy.translate.tool_calls.arguments import ToolArguments
 from anthropic_proxy.wire.json_codec import loads_partial
 from tests.support.splits import random_pieces
 from tests.support.strategies import values
 from tests.support.text_calls import cut_in_all_ways
-
-
-@pytest.mark.parametrize(
-    ("raw", "expected"),
-    [
-        ("", {}),
-        (" \n", {}),
-        ("{}", {}),
-        ('{"a": 1}', {"a": 1}),
-        ('"{\\"a\\": 1}"', {"a": 1}),
-        ("\"{'a': 1}\"", {"a": 1}),
-        ('{"a": ', None),
-        ("[1]", None),
-        ('"text"', None),
-        ("5", None),
-        ('{"a": NaN}', None),
-        ('{"big": 123456789012345678901234567890}', {"big": 123456789012345678901234567890}),
-    ],
-)
-def test_parse_arguments(raw: str, expected: Any) -> None:
-    assert parse_arguments(raw) == expected
 
 
 def send(pieces: list[str], *, truncated: bool = False) -> list[str]:

@@ -7,7 +7,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anthropic_proxy.translate.tool_calls.json_repair import repair_json
+from anthropic_proxy.translate.tool_calls.json_repair import parse_arguments, repair_json
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ("", {}),
+        (" \n", {}),
+        ("{}", {}),
+        ('{"a": 1}', {"a": 1}),
+        ('"{\\"a\\": 1}"', {"a": 1}),
+        ("\"{'a': 1}\"", {"a": 1}),
+        ('{"a": ', None),
+        ("[1]", None),
+        ('"text"', None),
+        ("5", None),
+        ('{"a": NaN}', None),
+        ('{"big": 123456789012345678901234567890}', {"big": 123456789012345678901234567890}),
+    ],
+)
+def test_parse_arguments(raw: str, expected: Any) -> None:
+    assert parse_arguments(raw) == expected
 
 
 @pytest.mark.parametrize(
@@ -93,3 +114,13 @@ def test_nothing_is_invented(document: dict[str, Any], size: int) -> None:
 def test_at_most_20_000_tokens_are_read(space: str, *, is_repaired: bool) -> None:
     text = '{"a":[' + space + "1," * 9_997 + "]}"
     assert repair_json(text) == ({"a": [1] * 9_997} if is_repaired else None)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_complete"),
+    [("{'a': 1}", True), ("{'a': [1,],}", True), ("{'a': 1", False), ("{'a': [1}", False)],
+)
+def test_a_text_that_may_be_truncated_gets_no_closing_brackets(
+    text: str, is_complete: bool
+) -> None:
+    assert (repair_json(text, may_be_truncated=True) is not None) == is_complete

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.translate.tool_calls.offered_tools import OfferedTools
+from anthropic_proxy.translate.tool_calls.offered_tools import OfferedTools, convert_text
 
 SCHEMAS: dict[str, tuple[Any, set[str]]] = {
     "array": ({"type": "array"}, {"array"}),
@@ -36,3 +36,17 @@ def test_members_without_strings(schema: Any, types: set[str]) -> None:
 def test_tools_without_members(schema: Any) -> None:
     assert OfferedTools({"Bash": schema}).get_members_without_strings("Bash") == {}
     assert OfferedTools({"Bash": schema}).get_members_without_strings("Read") == {}
+
+
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "[NaN]", '{"a": Infinity}'])
+def test_numbers_that_json_does_not_have_stay_text(text: str) -> None:
+    assert convert_text(text, frozenset({"number", "array", "object"})) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("1.5", 1.5), ("[1]", [1]), ("{'a': 1,}", {"a": 1}), ("None", None)]
+)
+def test_text_of_a_type(text: str, value: Any) -> None:
+    types = frozenset({"number", "array", "object", "null"})
+    assert convert_text(text, types) == value
+    assert convert_text(text, frozenset({"string", *types})) == text

@@ -85,6 +85,28 @@ CALLS: dict[str, tuple[str, list[Any]]] = {
         f"DSML {wrapper}": (wrap(DSML_PARIS, wrapper, D), [PARIS])
         for wrapper in ("function_calls", "calls", " calls", "tool_use")
     },
+    **{
+        f"DSML {bar}, a blank after each": (
+            dsml(
+                invoke(tag=f"{bar}DSML{bar} ", attribute=TRUE, city="Paris"),
+                tag=f"{bar}DSML{bar} ",
+            ),
+            [PARIS],
+        )
+        for bar in DSML_BARS
+    },
+    "DSML, blanks after some": (
+        (
+            f'<{D}tool_calls><{D} invoke name="get_weather"><{D}parameter name="city">Paris'
+            f"</{D} parameter></{D}invoke><{D}invoke name='now'></{D} invoke></{D} tool_calls>"
+        ),
+        [PARIS, NOW],
+    ),
+    "DSML, blanks, no wrapper": (DSML_PARIS.replace(D, f"{D} "), [PARIS]),
+    "DSML, blanks, JSON": (
+        f'<{D} invoke name="get_weather">{{"city": "Paris"}}</{D} invoke>',
+        [PARIS],
+    ),
     "DSML, double bars and a space": (
         wrap(invoke(tag="｜｜DSML｜｜", city="Paris"), " calls", "｜｜DSML｜｜"),
         [PARIS],
@@ -226,6 +248,8 @@ TEXTS = {
     "a description": 'Use <invoke name="tool"> and then <parameter name="city"> for get_weather.',
     "half of a value": '<invoke name="get_weather"><parameter name="city">Par',
     "half of a tag": '<invoke name="get_weather"><parameter name="city">Paris</parameter',
+    "half of DSML with blanks": dsml(DSML_PARIS).replace(D, f"{D} ").partition("</")[0],
+    "DSML with two blanks": dsml(DSML_PARIS).replace(D, f"{D}  "),
     "half of DSML": dsml(DSML_PARIS).partition("</")[0],
     "half of M3": m3_wrap(M3_PARIS).partition(f"{NS}</city>")[0],
     "half of a nested value": m3_wrap(m3("Todo", TODOS)).partition(f"{NS}</todos>")[0],

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from anthropic_proxy.translate.tool_calls.call_format import TextCallFormat
 from anthropic_proxy.translate.tool_calls.text_formats import (
     BARE_FORMAT,
     FORMATS,
     STRIPPED_HARMONY_FORMAT,
-    TextCallFormat,
 )
 from anthropic_proxy.translate.tool_calls.text_parser import MAX_CALLS, TextCallParser
 from tests.support.splits import random_pieces
@@ -120,6 +120,14 @@ CALLS = {
         [("get_weather", {"city": "Paris", "days": 3})],
     ),
     "glm, nothing": ("<tool_call>now\n</tool_call>", [NOW]),
+    "kimi, without a namespace": (
+        (
+            "<|tool_calls_section_begin|>"
+            '<|tool_call_begin|>get_weather:0<|tool_call_argument_begin|>{"city":"Paris"}'
+            "<|tool_call_end|><|tool_calls_section_end|>"
+        ),
+        [PARIS],
+    ),
     "kimi": (f"<|tool_calls_section_begin|>{KIMI}{KIMI}<|tool_calls_section_end|>", [PARIS, PARIS]),
     "block": (f"I will look:\n\n```json\n{JSON}\n```\n", ["I will look:", PARIS]),
     "marker at the end of a block": (
@@ -129,6 +137,37 @@ CALLS = {
     "special tokens behind a call": (
         f"<tool_call>{JSON}</tool_call></tool_call><|im_end|> ok",
         [PARIS, "ok"],
+    ),
+    "marker behind an example in tags": (
+        (
+            f"Like:\n<pre>\n```\n<tool_call>{ROME_JSON}</tool_call>\n</pre>\n"
+            f"<tool_call>{JSON}</tool_call>"
+        ),
+        [f"Like:\n<pre>\n```\n<tool_call>{ROME_JSON}</tool_call>\n</pre>", PARIS],
+    ),
+    "marker behind an example in tags, in a line": (
+        f"Like <code><tool_call>{ROME_JSON}</tool_call></code>: <tool_call>{JSON}</tool_call>",
+        [f"Like <code><tool_call>{ROME_JSON}</tool_call></code>:", PARIS],
+    ),
+    "marker in the paragraph behind a tag in a line": (
+        f"Write it in <example> tags.\n\n<tool_call>{JSON}</tool_call>",
+        ["Write it in <example> tags.", PARIS],
+    ),
+    "marker behind a tag in a code block": (
+        f"```html\n<pre>\n```\n<tool_call>{JSON}</tool_call>",
+        ["```html\n<pre>\n```", PARIS],
+    ),
+    "marker behind a tag in inline code": (
+        f"Use `<pre>`. <tool_call>{JSON}</tool_call>",
+        ["Use `<pre>`.", PARIS],
+    ),
+    "marker behind another tag": (
+        f"<b>\n<tool_call>{JSON}</tool_call>",
+        ["<b>", PARIS],
+    ),
+    "marker behind a longer tag": (
+        f"<preface>\n<tool_call>{JSON}</tool_call>",
+        ["<preface>", PARIS],
     ),
     "marker behind a block of tildes": (
         f"~~~sh\nls\n~~~\n<tool_call>{JSON}</tool_call>",
@@ -226,6 +265,24 @@ TEXTS = {
     "marker in a block": f"Like so:\n\n  ```xml\n  <tool_call>\n{JSON}\n</tool_call>\n  ```\n",
     "marker in a block, at the start": f"```\n<tool_call>{JSON}</tool_call>\n```",
     "marker in inline code": f"Like so: `<tool_call>{JSON}</tool_call>`, or ``<function=now>``.",
+    **{
+        f"marker after the tag {tag}": f"Like so:\n<{tag}>\n<tool_call>{JSON}</tool_call>\n{rest}"
+        for tag, rest in {
+            "pre": "</pre>\nDone.",
+            "PRE": "</PRE>\nDone.",
+            'pre lang="xml"': "</pre>",
+            "pre><code": "</code></pre>",
+            "code": "</code>",
+            "samp": "</samp>",
+            "xmp": "</xmp>",
+            "example": "</example>",
+            "examples": f"\n\n<tool_call>{JSON}</tool_call></examples>",
+            "sample": "\nand no end tag",
+        }.items()
+    },
+    "marker after a tag, at the start": f"<example><tool_call>{JSON}</tool_call></example>",
+    "marker after a tag in a line": f"Write <code><tool_call>{JSON}</tool_call></code>, or\nnot.",
+    "block after a tag": f"<example>\n```json\n{JSON}\n```\n</example>",
     "marker in a block of tildes": f"So:\n~~~xml\n<tool_call>{JSON}</tool_call>\n~~~\n",
     "marker in a block of tildes, with backticks": (
         f"~~~\n```\n<tool_call>{JSON}</tool_call>\n```\n~~~"
