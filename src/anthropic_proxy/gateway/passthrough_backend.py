@@ -73,7 +73,11 @@ class PassthroughBackend:
                 result = await send(context, route, adapter.policy)
             except ApiError as error:
                 change = adapter.adapt_to(error)
-                if change is None or not context.retry_plan.allows_request():
+                if change is None:
+                    raise
+                if not context.retry_plan.allows_request():
+                    # The next request is sent with the change.
+                    adapter.record_changes(time.monotonic())
                     raise
                 self._metrics.count_request_change(route.upstream.name, change.name)
                 self._log.info(

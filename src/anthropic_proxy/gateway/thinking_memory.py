@@ -23,39 +23,54 @@ from anthropic_proxy.wire.json_codec import JsonObject, dumps
 _TTL_SECONDS = 3600.0
 # For each upstream.
 _MAX_MODELS = 256
-_MAX_CONVERSATIONS = 4096
+# For each model.
+_MAX_CONVERSATIONS = 512
 _MAX_CHANGES_PER_REQUEST = 4
+
+
+class _ModelThinking:
+    """The memory of one model. Gateways offer models of several providers."""
+
+    def __init__(self) -> None:
+        # The times of the lasting changes, by name.
+        self.changes: dict[str, float] = {}
+        # The digests of the last refused blocks of conversations.
+        self.refused: LRUCache[bytes, None] = LRUCache(_MAX_CONVERSATIONS)
 
 
 class ThinkingMemory:
     """The memory of one upstream. The caller passes the time, in seconds of any clock."""
 
     def __init__(self) -> None:
-        # The times of the changes, by model and name.
-        self._changes: LRUCache[str, dict[str, float]] = LRUCache(_MAX_MODELS)
-        # The digests of the last refused blocks of conversations.
-        self._refused: LRUCache[bytes, None] = LRUCache(_MAX_CONVERSATIONS)
+        self._models: LRUCache[str, _ModelThinking] = LRUCache(_MAX_MODELS)
 
     def get_policy(self, model: str, now: float) -> ThinkingPolicy:
         """Return the changes that requests for a model need."""
-        times = self._changes.get(model, {})
-        changes = frozenset(name for name, since in times.items() if now - since < _TTL_SECONDS)
-        if not changes and not self._refused:
+        memory = self._models.get(model)
+        if memory is None:
             return UNCHANGED
-        return ThinkingPolicy(changes, self._refused)
+        changes = [name for name, since in memory.changes.items() if now - since < _TTL_SECONDS]
+        if not changes and not memory.refused:
+            return UNCHANGED
+        return ThinkingPolicy(frozenset(changes), memory.refused)
 
     def record_change(self, model: str, change: ThinkingChange, now: float) -> None:
         """Record a change that made the model accept a request."""
-        self._changes.setdefault(model, {})[change.name] = now
+        self._get_memory(model).changes[change.name] = now
 
-    def record_refused(self, digest: bytes) -> None:
+    def record_refused(self, model: str, digest: bytes) -> None:
         """Record the last thinking block of a conversation whose thinking was refused."""
-        self._refused[digest] = None
+        self._get_memory(model).refused[digest] = None
 
     def describe(self, model: str) -> JsonObject:
         """Return the changes that the model requires as JSON."""
-        changes = [{"change": name} for name in self._changes.get(model, {})]
-        return {"changes": changes} if changes else {}
+        memory = self._models.get(model)
+        if memory is None or not memory.changes:
+            return {}
+        return {"changes": [{"change": name} for name in memory.changes]}
+
+    def _get_memory(self, model: str) -> _ModelThinking:
+        return self._models.setdefault(model, _ModelThinking())
 
 
 class ThinkingAdapter:
@@ -88,12 +103,15 @@ class ThinkingAdapter:
         return None
 
     def record_changes(self, now: float) -> None:
-        """Record the changes. Call this when the upstream has accepted the request."""
+        """Record the changes.
+
+        Call this when the upstream has accepted the request, or when no more may be sent.
+        """
         for change in self._changes:
             if change.is_lasting:
                 self._memory.record_change(self._model, change, now)
             elif digest := find_last_thinking(self._request["messages"]):
-                self._memory.record_refused(digest)
+                self._memory.record_refused(self._model, digest)
 
     def _differs(self, policy: ThinkingPolicy) -> bool:
         edited = edit_conversation(self._request, policy)

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.support import openai_shapes, responses_shapes
@@ -46,6 +47,8 @@ class StrictUpstream(ScriptedUpstream):
         self.is_down = False
         # Whether it refuses all requests, for the reason `foreign_reasoning`.
         self.refuses_all = False
+        # Whether the status of its refusals is 200.
+        self.refuses_with_success = False
         # The texts of its refusals since the last turn.
         self.refusals: list[str] = []
         # The reasoning in its last accepted request.
@@ -66,7 +69,12 @@ class StrictUpstream(ScriptedUpstream):
         if refusal:
             self.refusals.append(refusal)
             error = {"type": "invalid_request_error", "message": refusal}
-            return answers({"type": "error", "error": error}, 400)
+            error_body = {"type": "error", "error": error}
+            if not self.refuses_with_success:
+                return answers(error_body, 400)
+            if body.get("stream"):
+                return streams([_event(error_body)], done=False)
+            return answers(error_body)
         self._count += 1
         return self.respond(body, f"{self.name}-{self._count}")
 
@@ -213,7 +221,9 @@ def _event(event: Json) -> bytes:
 
 @contextmanager
 def upstreams_of(
-    directory: Path, kinds: tuple[type[StrictUpstream], type[StrictUpstream]]
+    directory: Path,
+    kinds: tuple[type[StrictUpstream], type[StrictUpstream]],
+    **variables: Any,
 ) -> Iterator[tuple[str, StrictUpstream, StrictUpstream]]:
     with ExitStack() as stack:
         first, second = (
@@ -222,7 +232,7 @@ def upstreams_of(
         )
         file = directory / "upstreams.yaml"
         file.write_text(CONFIG.format(first=first, second=second))
-        yield stack.enter_context(running_proxy(None, CONFIG_FILE=file)), first, second
+        yield stack.enter_context(running_proxy(None, CONFIG_FILE=file, **variables)), first, second
 
 
 class Conversation:
@@ -240,9 +250,13 @@ class Conversation:
             "context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
         }
 
+    def send(self) -> httpx.Response:
+        """Send the next request, without keeping its response."""
+        return post(self._proxy, self._request)
+
     def take_turn(self) -> Json:
         """Send the next request, and return the blocks of its response by their types."""
-        response = post(self._proxy, self._request)
+        response = self.send()
         assert response.status_code == 200, response.text
         if self._request["stream"]:
             content = _collect(events_of(response.text))
@@ -332,6 +346,31 @@ def test_the_thinking_of_new_turns_is_kept_after_a_refusal(tmp_path: Path) -> No
         for count in range(1, 4):
             conversation.take_turn()
             assert second.replayed == [f"second-{number}" for number in range(1, count)]
+        assert second.refusals == [second.foreign_reasoning]
+
+
+@pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "stream"])
+def test_refusals_in_successful_responses(tmp_path: Path, *, is_stream: bool) -> None:
+    kinds = (MessagesUpstream, MessagesUpstream)
+    with upstreams_of(tmp_path, kinds) as (proxy, first, second):
+        conversation = Conversation(proxy, ADAPTIVE, is_stream=is_stream)
+        conversation.take_turn()
+        first.is_down = second.refuses_with_success = True
+        conversation.take_turn()
+        conversation.take_turn()
+        assert second.refusals == [second.foreign_reasoning]
+        assert second.replayed == ["second-1"]
+
+
+def test_a_refusal_is_remembered_beyond_the_limit_of_requests(tmp_path: Path) -> None:
+    kinds = (MessagesUpstream, MessagesUpstream)
+    with upstreams_of(tmp_path, kinds, MAX_UPSTREAM_REQUESTS=2) as (proxy, first, second):
+        conversation = Conversation(proxy, ADAPTIVE, is_stream=False)
+        conversation.take_turn()
+        first.is_down = True
+        assert conversation.send().status_code == 400
+        assert second.refusals == [second.foreign_reasoning]
+        conversation.take_turn()
         assert second.refusals == [second.foreign_reasoning]
 
 

@@ -87,7 +87,9 @@ def test_refused_blocks_are_dropped_in_the_conversation(error: ApiError) -> None
         (request(turn(THEIRS), turn(LATER)), request(turn(), turn(LATER))),
         (request(turn(LATER)), request(turn(LATER))),
     ):
-        assert edit_conversation(later, memory.get_policy("any model", 1e9)) == expected
+        assert edit_conversation(later, memory.get_policy("m", 1e9)) == expected
+    assert memory.get_policy("other", 0) is UNCHANGED, "the model of another provider"
+    assert memory.describe("m") == {}
 
 
 @pytest.mark.parametrize(
@@ -160,6 +162,6 @@ def test_the_memory_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(thinking_memory, "_MAX_CONVERSATIONS", 2)
     memory = ThinkingMemory()
     for digest in (b"a", b"b", b"c"):
-        memory.record_refused(digest)
+        memory.record_refused("m", digest)
     policy: ThinkingPolicy = memory.get_policy("m", 0)
     assert [digest in policy.refused for digest in (b"a", b"b", b"c")] == [False, True, True]
