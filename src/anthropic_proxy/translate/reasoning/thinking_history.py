@@ -53,6 +53,10 @@ DROP_REDACTED = ThinkingChange("drop_redacted_thinking")
 OMIT = ThinkingChange("omit_thinking")
 # Add thinking to the turns that have none.
 ADD = ThinkingChange("add_thinking")
+# Replace the type of `thinking` that the model does not have by the other one, or disable thinking.
+USE_BUDGET = ThinkingChange("use_thinking_budget")
+USE_ADAPTIVE = ThinkingChange("use_adaptive_thinking")
+DISABLE = ThinkingChange("disable_thinking")
 
 
 def _pattern(text: str) -> re.Pattern[str]:
@@ -110,7 +114,34 @@ _RULES: tuple[tuple[re.Pattern[str], ThinkingChange], ...] = (
         DROP_ALL,
     ),
     (REFUSED_THINKING, DROP_REFUSED),
+    # Claude before 4.6 (claude-code#89633), also on Bedrock (strands-agents/harness-sdk#1856), and
+    # Qwen (claude-code#29531).
+    (
+        _pattern(
+            r"adaptive.? thinking is not supported|tag [`'\"]adaptive[`'\"] found using"
+            r"|[`'\"]adaptive[`'\"] is not supported"
+            r"|thinking\.type: input should be [`'\"](?:disabled|enabled)[`'\"]"
+        ),
+        USE_BUDGET,
+    ),
+    # Newer models of Claude (aelix-ai#258).
+    (
+        _pattern(r"thinking\.type\.enabled\\?.? is not supported|requires adaptive thinking"),
+        USE_ADAPTIVE,
+    ),
+    # Models without thinking (claude-code#11388).
+    (
+        _pattern(
+            r"(?:does not support (?:extended )?thinking|thinking is not supported)"
+            r"(?! (?:with|when|if|together|in combination)\b(?! this model))"
+        ),
+        DISABLE,
+    ),
 )
+
+# In tokens. Anthropic accepts no smaller budgets, and budgets must be below `max_tokens`.
+_MIN_BUDGET = 1024
+_MAX_BUDGET = 32_000
 
 
 def find_thinking_changes(status: int, text: str) -> list[ThinkingChange]:
@@ -160,6 +191,7 @@ def change_thinking(
 
     has_lost_thinking: whether the proxy has already removed thinking blocks from it.
     """
+    request = _change_type(request, policy)
     messages = _drop_unaccepted(request["messages"], policy)
     if ADD.name in policy.changes:
         if _get_thinking_type(request) != "disabled":
@@ -224,6 +256,23 @@ def _digest(block: JsonObject) -> bytes:
 def _get_thinking_type(request: JsonObject) -> object:
     thinking = request.get("thinking")
     return thinking.get("type") if isinstance(thinking, dict) else None
+
+
+def _change_type(request: JsonObject, policy: ThinkingPolicy) -> JsonObject:
+    """Replace a type of `thinking` that the model does not have."""
+    kind = _get_thinking_type(request)
+    if DISABLE.name in policy.changes and kind in ("enabled", "adaptive"):
+        return _omit_thinking(request, request["messages"])
+    if USE_BUDGET.name in policy.changes and kind == "adaptive":
+        max_tokens = request.get("max_tokens")
+        if not isinstance(max_tokens, int) or max_tokens <= _MIN_BUDGET:
+            return _omit_thinking(request, request["messages"])
+        budget = min(max(max_tokens // 2, _MIN_BUDGET), _MAX_BUDGET)
+        return {**request, "thinking": {"type": "enabled", "budget_tokens": budget}}
+    if USE_ADAPTIVE.name in policy.changes and kind == "enabled":
+        others = {name: value for name, value in request["thinking"].items() if name == "display"}
+        return {**request, "thinking": {"type": "adaptive", **others}}
+    return request
 
 
 def _must_omit(

@@ -10,10 +10,13 @@ from anthropic_proxy.translate.reasoning.fields import ReasoningBlock
 from anthropic_proxy.translate.reasoning.signatures import Signer
 from anthropic_proxy.translate.reasoning.thinking_history import (
     ADD,
+    DISABLE,
     DROP_ALL,
     DROP_REDACTED,
     OMIT,
     UNCHANGED,
+    USE_ADAPTIVE,
+    USE_BUDGET,
     ThinkingChange,
     ThinkingPolicy,
     change_thinking,
@@ -200,6 +203,44 @@ def test_thinking_is_omitted_if_the_policy_removes_that_of_the_turn() -> None:
     request = {"messages": messages, "thinking": ENABLED, "x": 1}
     changed = change_thinking(request, policy(refused=THEIRS), has_lost_thinking=False)
     assert changed == {"messages": [USER, assistant(CALL), RESULT], "x": 1}
+
+
+@pytest.mark.parametrize(
+    ("made", "thinking", "max_tokens", "expected"),
+    [
+        (policy(USE_BUDGET), ADAPTIVE, 9000, {"type": "enabled", "budget_tokens": 4500}),
+        (policy(USE_BUDGET), ADAPTIVE, 128_000, {"type": "enabled", "budget_tokens": 32_000}),
+        (policy(USE_BUDGET), ADAPTIVE, 1025, {"type": "enabled", "budget_tokens": 1024}),
+        (policy(USE_BUDGET), ADAPTIVE, 1024, None),
+        (policy(USE_BUDGET), ADAPTIVE, "odd", None),
+        (policy(USE_BUDGET), ENABLED, 9000, ENABLED),
+        (policy(USE_ADAPTIVE), ENABLED, 9000, ADAPTIVE),
+        (
+            policy(USE_ADAPTIVE),
+            {**ENABLED, "display": "omitted"},
+            9000,
+            {**ADAPTIVE, "display": "omitted"},
+        ),
+        (policy(USE_ADAPTIVE), {"type": "disabled"}, 9000, {"type": "disabled"}),
+        (policy(DISABLE), ADAPTIVE, 9000, None),
+        (policy(DISABLE), ENABLED, 9000, None),
+        (policy(DISABLE), {"type": "disabled"}, 9000, {"type": "disabled"}),
+        (policy(DISABLE), "odd", 9000, "odd"),
+    ],
+)
+def test_types_that_the_model_has(
+    made: ThinkingPolicy, thinking: Any, max_tokens: Any, expected: Any
+) -> None:
+    rest = {"messages": [USER], "max_tokens": max_tokens}
+    changed = change_thinking({**rest, "thinking": thinking}, made, has_lost_thinking=False)
+    assert changed == (rest if expected is None else {**rest, "thinking": expected})
+
+
+def test_thinking_with_a_budget_is_omitted_as_if_the_client_had_requested_it() -> None:
+    messages = [USER, assistant(CALL), RESULT]
+    request = {"messages": messages, "thinking": ADAPTIVE, "max_tokens": 9000}
+    changed = change_thinking(request, policy(USE_BUDGET, OMIT), has_lost_thinking=False)
+    assert changed == {"messages": messages, "max_tokens": 9000}
 
 
 @pytest.mark.parametrize(
