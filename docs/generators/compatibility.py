@@ -27,12 +27,12 @@ REQUEST_BLOCKS: Mapping[str, str] = {
     ),
     "search_result": "text with title and source",
     "thinking": (
-        "reasoning field of the upstream, restored from `signature`; blocks of other servers are "
-        "left out"
+        "reasoning field of the upstream, restored from `signature`; blocks of other servers, and "
+        "signed or encrypted blocks of other upstreams, are left out"
     ),
     "redacted_thinking": (
-        "encrypted reasoning of the upstream, restored from `data`; blocks of other servers are "
-        "left out"
+        "encrypted reasoning of the upstream, restored from `data`; blocks of other servers and "
+        "upstreams are left out"
     ),
     "tool_use": (
         "`tool_calls`, with valid and unique names and ids; ids of Kimi K2 return as the model "

@@ -5,12 +5,15 @@ not in the format of the API, such as the error page of a gateway, and refusals 
 """
 
 import asyncio
-from collections.abc import Mapping
+import time
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from typing import TypeVar
 
 from anthropic_proxy.errors import MISSING_PATH_STATUSES, ApiError
 from anthropic_proxy.gateway.request_context import RequestContext
 from anthropic_proxy.gateway.streams.passthrough import PassthroughStream
+from anthropic_proxy.gateway.thinking_memory import ThinkingAdapter, ThinkingMemory
 from anthropic_proxy.gateway.upstream_response import (
     parse_caller_error,
     raise_for_web_page,
@@ -19,10 +22,12 @@ from anthropic_proxy.gateway.upstream_response import (
     to_caller_error,
 )
 from anthropic_proxy.observability.logs import Log
+from anthropic_proxy.observability.metrics import Metrics
 from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.routing.router import Route
 from anthropic_proxy.translate import passthrough, upstream_errors, upstream_failure
 from anthropic_proxy.translate.compaction_blocks import expand_compaction_blocks
+from anthropic_proxy.translate.reasoning.thinking_history import ThinkingPolicy
 from anthropic_proxy.translate.tokens.estimate import estimate_untranslated
 from anthropic_proxy.upstream.client import UpstreamClient
 from anthropic_proxy.upstream.http_client import UpstreamError, UpstreamResponse
@@ -31,18 +36,66 @@ from anthropic_proxy.wire.json_codec import JsonObject, dumps
 # Seconds. Clients wait for a count before they send the request.
 _COUNT_TIMEOUT_SECONDS = 10
 
+_Result = TypeVar("_Result")
+
 
 class PassthroughBackend:
     """Forwards requests to one upstream. `client` sends them. See `Backend`."""
 
-    def __init__(self, client: UpstreamClient, log: Log) -> None:
+    def __init__(self, client: UpstreamClient, log: Log, metrics: Metrics | None = None) -> None:
         self.client = client
         self._log = log
+        self._metrics = metrics or Metrics()
+        self._thinking = ThinkingMemory()
 
     async def create_message(self, context: RequestContext, route: Route) -> bytes:
         """Send a request, and return the upstream's Message. Raises ApiError."""
+        return await self._send(context, route, self._create_message)
+
+    async def open_stream(self, context: RequestContext, route: Route) -> PassthroughStream:
+        """Send a request, and return the upstream's stream when its first content has arrived.
+
+        Raises ApiError.
+        """
+        return await self._send(context, route, self._open_stream)
+
+    async def _send(
+        self,
+        context: RequestContext,
+        route: Route,
+        send: Callable[[RequestContext, Route, ThinkingPolicy], Awaitable[_Result]],
+    ) -> _Result:
+        """Send a request, and change and resend it if the upstream refuses its thinking."""
+        request = {**context.request, **route.upstream.extra_body}
+        adapter = ThinkingAdapter(self._thinking, route.model, request, time.monotonic())
+        while True:
+            try:
+                result = await send(context, route, adapter.policy)
+            except ApiError as error:
+                change = adapter.adapt_to(error)
+                if change is None:
+                    raise
+                if not context.retry_plan.allows_request():
+                    # The next request is sent with the change.
+                    adapter.record_changes(time.monotonic())
+                    raise
+                self._metrics.count_request_change(route.upstream.name, change.name)
+                self._log.info(
+                    "request changed",
+                    request_id=context.request_id,
+                    change=change.name,
+                    field="thinking",
+                    reason=self._client_for(context).identity.redact_beginning(error.message),
+                )
+            else:
+                adapter.record_changes(time.monotonic())
+                return result
+
+    async def _create_message(
+        self, context: RequestContext, route: Route, policy: ThinkingPolicy
+    ) -> bytes:
         client = self._client_for(context)
-        response = await self._open_response(context, route, client)
+        response = await self._open_response(context, route, client, policy)
         body = await read_body(response, self._log, context.request_id)
         if not passthrough.is_message(body):
             invalid_response = _to_invalid_message_error(client, response, body)
@@ -52,13 +105,11 @@ class PassthroughBackend:
         context.observation.record_response(*passthrough.parse_message_usage(body))
         return body
 
-    async def open_stream(self, context: RequestContext, route: Route) -> PassthroughStream:
-        """Send a request, and return the upstream's stream when its first content has arrived.
-
-        Raises ApiError.
-        """
+    async def _open_stream(
+        self, context: RequestContext, route: Route, policy: ThinkingPolicy
+    ) -> PassthroughStream:
         client = self._client_for(context)
-        response = await self._open_response(context, route, client)
+        response = await self._open_response(context, route, client, policy)
         stream = self._create_stream(context.observation, client, response)
         try:
             await stream.start()
@@ -75,7 +126,10 @@ class PassthroughBackend:
     async def count_tokens(self, context: RequestContext, route: Route) -> bytes:
         """Return the upstream's count, or an estimate if it cannot count. Raises ApiError."""
         client, upstream = self._client_for(context), route.upstream
-        payload = passthrough.build_request_body(context.raw_body, context.request, route.model, {})
+        policy = self._thinking.get_policy(route.model, time.monotonic())
+        payload = passthrough.build_request_body(
+            context.raw_body, context.request, route.model, {}, policy
+        )
         context.begin_route(route)
         try:
             async with asyncio.timeout(_COUNT_TIMEOUT_SECONDS):
@@ -95,7 +149,11 @@ class PassthroughBackend:
         return self.client.for_request(context.caller, context.observation, context.retry_plan)
 
     async def _open_response(
-        self, context: RequestContext, route: Route, client: UpstreamClient
+        self,
+        context: RequestContext,
+        route: Route,
+        client: UpstreamClient,
+        policy: ThinkingPolicy,
     ) -> UpstreamResponse:
         """Send the request, and return the successful response before its body is read.
 
@@ -103,7 +161,7 @@ class PassthroughBackend:
         """
         upstream = route.upstream
         payload = passthrough.build_request_body(
-            context.raw_body, context.request, route.model, upstream.extra_body
+            context.raw_body, context.request, route.model, upstream.extra_body, policy
         )
         self._log.debug(
             "request routed",
@@ -140,9 +198,9 @@ class PassthroughBackend:
         """Return an estimate of a checked request's input tokens. Sends nothing to the upstream."""
         return max(estimate_untranslated(expand_compaction_blocks(request)).total, 1)
 
-    def describe_memory(self, model: str) -> JsonObject:  # noqa: ARG002 - Backend
-        """Return an empty object: a request that is passed through is not changed."""
-        return {}
+    def describe_memory(self, model: str) -> JsonObject:
+        """Return the changes of thinking that the model requires as JSON."""
+        return self._thinking.describe(model)
 
     def _estimate_response(self, context: RequestContext, route: Route) -> bytes:
         if context.refusal is not None:

@@ -90,7 +90,7 @@ def create_backend(
     """Create the backend of an upstream. is_only: whether no other upstream is configured."""
     client = create_upstream_client(upstream, process.http_client, process.metrics, is_only=is_only)
     if upstream.api == "messages":
-        return PassthroughBackend(client, process.log)
+        return PassthroughBackend(client, process.log, process.metrics)
     return TranslatingBackend(
         client,
         resources.translator,

@@ -109,7 +109,7 @@ class RequestPreparer:
             new_tool_id=partial(new_id, "toolu"),
             tool_names=translation.tool_names,
             single_call=translation.single_call,
-            signer=self._signer,
+            signer=self._signer.for_upstream(self._client.upstream.name),
             tools=get_tool_schemas(body),
             calls_in_text=self._calls_in_text and body.get("tool_choice") != "none",
             stop_sequences=request.get("stop_sequences") or [],

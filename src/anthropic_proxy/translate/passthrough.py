@@ -1,8 +1,9 @@
 """Requests and responses of upstreams that implement the Messages API.
 
-The bytes of requests and responses stay unchanged, with three exceptions: the route names another
-model, the configuration adds fields, or the conversation contains blocks that this proxy signed.
-Anthropic rejects requests with signatures of others.
+The bytes of requests and responses stay unchanged, with four exceptions: the route names another
+model, the configuration adds fields, the conversation contains blocks that this proxy signed, or
+the upstream has refused its thinking (see `reasoning/thinking_history.py`). Anthropic rejects
+requests with signatures of others.
 """
 
 import re
@@ -13,9 +14,17 @@ from anthropic_proxy.errors import TYPE_BY_STATUS, ApiError, PassthroughError
 from anthropic_proxy.translate import upstream_errors
 from anthropic_proxy.translate.compaction_blocks import expand_compaction_blocks, get_blocks
 from anthropic_proxy.translate.reasoning.signatures import SIGNATURE_MARK, is_proxy_signature
+from anthropic_proxy.translate.reasoning.thinking_history import (
+    CHANGED_FIELDS,
+    UNCHANGED,
+    ThinkingPolicy,
+    change_thinking,
+    drop_blocks,
+    is_proxy_thinking,
+)
 from anthropic_proxy.translate.upstream_failure import UpstreamIdentity
 from anthropic_proxy.wire.json_codec import JsonObject, loads_object
-from anthropic_proxy.wire.json_edit import replace_members
+from anthropic_proxy.wire.json_edit import remove_members, replace_members
 from anthropic_proxy.wire.sse import SSEDecoder
 
 UPSTREAM_REQUEST_ID = "anthropic-proxy-upstream-request-id"
@@ -30,26 +39,48 @@ _STATUS_BY_TYPE = {name: status for status, name in TYPE_BY_STATUS.items()}
 
 _INPUT_TOKENS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 
-_SIGNATURE_FIELDS = {"thinking": "signature", "redacted_thinking": "data"}
-
 
 def build_request_body(
-    raw: bytes, request: JsonObject, model: str, extra_body: Mapping[str, Any]
+    raw: bytes,
+    request: JsonObject,
+    model: str,
+    extra_body: Mapping[str, Any],
+    policy: ThinkingPolicy = UNCHANGED,
 ) -> bytes:
     """Build the upstream's request body from the client's body.
 
     `raw` is the client's body and `request` its parsed form. `model` is the upstream's model name.
-    `extra_body` contains configured fields, which replace fields of the request.
+    `extra_body` contains configured fields, which replace fields of the request. `policy` contains
+    the changes of thinking that the upstream requires.
     """
     changes: JsonObject = {}
+    removed: list[str] = []
     if model != request["model"]:
         changes["model"] = model
-    if SIGNATURE_MARK in raw:
-        messages = _drop_proxy_blocks(request["messages"])
-        if messages is not request["messages"]:
-            changes["messages"] = messages
+    if policy is not UNCHANGED or SIGNATURE_MARK in raw:
+        edited = edit_conversation({**request, **extra_body}, policy)
+        for name in CHANGED_FIELDS:
+            if name not in edited and name in request:
+                removed.append(name)
+            elif edited.get(name) is not request.get(name):
+                changes[name] = edited[name]
+        extra_body = {name: each for name, each in extra_body.items() if name in edited}
     changes |= extra_body
-    return replace_members(raw, changes) if changes else raw
+    body = replace_members(raw, changes) if changes else raw
+    return remove_members(body, removed) if removed else body
+
+
+def edit_conversation(request: JsonObject, policy: ThinkingPolicy) -> JsonObject:
+    """Return the request with the conversation and the thinking that the upstream accepts.
+
+    Thinking blocks of this proxy are removed, and its compaction blocks become text.
+    """
+    messages = request["messages"]
+    if _has_proxy_summary(messages):
+        messages = expand_compaction_blocks({"messages": messages})["messages"]
+    kept = drop_blocks(messages, is_proxy_thinking)
+    edited = {**request, "messages": kept}
+    return change_thinking(edited, policy, has_lost_thinking=kept is not messages)
 
 
 def filter_response_headers(headers: Mapping[str, str]) -> dict[str, str]:
@@ -173,28 +204,6 @@ def _parse_envelope(raw: bytes) -> JsonObject | None:
     return parsed
 
 
-def _drop_proxy_blocks(messages: list[JsonObject]) -> list[JsonObject]:
-    """Remove thinking blocks of this proxy, and replace its compaction blocks with text.
-
-    Returns the same list if there are none.
-    """
-    if _has_proxy_summary(messages):
-        messages = expand_compaction_blocks({"messages": messages})["messages"]
-    changed = False
-    kept_messages: list[JsonObject] = []
-    for message in messages:
-        content = get_blocks(message)
-        kept_blocks = [block for block in content if not _is_proxy_thinking(block)]
-        if len(kept_blocks) == len(content):
-            kept_messages.append(message)
-            continue
-        changed = True
-        # The API rejects empty messages, but accepts consecutive messages with the same role.
-        if kept_blocks:
-            kept_messages.append({**message, "content": kept_blocks})
-    return kept_messages if changed else messages
-
-
 def _has_proxy_summary(messages: list[JsonObject]) -> bool:
     """Return whether the messages contain a compaction block of this proxy.
 
@@ -208,10 +217,3 @@ def _has_proxy_summary(messages: list[JsonObject]) -> bool:
             if block["type"] == "compaction" and is_proxy_signature(block.get("signature")):
                 has_summary = True
     return has_summary
-
-
-def _is_proxy_thinking(block: Any) -> bool:
-    kind = block.get("type") if isinstance(block, dict) else None
-    if not isinstance(kind, str) or kind not in _SIGNATURE_FIELDS:
-        return False
-    return is_proxy_signature(block.get(_SIGNATURE_FIELDS[kind]))

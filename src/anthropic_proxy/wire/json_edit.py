@@ -1,4 +1,4 @@
-"""Replace members of a JSON object in its text, without changes to other bytes.
+"""Replace and remove members of a JSON object in its text, without changes to other bytes.
 
 Parsing and serializing would change the form of numbers and remove repeated names. So this module
 searches the text for the members of the outermost object. A regular expression skips from bracket
@@ -6,7 +6,7 @@ to bracket in their values, so a long request takes one or two milliseconds.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from anthropic_proxy.wire.json_codec import dumps, loads
@@ -25,7 +25,8 @@ _OPENING = b"{["
 
 class _Member(NamedTuple):
     name: str
-    # byte offsets of the value
+    # byte offsets of the name and of the value
+    name_start: int
     start: int
     end: int
 
@@ -63,6 +64,31 @@ def replace_members(document: bytes, values: Mapping[str, Any]) -> bytes:
     )
 
 
+def remove_members(document: bytes, names: Container[str]) -> bytes:
+    """Remove members of a JSON object.
+
+    `document` must be the text of a valid object.
+    """
+    pieces: list[bytes] = []
+    position = previous_end = 0
+    has_kept_member = False
+    for member in _iter_members(document):
+        if member.name in names:
+            if has_kept_member:
+                # Remove the comma before it too.
+                pieces.append(document[position:previous_end])
+            elif not position:
+                pieces.append(document[: member.name_start])
+            position = member.end
+        elif not has_kept_member:
+            has_kept_member = True
+            if position:
+                # Remove the comma after the first members too.
+                position = member.name_start
+        previous_end = member.end
+    return b"".join([*pieces, document[position:]])
+
+
 def _iter_members(document: bytes) -> Iterator[_Member]:
     pos = _skip_space(document, document.index(b"{") + 1)
     while document[pos : pos + 1] == b'"':
@@ -70,7 +96,7 @@ def _iter_members(document: bytes) -> Iterator[_Member]:
         name = loads(document[pos:name_end])
         start = _skip_space(document, document.index(b":", name_end) + 1)
         end = _find_value_end(document, start)
-        yield _Member(name, start, end)
+        yield _Member(name, pos, start, end)
         pos = _skip_space(document, end)
         if document[pos : pos + 1] == b",":
             pos = _skip_space(document, pos + 1)

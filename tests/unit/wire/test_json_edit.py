@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anthropic_proxy.wire.json_edit import replace_members
+from anthropic_proxy.wire.json_edit import remove_members, replace_members
 
 _LEAVES = (
     st.none()
@@ -37,6 +37,34 @@ def test_any_object(document: Any, values: Any, indent: Any, ascii_only: bool) -
     assert written == document | values
     assert list(written) == list(document | values)
     assert replace_members(text, {}) == text
+
+
+@given(
+    _OBJECTS,
+    st.lists(_NAMES, max_size=3),
+    st.sampled_from([None, 1, "\t"]),
+)
+def test_members_are_removed_from_any_object(document: Any, names: Any, indent: Any) -> None:
+    text = json.dumps(document, indent=indent).encode()
+    written = json.loads(remove_members(text, names))
+    assert list(written.items()) == [
+        (name, value) for name, value in document.items() if name not in names
+    ]
+    assert remove_members(text, ()) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        (b' { "x" : 1 , "n" : 1E5 } ', b' { "n" : 1E5 } '),
+        (b'{"x":1,"y":[2],"n":1.0,"x":3}', b'{"n":1.0}'),
+        (b'{"n":1.0, "x":1, "m":2}', b'{"n":1.0, "m":2}'),
+        (b'{"n":{"x":1}, "x":1\n}', b'{"n":{"x":1}\n}'),
+        (b'{"x":1}', b"{}"),
+    ],
+)
+def test_other_bytes_stay(text: bytes, written: bytes) -> None:
+    assert remove_members(text, {"x", "y"}) == written
 
 
 @pytest.mark.parametrize(

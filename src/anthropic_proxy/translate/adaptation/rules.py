@@ -40,7 +40,8 @@ from anthropic_proxy.translate.adaptation.refusal_rule import (
 from anthropic_proxy.translate.adaptation.stream_rules import STREAM_RULES
 from anthropic_proxy.translate.adaptation.tool_rules import REFUSED_TOOL_RULES, TOOL_SCHEMA_RULES
 from anthropic_proxy.translate.context_overflow import parse_context_sizes
-from anthropic_proxy.translate.reasoning.fields import REASONING_FIELDS
+from anthropic_proxy.translate.reasoning.fields import REASONING_FIELDS, SIGNED_FIELDS
+from anthropic_proxy.translate.reasoning.thinking_history import MISSING_THINKING, REFUSED_THINKING
 from anthropic_proxy.translate.upstream_failure import UpstreamFailure
 from anthropic_proxy.wire.json_codec import JsonObject
 
@@ -206,6 +207,13 @@ RULES: tuple[RefusalRule, ...] = (
         )
         for field in REASONING_FIELDS
     ),
+    # Claude behind gateways: signatures of another provider. The next conversation may have none.
+    *(
+        RefusalRule((REFUSED_THINKING,), "drop_from_assistant", field, is_lasting=False)
+        for field in SIGNED_FIELDS
+    ),
+    # Claude behind gateways: another upstream generated the calls of an open tool loop.
+    RefusalRule((MISSING_THINKING,), "disable_thinking", "reasoning_effort", is_lasting=False),
     # Reasoning of earlier turns in Mistral's format, which other servers refuse.
     RefusalRule(wordings("(?-i:content|thinking)"), "drop_assistant_parts", "content", "thinking"),
     # Models whose chat template has no system role.

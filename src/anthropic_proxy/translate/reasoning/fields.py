@@ -35,6 +35,8 @@ CONTENT_PARTS = "content_parts"
 
 # The fields of a message with reasoning.
 REASONING_FIELDS = (*LIST_FIELDS, *OPAQUE_FIELDS.values(), *reversed(_TEXT_FIELDS))
+# Those of them that contain the signatures of Claude's thinking.
+SIGNED_FIELDS = (*LIST_FIELDS, OPAQUE_FIELDS["reasoning_text"])
 _FIELDS = frozenset(REASONING_FIELDS)
 _DATA_FIELDS = frozenset((*LIST_FIELDS, *OPAQUE_FIELDS.values()))
 

@@ -7,8 +7,12 @@ For redacted blocks, the field is `data`. The format is
 ORIGIN is the field in which the upstream sent the reasoning. PAYLOAD is base64-encoded JSON,
 compressed if it is long, with the data that the block does not show:
 
-    text     the text of the reasoning, if the block does not show it
-    details  objects (signatures, encrypted parts) that the upstream requires in the next request
+    text      the text of the reasoning, if the block does not show it
+    details   objects (signatures, encrypted parts) that the upstream requires in the next request
+    upstream  the name of the upstream, if only that upstream can read the details
+
+Text without signatures and encrypted parts is sent to any upstream. Signatures of earlier versions
+have no `upstream`, and their details are also sent to any upstream.
 
 MAC is present if a secret is configured; modified blocks are then dropped. Blocks with foreign
 signatures, from sessions that started on another server, are dropped too, and never sent as text.
@@ -19,7 +23,7 @@ import hashlib
 import hmac
 import re
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from anthropic_proxy.translate.reasoning.fields import (
@@ -68,10 +72,17 @@ class Signer:
 
     # key of the MAC; without a secret, signatures have no MAC
     secret: str | None = None
+    # name of the upstream with which the reasoning is exchanged; empty if it does not matter
+    upstream: str = ""
+
+    def for_upstream(self, name: str) -> "Signer":
+        """Return the signer for the reasoning of one upstream."""
+        return replace(self, upstream=name)
 
     def sign(self, reasoning: ReasoningBlock, visible_text: str) -> str:
         """Return the signature of a block whose text is `visible_text`."""
-        origin, payload = reasoning.origin, _pack(reasoning, visible_text)
+        origin = reasoning.origin
+        payload = _pack(reasoning, visible_text, self.upstream)
         if self.secret:
             mac = self._compute_mac(origin, payload, visible_text)
             return f"{_PREFIX}.{origin}.{payload}.{mac}"
@@ -80,7 +91,10 @@ class Signer:
         return f"{_PREFIX}.{origin}"
 
     def parse_signature(self, signature: str | None, visible_text: str) -> ReasoningBlock | None:
-        """Return the signed reasoning, or None if the signature is foreign or invalid."""
+        """Return the signed reasoning, or None if this upstream cannot use it.
+
+        The signature is foreign or invalid, or its data belongs to another upstream.
+        """
         match = _SIGNATURE.fullmatch(signature or "")
         if match is None:
             return None
@@ -90,7 +104,7 @@ class Signer:
             if not hmac.compare_digest(mac, expected_mac):
                 return None
         content = _unpack(payload)
-        if content is None:
+        if content is None or self._is_of_other_upstream(content):
             return None
         return _to_reasoning_block(origin, content, visible_text)
 
@@ -124,6 +138,10 @@ class Signer:
     def _parse_block(self, block: JsonObject) -> ReasoningBlock | None:
         signature = block.get("signature") or block.get("data")
         return self.parse_signature(signature, block.get("thinking") or "")
+
+    def _is_of_other_upstream(self, content: JsonObject) -> bool:
+        upstream = content.get("upstream")
+        return bool(self.upstream and upstream) and upstream != self.upstream
 
     def _compute_mac(self, origin: str, payload: str, visible_text: str) -> str:
         mac_input = f"{origin}.{payload}.{visible_text}".encode("utf-8", "surrogatepass")
@@ -171,8 +189,8 @@ def _complete_blocks(reasoning: ReasoningBlock) -> list[JsonObject]:
     return blocks
 
 
-def _pack(reasoning: ReasoningBlock, visible_text: str) -> str:
-    """Encode the data that `visible_text` does not contain.
+def _pack(reasoning: ReasoningBlock, visible_text: str, upstream: str) -> str:
+    """Encode the data that `visible_text` does not contain, and the upstream that can read it.
 
     If the texts of the details make up `visible_text`, they are replaced by their lengths.
     """
@@ -186,6 +204,8 @@ def _pack(reasoning: ReasoningBlock, visible_text: str) -> str:
         if detail_text == visible_text:
             details = [_replace_text_with_length(detail) for detail in details]
         content["details"] = details
+    if upstream and reasoning.has_data:
+        content["upstream"] = upstream
     if not content:
         return ""
     document = dumps(content)

@@ -73,6 +73,7 @@ def to_chat_request(
     notes = TranslationNotes(ignored=_describe_ignored_fields(request, profile))
     tools = resolve_tools(request, notes)
     output_format = get_output_format(request)
+    signer = signer.for_upstream(route.upstream.name)
     context = TranslationContext(profile, notes, signer, pdf_pages)
     chat_messages = to_chat_messages(request, context)
     body = {

@@ -60,35 +60,47 @@ class AssistantTurn:
     # whether the last block is text, which the response can continue
     ends_with_text: bool = False
     _texts: list[str] = field(default_factory=list)
-    _is_after_activity: bool = False
+    # whether a blank line separates the next text from the text before it
+    _separates_text: bool = False
 
     @property
     def text(self) -> str:
         return "".join(self._texts)
 
-    def add_block(self, block: JsonObject, *, starts_message: bool) -> None:
+    def begin_message(self) -> None:
+        """Separate the text of a new message from the text of the messages before it."""
+        if self._texts:
+            self._separates_text = True
+
+    def add_block(self, block: JsonObject) -> None:
         """Add a block with text, thinking or a tool use.
 
-        Text blocks of one message are joined without a separator.
+        Text blocks of one message are joined without a separator, also around thinking and calls:
+        they are pieces of one text of the upstream.
         """
         kind = block["type"]
         if kind == "text":
-            if self._is_after_activity or (starts_message and self.ends_with_text):
-                self._texts.append("\n\n")
-            self._texts.append(block["text"])
-            self._is_after_activity = False
+            self._add_text(block["text"])
         elif kind == "tool_use":
             self.calls.append(block)
         else:
             self.thinking.append(block)
         self.ends_with_text = kind == "text"
 
+    def _add_text(self, text: str) -> None:
+        if not text:
+            return
+        if self._separates_text:
+            self._texts.append("\n\n")
+        self._texts.append(text)
+        self._separates_text = False
+
     def add_activity(self, description: str) -> None:
         """Add a description of the assistant's actions, separated by blank lines."""
         if self._texts:
             self._texts.append("\n\n")
         self._texts.append(description)
-        self._is_after_activity = True
+        self._separates_text = True
         self.ends_with_text = False
 
 
@@ -137,15 +149,13 @@ def _iterate_kept_blocks(message: JsonObject) -> Iterator[JsonObject]:
 def _add_assistant_message(
     turns: list[Turn], message: JsonObject, context: TranslationContext
 ) -> None:
-    starts_message = True
+    if turns and isinstance(turns[-1], AssistantTurn):
+        turns[-1].begin_message()
     for block in to_blocks(message.get("content")):
         if _is_sendable(block, context):
-            _get_assistant_turn(turns).add_block(block, starts_message=starts_message)
+            _get_assistant_turn(turns).add_block(block)
         elif description := _describe_assistant_block(block, context):
             _get_assistant_turn(turns).add_activity(description)
-        else:
-            continue
-        starts_message = False
 
 
 def _add_system_message(turns: list[Turn], message: JsonObject) -> None:

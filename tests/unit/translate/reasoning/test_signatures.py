@@ -13,6 +13,7 @@ from anthropic_proxy.translate.reasoning.fields import (
     CONTENT_PARTS,
     DETAILS,
     IN_TEXT,
+    THINKING_BLOCKS,
     ReasoningBlock,
     parse_reasoning,
 )
@@ -112,6 +113,72 @@ def test_with_a_secret_nothing_can_be_changed() -> None:
     assert signer.parse_signature(Signer().sign(reasoning, "a"), "a") is None
     assert Signer("another secret").parse_signature(signature, "a") is None
     assert Signer().parse_signature(signature, "a") == reasoning
+
+
+ENCRYPTED = {"type": "reasoning.encrypted", "data": "gAAA"}
+OPAQUE = {"type": "reasoning_opaque", "data": "opaque"}
+SIGNED = {"type": "thinking", "thinking": "a", "signature": "sig"}
+
+
+@pytest.mark.parametrize("secret", [None, "a secret"])
+@pytest.mark.parametrize(
+    ("reasoning", "is_bound"),
+    [
+        # OpenAI's Responses API, OpenRouter.
+        (
+            ReasoningBlock(DETAILS, ["a"], [{"type": "reasoning.text", "text": "a"}, ENCRYPTED]),
+            True,
+        ),
+        (ReasoningBlock(DETAILS, ["a"], [{**SIGNED, "type": "reasoning.text"}]), True),
+        # Gemini.
+        (ReasoningBlock(DETAILS, ["a"], [{"type": "tool_call.signature", "data": "x"}]), True),
+        # GitHub Copilot, LiteLLM.
+        (ReasoningBlock("reasoning_text", ["a"], [OPAQUE]), True),
+        (ReasoningBlock(THINKING_BLOCKS, ["a"], [SIGNED]), True),
+        # Any model can read text.
+        (ReasoningBlock("reasoning_content", ["a"]), False),
+        (ReasoningBlock("reasoning", ["a"]), False),
+        (ReasoningBlock("reasoning_text", ["a"]), False),
+        (ReasoningBlock(CONTENT_PARTS, ["a"]), False),
+        (ReasoningBlock(DETAILS, ["a"], [{"type": "reasoning.text", "text": "a"}]), False),
+    ],
+)
+def test_data_is_replayed_only_to_its_upstream(
+    secret: str | None, reasoning: ReasoningBlock, *, is_bound: bool
+) -> None:
+    signer = Signer(secret)
+    maker, other = signer.for_upstream("maker"), signer.for_upstream("other")
+    block = {"type": "thinking", "thinking": "a", "signature": maker.sign(reasoning, "a")}
+    assert maker.can_replay(block)
+    assert other.can_replay(block) is not is_bound
+    replayed = other.replay_reasoning([block], {"content": "c"})
+    assert (replayed == {"content": "c"}) is is_bound
+    assert signer.can_replay(block), "a signer without an upstream reads all"
+
+
+@pytest.mark.parametrize("secret", [None, "a secret"])
+def test_data_of_an_unknown_upstream_is_replayed_to_any(secret: str | None) -> None:
+    signature = Signer(secret).sign(ReasoningBlock(DETAILS, [""], [ENCRYPTED]), "")
+    block = {"type": "redacted_thinking", "data": signature}
+    assert Signer(secret).for_upstream("any").can_replay(block)
+
+
+def test_the_upstream_cannot_be_changed_with_a_secret() -> None:
+    signer = Signer("a secret", "maker")
+    signature = signer.sign(ReasoningBlock(DETAILS, [""], [ENCRYPTED]), "")
+    _, _, origin, packed, mac = signature.split(".")[-5:]
+    content = json.loads(base64.urlsafe_b64decode(packed + "=" * (-len(packed) % 4)))
+    assert content["upstream"] == "maker"
+    forged = f"anthropic-proxy.1.{origin}.{payload({**content, 'upstream': 'other'})}.{mac}"
+    assert signer.for_upstream("other").parse_signature(forged, "") is None
+
+
+@pytest.mark.parametrize("upstream", [1, [], {}, None, ""])
+def test_odd_names_of_upstreams(upstream: Any) -> None:
+    content = {"details": [ENCRYPTED], "upstream": upstream}
+    signature = "anthropic-proxy.1.reasoning_details." + payload(content)
+    is_read = Signer(upstream="maker").parse_signature(signature, "") is not None
+    assert is_read is (not upstream)
 
 
 def test_blocks_of_one_message_are_joined() -> None:

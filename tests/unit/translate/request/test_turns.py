@@ -16,6 +16,7 @@ CALL = {"type": "tool_use", "id": "toolu_1", "name": "read", "input": {}}
 RESULT = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "x"}
 SEARCH = {"type": "server_tool_use", "name": "web_search", "input": {"query": "q"}}
 SEARCH_TEXT = '[Called web_search with {"query":"q"}]'
+OWN_THINKING = {"type": "thinking", "thinking": "Hm", "signature": "anthropic-proxy.1.reasoning"}
 NEW_THINKING = {"type": "thinking", "thinking": "Hm", "signature": "of another server"}
 
 
@@ -49,7 +50,17 @@ def test_neighbours_of_one_side_are_one_turn() -> None:
         ([assistant(text("a"), text("b"))], "ab", True),
         ([assistant(text("a")), assistant(text("b"))], "a\n\nb", True),
         ([assistant(text("a")), assistant(NEW_THINKING, text("b"))], "a\n\nb", True),
-        ([assistant(text("a"), CALL), assistant(text("b"))], "ab", True),
+        ([assistant(text("a"), CALL), assistant(text("b"))], "a\n\nb", True),
+        ([assistant(text("a")), assistant(CALL, text("b"))], "a\n\nb", True),
+        ([assistant(text("a")), assistant(OWN_THINKING, text("b"))], "a\n\nb", True),
+        ([assistant(text("a")), assistant(CALL), assistant(text("b"))], "a\n\nb", True),
+        ([assistant(CALL), assistant(text("b"))], "b", True),
+        ([assistant(text("")), assistant(text("b"))], "b", True),
+        ([assistant(text("a")), assistant(text("")), assistant(text("b"))], "a\n\nb", True),
+        ([assistant(text("a")), assistant(SEARCH)], f"a\n\n{SEARCH_TEXT}", False),
+        # Pieces of one text of the upstream.
+        ([assistant(text("a"), CALL, text("b"))], "ab", True),
+        ([assistant(text("a"), OWN_THINKING, text("b"))], "ab", True),
         ([assistant(text("a"), SEARCH, text("b"))], f"a\n\n{SEARCH_TEXT}\n\nb", True),
         ([assistant(SEARCH)], SEARCH_TEXT, False),
         ([assistant(text("a"), CALL)], "a", False),
