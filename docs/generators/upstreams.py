@@ -82,7 +82,7 @@ GUIDES: Mapping[str, Guide] = {
         (
             "Ollama silently cuts a prompt that is longer than the context.",
             (
-                "Start it with `OLLAMA_CONTEXT_LENGTH=32768` or more, because its "
+                "Start it with `OLLAMA_CONTEXT_LENGTH=65536` or more, because its "
                 "OpenAI-compatible API has no field for that."
             ),
             "It ignores `tool_choice`.",

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.claude_code.accents import Said
-from tests.claude_code.strict_upstream import Conversation, Refused, StrictUpstream
+from tests.claude_code.accents import Said, call
+from tests.claude_code.strict_upstream import Conversation, Refused, Script, StrictUpstream
 from tests.support.readme import Place, quick_start, read_section
 from tests.support.running_command import Command
 
@@ -72,6 +72,17 @@ def test_the_quick_start(place: Place) -> None:
     assert b"operation" not in terminal.raw
 
 
+def _refuse(_: Conversation) -> Refused:
+    return Refused(404, "The model does not exist")
+
+
+def _run_command(asked: Conversation) -> Said:
+    """Call a tool that auto mode checks, and return no verdict for the check."""
+    if "Bash" in asked.tools and not asked.results:
+        return call("Bash", command="curl -s http://127.0.0.1:9/", description="Request a page")
+    return Said(ANSWER)
+
+
 @dataclass(frozen=True)
 class Trouble:
     """A mistake, and Claude Code's message about it. variables: of Claude Code; a value of None
@@ -83,6 +94,7 @@ class Trouble:
     variables: dict[str, str | None] = field(default_factory=dict)
     proxy: dict[str, str] = field(default_factory=dict)
     asks: bool = True
+    script: Script = _refuse
 
 
 NOT_LOGGED_IN = "Not logged in · Please run /login"
@@ -112,11 +124,18 @@ TROUBLES = [
         "API Error: Connection refused",
         {"ANTHROPIC_BASE_URL": "http://127.0.0.1:9", "CLAUDE_CODE_MAX_RETRIES": "0"},
     ),
+    Trouble(
+        "auto-mode-server",
+        "Auto mode can't check actions in this session",
+        script=_run_command,
+    ),
+    Trouble(
+        "auto-mode-verdict",
+        "Not run · auto mode's check had no usable answer",
+        {"CLAUDE_CODE_AUTO_MODE_SERVER": "0"},
+        script=_run_command,
+    ),
 ]
-
-
-def _refuse(_: Conversation) -> Refused:
-    return Refused(404, "The model does not exist")
 
 
 @pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.id)
@@ -125,7 +144,7 @@ def test_the_texts_of_the_troubleshooting_table(place: Place, trouble: Trouble) 
     table = read_section("docs/troubleshooting.md", "Messages of Claude Code")
     assert f"| `{trouble.text}` |" in table
     with (
-        StrictUpstream(_refuse, "openai", ()).running() as upstream,
+        StrictUpstream(trouble.script, "openai", ()).running() as upstream,
         Command(place.folder).serving(UPSTREAM_BASE_URL=upstream.url, **trouble.proxy) as proxy,
     ):
         variables = {
