@@ -85,7 +85,8 @@ def claude(
             _report(proxy, entry)
             variables = claude_code.claude_variables(proxy.base_url, proxy.token, entry)
             environment = claude_code.claude_environment(variables, os.environ)
-            code = claude_code.run_claude(program, arguments, environment)
+            with_mode = claude_code.add_permission_mode(arguments)
+            code = claude_code.run_claude(program, with_mode, environment)
     except (ChildError, ChoiceError, ConfigError) as error:
         _fail(str(error))
     sys.exit(code)

@@ -82,7 +82,7 @@ def test_claude_code_gets_a_proxy_that_ends_with_it(
     assert result.returncode == 7, result
     assert result.stdout == f"{TEXT}\n"
     arguments, variables = _read_call(command.home)
-    assert arguments == ["--continue", "a b"]
+    assert arguments == ["--permission-mode", "default", "--continue", "a b"]
     assert variables["ANTHROPIC_DEFAULT_HAIKU_MODEL"] == "qwen3:4b"
     assert refuses_connections(variables["ANTHROPIC_BASE_URL"])
     assert [body["model"] for body in upstream.bodies] == ["qwen3:4b"]

@@ -5,6 +5,7 @@ Source of the variables: https://code.claude.com/docs/en/settings, and recording
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -38,6 +39,14 @@ _MODEL_SLOTS = (
     "ANTHROPIC_DEFAULT_SONNET_MODEL",
     "ANTHROPIC_DEFAULT_HAIKU_MODEL",
 )
+
+_PERMISSION_OPTIONS = (
+    "--permission-mode",
+    "--dangerously-skip-permissions",
+    "--allow-dangerously-skip-permissions",
+)
+# A single word is a subcommand, or a prompt that needs no tools.
+_SUBCOMMAND = re.compile(r"[a-z][a-z-]*")
 
 # Claude Code compacts a conversation 33,000 tokens before the end of the context, and its first
 # request has about 20,000 tokens. Measured with versions 2.1.197 and 2.1.332.
@@ -85,6 +94,20 @@ def claude_environment(
     }
     fixed = ("ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_MODEL")
     return {**variables, **inherited, **{name: variables[name] for name in fixed}}
+
+
+def add_permission_mode(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with the permission mode in which the user decides about commands.
+
+    In the default mode of Claude Code, its auto mode, the model decides, which needs a verdict in a
+    format that small models do not produce. A mode of the user has priority. Subcommands, such as
+    `mcp`, have no mode.
+    """
+    is_subcommand = bool(arguments) and _SUBCOMMAND.fullmatch(arguments[0])
+    has_mode = any(argument.startswith(_PERMISSION_OPTIONS) for argument in arguments)
+    if is_subcommand or has_mode:
+        return list(arguments)
+    return ["--permission-mode", "default", *arguments]
 
 
 def find_overriding_settings(environment: Mapping[str, str]) -> list[str]:

@@ -66,6 +66,25 @@ def test_other_servers_and_keys_of_the_user_are_replaced() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("arguments", "has_mode"),
+    [
+        ([], True),
+        (["-p", "hi"], True),
+        (["fix the tests"], True),
+        (["--continue"], True),
+        (["--permission-mode", "plan"], False),
+        (["-p", "hi", "--permission-mode=auto"], False),
+        (["--dangerously-skip-permissions"], False),
+        (["mcp", "list"], False),
+        (["setup-token"], False),
+    ],
+)
+def test_the_user_decides_about_commands(arguments: list[str], *, has_mode: bool) -> None:
+    mode = ["--permission-mode", "default"] if has_mode else []
+    assert claude_code.add_permission_mode(arguments) == [*mode, *arguments]
+
+
 @pytest.mark.parametrize("place", ["bin/claude", ".local/bin/claude", ".claude/local/claude"])
 def test_the_program_is_found(tmp_path: Path, place: str) -> None:
     environment = {"PATH": str(tmp_path / "bin"), "HOME": str(tmp_path)}
