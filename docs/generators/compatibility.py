@@ -154,7 +154,8 @@ of the official SDK.
 ENDPOINTS: Mapping[str, str] = {
     "POST /v1/messages": "supported",
     "POST /v1/messages/count_tokens": "supported; see [token counting](token-counting.md)",
-    "GET /v1/models": "supported, also `/v1/models/{id}`",
+    "GET /v1/models": "supported, also `/v1/models/{id}`; "
+    "[for the pickers of Claude's clients](models.md#claude-ids) with `CLAUDE_MODEL_IDS`",
     "/v1/messages/batches": "404: no Message Batches API",
     "/v1/files": "404: no Files API",
     "/v1/complete": "404: no Text Completions API",

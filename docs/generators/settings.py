@@ -47,6 +47,7 @@ The `.env` file is the file of `--config FILE`, or the first of these files that
 
 The proxy reads only one `.env` file.
 An empty variable counts as not set.
+Quotes around a value are removed, except around passwords, because some container tools keep them.
 Names of variables are case-insensitive.
 The log reports unknown names that resemble a setting, and lines that are not `NAME=value`:
 

@@ -11,7 +11,7 @@ from tests.claude_code import strict_rules
 from tests.claude_code.accents import ACCENTS, Said
 
 TEXT = "Paris."
-_MODELS = ("gpt-5-mini", "qwen/qwen3-coder", "qwen3:4b")
+_MODELS = ("gpt-6.1-terra", "qwen/qwen3-coder", "qwen3:4b")
 _LISTING = {"object": "list", "data": [{"id": name, "object": "model"} for name in _MODELS]}
 _MESSAGE = {
     "id": "msg_1",

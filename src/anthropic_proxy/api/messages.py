@@ -82,7 +82,8 @@ class MessagesEndpoints:
         self._log.log_body("request received", request.id, raw_body)
         self._check_value_count(raw_body)
         body = parse(raw_body, request.caller.headers.get("anthropic-version", ""))
-        request.key.check_model(body.request["model"])
+        model = body.request["model"]
+        request.key.check_model(model, self._gateway.current.list_model_names(model))
         return body
 
     def _check_value_count(self, raw_body: bytes) -> None:

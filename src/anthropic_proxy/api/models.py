@@ -32,10 +32,12 @@ def create_model_routes(gateway: ReloadableGateway) -> Blueprint:
     async def list_models() -> Response:
         current = _current_request()
         arguments = request.args
-        available = await gateway.current.model_list.list_models(
+        allowed = []
+        for model in await gateway.current.model_list.list_models(
             current.caller, current.observation
-        )
-        allowed = [model for model in available if current.key.allows_model(model["id"])]
+        ):
+            if current.key.allows_model(gateway.current.list_model_names(model["id"])):
+                allowed.append(model)
         lifecycles = arguments.getlist("lifecycle[]")
         if lifecycles:
             allowed = [each for each in allowed if each.get("lifecycle", "active") in lifecycles]
@@ -52,7 +54,7 @@ def create_model_routes(gateway: ReloadableGateway) -> Blueprint:
 
     async def get_model(model_id: str) -> Response:
         current = _current_request()
-        if not current.key.allows_model(model_id):
+        if not current.key.allows_model(gateway.current.list_model_names(model_id)):
             raise ApiError(404, f"model: {shorten(model_id)}")
         info = await gateway.current.model_list.get_model(
             model_id, current.caller, current.observation

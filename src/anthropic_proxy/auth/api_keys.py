@@ -82,19 +82,25 @@ class ApiKey:
     expires: datetime | None = None
     limits: KeyLimits = KeyLimits()
 
-    def allows_model(self, model: str) -> bool:
-        """Return whether the key allows a model."""
-        # The name of a model may contain glob characters: `claude-opus-4-6[1m]`.
-        if not self.models or model in self.models:
-            return True
-        return any(fnmatch.fnmatchcase(model, pattern) for pattern in self.models)
+    def allows_model(self, names: Iterable[str]) -> bool:
+        """Return whether the key allows a model, by one of its names."""
+        return not self.models or any(self._allows_name(name) for name in names)
 
-    def check_model(self, model: str) -> None:
-        """Raise RequestDeniedError (403) unless the key allows a model."""
-        if not self.allows_model(model):
+    def check_model(self, model: str, names: Iterable[str]) -> None:
+        """Raise RequestDeniedError (403) unless the key allows a model, by one of its names.
+
+        model: the name in the request, for the message.
+        """
+        if not self.allows_model(names):
             raise RequestDeniedError(
                 403, f"Your API key does not allow the model {shorten(model)!r}", "model"
             )
+
+    def _allows_name(self, name: str) -> bool:
+        # The name of a model may contain glob characters: `claude-opus-4-6[1m]`.
+        return name in self.models or any(
+            fnmatch.fnmatchcase(name, pattern) for pattern in self.models
+        )
 
 
 # The key of every caller if the server requires no key.

@@ -43,18 +43,18 @@ def short_keys(text: str) -> list[str]:
 def _names_and_keys(text: str) -> list[tuple[str, str]]:
     if text.lstrip().startswith("{"):
         return list((env_values.parse_pairs(text) or {}).items())
-    parts = env_values.split_list(text)
+    parts = env_values.split_list(env_values.strip_quotes(text))
     return [_name_and_key(number, part) for number, part in enumerate(parts, 1)]
 
 
 def _name_and_key(number: int, part: str) -> tuple[str, str]:
     named = _NAMED.fullmatch(part)
     if named:
-        return named["name"].strip(), named["key"].strip()
+        return named["name"].strip(), env_values.strip_key(named["key"])
     name_alone = _NAME_ALONE.fullmatch(part)
     if name_alone and not _is_base64(part):
         raise _empty_key(name_alone["name"].strip())
-    return f"key-{number}", part
+    return f"key-{number}", env_values.strip_key(part)
 
 
 def _is_base64(part: str) -> bool:

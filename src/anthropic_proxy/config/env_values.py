@@ -14,6 +14,9 @@ from anthropic_proxy.wire.json_codec import JsonObject, loads
 # The name of a header is a token (RFC 9110, 5.1).
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
+_QUOTES = ("'", '"', "`")
+_SCHEME = re.compile(r"(?:authorization:\s*)?bearer\s+", re.IGNORECASE)
+
 _BRACKETED = re.compile(r"\[(?P<address>[^\[\]]*)\]")
 
 # Headers that the HTTP client sets itself.
@@ -23,6 +26,26 @@ _FRAMING = frozenset({"connection", "content-length", "transfer-encoding"})
 def split_list(text: str, separators: str = r"[;\n]") -> tuple[str, ...]:
     """Return the parts of a list that are not empty."""
     return tuple(filter(None, (part.strip() for part in re.split(separators, text))))
+
+
+def strip_quotes(text: str) -> str:
+    """Return a text without a pair of quotes around it, and without white space around these.
+
+    A text without such a pair is returned unchanged. Shells and `.env` files remove quotes, but
+    the option `--env-file` of Docker and the Secrets of Kubernetes keep them.
+    """
+    stripped = text.strip()
+    quote, inner = stripped[:1], stripped[1:-1]
+    if len(stripped) > 1 and quote in _QUOTES and stripped[-1] == quote and quote not in inner:
+        return inner.strip()
+    return text
+
+
+def strip_key(text: str) -> str:
+    """Return an API key without white space, quotes, and the scheme `Bearer` around it."""
+    key = strip_quotes(text).strip()
+    scheme = _SCHEME.match(key)
+    return strip_quotes(key[scheme.end() :]) if scheme else key
 
 
 def parse_pairs(text: str) -> dict[str, str] | None:

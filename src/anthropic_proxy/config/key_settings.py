@@ -4,7 +4,13 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import (
+    Field,
+    ModelWrapValidatorHandler,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode
 
 from anthropic_proxy.auth.api_keys import KeyLimits
@@ -14,6 +20,8 @@ from anthropic_proxy.providers.base_url import check_login
 
 # The storages of the library `limits` that the proxy supports.
 _STORAGE = re.compile(r"memory://|sqlite:///.+|(redis|rediss|redis\+unix)://.+")
+# Variables whose values may begin and end with quotes.
+_FREE_TEXTS = ("SIGNATURE_SECRET", "TLS_KEY_PASSWORD")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s]+|null|\*")
 
 
@@ -77,6 +85,19 @@ class KeySettings(BaseSettings):
             "origins such as `https://app.example.com`, with `;` or new lines between them; or `*`",
         ),
     )
+
+    # Not mode="before", which would run after the wrap validator of UpstreamSettings.
+    @model_validator(mode="wrap")
+    @classmethod
+    def _strip_quotes(
+        cls, values: dict[str, Any], handler: ModelWrapValidatorHandler[Self]
+    ) -> Self:
+        """Remove quotes around values. Only shells and `.env` files do so."""
+        stripped = {}
+        for name, value in values.items():
+            is_text = isinstance(value, str) and name not in _FREE_TEXTS
+            stripped[name] = env_values.strip_quotes(value) if is_text else value
+        return handler(stripped)
 
     @field_validator("cors_allowed_origins", mode="before")
     @classmethod

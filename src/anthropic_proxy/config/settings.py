@@ -319,6 +319,12 @@ class Settings(ObservabilitySettings, KeySettings, ServerSettings, UpstreamSetti
             Section.MODELS, "`alias=upstream-model`, several with `;` or new lines between them"
         ),
     )
+    claude_model_ids: bool = Field(
+        default=False,
+        description="List models under ids that begin with `claude-`, so that the model pickers of "
+        "Claude Desktop and Claude Code show [all models](models.md#claude-ids).",
+        json_schema_extra=reference(Section.MODELS, "`true` or `false`"),
+    )
     downloads: DownloadScope = Field(
         default="public",
         description="Hosts from which the proxy downloads images and PDFs that requests name by "

@@ -27,6 +27,8 @@ from anthropic_proxy.config.env_values import (
     check_extra_body,
     check_header_name,
     check_header_value,
+    strip_key,
+    strip_quotes,
 )
 from anthropic_proxy.providers.base_url import resolve_api_address
 from anthropic_proxy.providers.profiles import PROFILE_NAMES, ProviderProfile
@@ -41,7 +43,8 @@ from anthropic_proxy.routing.upstream import (
 # Former names of settings in the configuration file.
 FORMER_NAMES = {"dialect": "provider", "facts": "provider_settings"}
 
-_SCHEME = re.compile(r"(?:authorization:\s*)?bearer\s", re.IGNORECASE)
+# Words before a key that was copied with its header.
+_SCHEME_WORDS = ("authorization:", "bearer")
 _QUOTED = re.compile(r"""["'\u2018\u2019\u201c\u201d]|^`|`$""")
 
 _KEY_SOURCES = ("key", "keys", "key_file", "keys_file", "passthrough")
@@ -86,6 +89,7 @@ def suggestion(name: str, names: tuple[str, ...]) -> str:
 
 
 def _check_url(url: str, info: ValidationInfo) -> str:
+    url = strip_quotes(url).strip()
     try:
         resolve_api_address(url)
     except ValueError as error:
@@ -93,27 +97,27 @@ def _check_url(url: str, info: ValidationInfo) -> str:
         if not validation_context(info).is_environment:
             message = message.replace("UPSTREAM_API_KEY", "`key`")
         raise ValueError(message) from None
-    return url.strip()
+    return url
 
 
 def _split_keys(value: Any) -> Any:
     if isinstance(value, str):
-        return re.split(r"[\s,;]+", value)
+        words = re.split(r"[\s,;]+", strip_quotes(value))
+        return [word for word in words if word.lower() not in _SCHEME_WORDS]
     return value
 
 
 def _check_key(value: str, info: ValidationInfo) -> str:
+    key = strip_key(value)
     if validation_context(info).is_environment:
-        return check_header_value(value)
-    if not re.fullmatch(r"[!-~]*", value.strip()):
+        return check_header_value(key)
+    if not re.fullmatch(r"[!-~]*", key):
         raise ValueError("must contain only printable ASCII characters, without spaces")
-    return value.strip()
+    return key
 
 
 def key_hint(key: str) -> str:
     """Return the probable mistake in a valid key, without the key; empty if there is none."""
-    if _SCHEME.match(key):
-        return "the key begins with Bearer: remove it, the proxy adds it"
     if _QUOTED.search(key):
         return "the key contains quotes: remove them"
     if re.search(r"\s", key):

@@ -5,6 +5,7 @@ import errno
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import count
 from pathlib import Path, PurePath
 from types import MappingProxyType
@@ -137,7 +138,7 @@ def _routing(settings: Settings, file: ConfigFile | None, detected: DetectedProf
     simple = routing_from_settings(settings, tuple(upstreams.values()))
     aliases = {name: (_targets([entry], upstreams),) for name, entry in file.aliases.items()}
     rules = (_rule(entry, upstreams) for entry in file.routes)
-    return Routing(simple.upstreams, (*rules, *simple.rules), {**simple.aliases, **aliases})
+    return replace(simple, rules=(*rules, *simple.rules), aliases={**simple.aliases, **aliases})
 
 
 def _read_file(path: Path, settings: Settings, read: ReadText) -> ConfigFile:
@@ -264,7 +265,7 @@ def routing_from_settings(settings: Settings, upstreams: tuple[Upstream, ...]) -
     aliases = {}
     for alias, model in (settings.model_aliases or {}).items():
         aliases[alias] = _target_groups(upstreams, model)
-    return Routing(upstreams, tuple(rules), aliases)
+    return Routing(upstreams, tuple(rules), aliases, settings.claude_model_ids)
 
 
 def _target_groups(upstreams: tuple[Upstream, ...], model: str) -> TargetGroups:

@@ -18,7 +18,6 @@ from anthropic_proxy.gateway.resources import GatewayResources, ProcessResources
 from anthropic_proxy.gateway.streams.deferred import DeferredStream
 from anthropic_proxy.gateway.streams.message_stream import MessageStream
 from anthropic_proxy.observability.observation import Observation
-from anthropic_proxy.routing import router
 from anthropic_proxy.routing.load_balancing import shuffle_by_weight
 from anthropic_proxy.routing.router import Route, Routing
 from anthropic_proxy.routing.upstream import Upstream
@@ -89,6 +88,10 @@ class Gateway:
                 backend = create_backend(upstream, resources, process, is_only=is_only)
             self._backends[upstream.name] = backend
         self.model_list = ModelList(self._routing, self._backends)
+
+    def list_model_names(self, model: str) -> tuple[str, ...]:
+        """Return the names by which an API key may allow a requested or listed model."""
+        return self._routing.list_names(model)
 
     def upstream_availability(self) -> dict[str, bool]:
         """Return whether each upstream is available, by name. An open circuit is not available."""
@@ -189,7 +192,7 @@ class Gateway:
         """
         groups = self._routing.select_groups(context.request, partial(self._input_tokens, context))
         targets = shuffle_by_weight(groups, random.random)
-        routes = router.build_routes(targets, context.request["model"])
+        routes = self._routing.build_routes(targets, context.request["model"])
         if context.refusal is not None:
             if not _is_native(routes[0]):
                 raise context.refusal
@@ -201,7 +204,8 @@ class Gateway:
         """Estimate the input tokens of a request before a route is selected."""
         if context.refusal is not None:
             return len(context.raw_body) // _BYTES_PER_TOKEN
-        route = Route(self._routing.upstreams[0], context.request["model"])
+        model = self._routing.resolve_model(context.request["model"])
+        route = Route(self._routing.upstreams[0], model)
         return self._get_backend(route).estimate_tokens(context.request, route)
 
 

@@ -7,10 +7,16 @@ from anthropic_proxy.auth.caller import Caller
 from anthropic_proxy.errors import MISSING_PATH_STATUSES, ApiError
 from anthropic_proxy.gateway.backend import Backend
 from anthropic_proxy.observability.observation import Observation
-from anthropic_proxy.routing.router import Route, Routing, build_routes
+from anthropic_proxy.routing.model_names import (
+    decode_claude_id,
+    strip_context_suffix,
+    to_claude_id,
+)
+from anthropic_proxy.routing.router import TIERS, Route, Routing
 from anthropic_proxy.translate.model_list import (
     MAX_LIMIT,
     add_aliases,
+    to_claude_models,
     to_configured_models,
     to_model_infos,
 )
@@ -40,7 +46,9 @@ class ModelList:
 
         If an upstream has no list of models, its configured models are returned instead. If there
         are several upstreams, the name of a model is `upstream/model`. The models of an upstream
-        that fails are omitted. Raises ApiError if all upstreams fail.
+        that fails are omitted. With `CLAUDE_MODEL_IDS`, the list has the ids and fields that
+        Claude's clients need, and includes the tiers of the rules. Raises ApiError if all upstreams
+        fail.
         """
         requests = []
         for backend in self._backends.values():
@@ -55,7 +63,9 @@ class ModelList:
                 models += result
         if len(errors) == len(results) or not all(isinstance(error, ApiError) for error in errors):
             raise errors[0]
-        return add_aliases(models, self._aliases())
+        if not self._routing.lists_claude_ids:
+            return add_aliases(models, self._aliases())
+        return to_claude_models(add_aliases(models, {**self._tiers(), **self._aliases()}))
 
     def with_debug_info(self, models: list[JsonObject]) -> list[JsonObject]:
         """Return the models, each with its upstreams and their state in `anthropic_proxy`."""
@@ -65,7 +75,8 @@ class ModelList:
         groups = self._routing.select_groups({"model": model_id, "messages": []}, lambda: 0)
         targets = []
         for group in groups:
-            targets += [self._describe_route(route) for route in build_routes(group, model_id)]
+            routes = self._routing.build_routes(group, model_id)
+            targets += [self._describe_route(route) for route in routes]
         return {"targets": targets}
 
     def _describe_route(self, route: Route) -> JsonObject:
@@ -75,7 +86,7 @@ class ModelList:
             "upstream": upstream.name,
             "model": route.model,
             "api": upstream.api,
-            "dialect": upstream.profile.name,
+            "provider": upstream.profile.name,
             "left_alone": backend.client.is_circuit_open,
             "learned": backend.describe_memory(route.model),
         }
@@ -83,11 +94,33 @@ class ModelList:
     async def get_model(
         self, model_id: str, caller: Caller, observation: Observation
     ) -> JsonObject:
-        """Return a listed model. Raises ApiError (404) if no model has that id."""
-        for model in await self.list_models(caller, observation):
-            if model["id"] == model_id:
-                return model
+        """Return a listed model, by its id or by a form of it that requests accept.
+
+        Raises ApiError (404) if no model has that id.
+        """
+        models = await self.list_models(caller, observation)
+        models_by_id = {model["id"]: model for model in models}
+        base = strip_context_suffix(model_id)
+        name = decode_claude_id(base)
+        for form in (model_id, base, name, to_claude_id(name)):
+            if form in models_by_id:
+                return models_by_id[form]
         raise ApiError(404, f"model: {shorten(model_id)}")
+
+    def _tiers(self) -> dict[str, str]:
+        """Return the listed name of the first target of each tier that has a model.
+
+        A rule may name a tier and have conditions that a plain request does not meet.
+        """
+        names = {}
+        for tier in TIERS:
+            if any(tier in rule.tiers for rule in self._routing.rules):
+                model = f"claude-{tier}"
+                groups = self._routing.select_groups({"model": model, "messages": []}, lambda: 0)
+                route = self._routing.build_routes(groups[0], model)[0]
+                if route.model != model:
+                    names[model] = self._listed_name(route)
+        return names
 
     def _aliases(self) -> dict[str, str]:
         """Return the listed name of the first target of each alias."""

@@ -15,6 +15,7 @@ from itertools import chain
 
 from anthropic_proxy.errors.redaction import Secret
 from anthropic_proxy.providers.provider_profile import ProviderProfile
+from anthropic_proxy.routing.model_names import decode_claude_id, strip_context_suffix
 from anthropic_proxy.routing.upstream import Upstream
 from anthropic_proxy.wire.json_codec import JsonObject
 
@@ -73,13 +74,12 @@ class RoutingRule:
     # Minimum of the estimated input tokens.
     min_input_tokens: int | None = None
 
-    def matches(self, request: JsonObject, input_tokens: Callable[[], int]) -> bool:
-        """Return whether a validated request meets all conditions.
+    def matches(self, request: JsonObject, model: str, input_tokens: Callable[[], int]) -> bool:
+        """Return whether a validated request for `model` meets all conditions.
 
         input_tokens: estimates the input tokens. It is called only if a condition needs it.
         """
-        model = request["model"]
-        if self.models and not any(_matches_pattern(model, pattern) for pattern in self.models):
+        if self.models and not self.names(model):
             return False
         if self.tiers and parse_tier(model) not in self.tiers:
             return False
@@ -88,6 +88,10 @@ class RoutingRule:
         if self.images is not None and self.images != has_images(request):
             return False
         return self.min_input_tokens is None or input_tokens() >= self.min_input_tokens
+
+    def names(self, model: str) -> bool:
+        """Return whether one of the names or globs matches a model."""
+        return any(_matches_pattern(model, pattern) for pattern in self.models)
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,8 @@ class Routing:
     rules: tuple[RoutingRule, ...] = ()
     # Names of models, and their targets. They have priority over the rules.
     aliases: Mapping[str, TargetGroups] = field(default_factory=dict)
+    # Whether the list of models is for the pickers of Claude Desktop and Claude Code.
+    lists_claude_ids: bool = False
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
@@ -107,14 +113,56 @@ class Routing:
 
     def select_groups(self, request: JsonObject, input_tokens: Callable[[], int]) -> TargetGroups:
         """Return the target groups for a validated request."""
-        model = request["model"]
+        requested = request["model"]
+        model = self.resolve_model(requested)
         named_groups = self.aliases.get(model) or find_named_targets(self.upstreams, model)
         if named_groups:
             return named_groups
+        model = self._find_name_for_rules(requested)
         for rule in self.rules:
-            if rule.matches(request, input_tokens):
+            if rule.matches(request, model, input_tokens):
                 return rule.groups
         return tuple((Target(upstream),) for upstream in self.upstreams)
+
+    def build_routes(self, targets: Sequence[Target], requested: str) -> list[Route]:
+        """Return the routes for a request for a model, in the order of the targets."""
+        model = self.resolve_model(requested)
+        return [Route(target.upstream, target.model or model) for target in targets]
+
+    def resolve_model(self, requested: str) -> str:
+        """Return the name of the model that a client requests.
+
+        A name in the configuration stays as it is. Otherwise a Claude id is decoded, and a suffix
+        for the context size is removed, because no upstream knows it.
+        """
+        decoded = decode_claude_id(requested)
+        for name in (requested, decoded):
+            if self._is_configured(name):
+                return name
+        return strip_context_suffix(decoded)
+
+    def list_names(self, requested: str) -> tuple[str, ...]:
+        """Return the names by which an API key may allow a requested model.
+
+        A Claude id is not one of them, because each of them matches `claude-*`. The name without a
+        suffix is, unless the name with the suffix has its own targets.
+        """
+        if self._is_configured(requested):
+            return (requested,)
+        return decode_claude_id(requested), self._find_name_for_rules(requested)
+
+    def _is_configured(self, model: str) -> bool:
+        """Return whether an alias, or a name in a rule, is exactly this name."""
+        return model in self.aliases or any(model in rule.models for rule in self.rules)
+
+    def _find_name_for_rules(self, requested: str) -> str:
+        """Return the name without its suffix, unless a glob matches only the complete name."""
+        model = self.resolve_model(requested)
+        complete = decode_claude_id(requested)
+        for rule in self.rules:
+            if rule.names(complete) and not rule.names(model):
+                return complete
+        return model
 
     def list_models(self, upstream: Upstream) -> list[str]:
         """Return the configured models of an upstream.
@@ -129,11 +177,6 @@ class Routing:
                 if target.upstream == upstream and target.model:
                     models.append(target.model)
         return models
-
-
-def build_routes(targets: Sequence[Target], model: str) -> list[Route]:
-    """Return the routes for a request for `model`, in the order of the targets."""
-    return [Route(target.upstream, target.model or model) for target in targets]
 
 
 def parse_tier(model: str) -> str | None:

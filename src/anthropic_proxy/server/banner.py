@@ -121,6 +121,6 @@ def _upstream_fields(upstream: Upstream) -> dict[str, str]:
         "name": upstream.name,
         "url": upstream.base_url,
         "api": upstream.api,
-        "dialect": upstream.profile.name,
+        "provider": upstream.profile.name,
         "key": describe_keys(upstream),
     }

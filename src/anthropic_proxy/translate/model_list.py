@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from anthropic_proxy.errors import invalid_request
+from anthropic_proxy.routing.model_names import to_claude_id
+from anthropic_proxy.routing.router import parse_tier
 from anthropic_proxy.translate.context_edits import SUPPORTED_EDITS
 from anthropic_proxy.wire.json_codec import JsonObject
 from anthropic_proxy.wire.openai import string_or_empty
@@ -27,11 +29,29 @@ _META_FIELDS = ("n_ctx", "n_ctx_train")
 # The maximum length of a response in tokens, in OpenRouter's `top_provider` and Groq's entries.
 _OUTPUT_FIELDS = ("max_completion_tokens",)
 
+# Fields with the date of a model's end, and the field of the Anthropic API with the same meaning.
+_END_FIELDS = {
+    # OpenAI (docs/deprecations): `YYYY-MM-DD`, or null if no date is announced.
+    "shutdown_date": "retires_at",
+    # OpenRouter: `YYYY-MM-DD` or null.
+    "expiration_date": "retires_at",
+    # Mistral: a time in ISO 8601, or null.
+    "deprecation": "deprecated_at",
+}
+# Azure ("Models - List") reports a date in `deprecation.inference` for active models as well.
+_AZURE_DEPRECATED = ("deprecating", "deprecated")
+# The year 5138. Larger numbers are milliseconds.
+_MAX_TIMESTAMP = 1e11
+# The tier of models in a list for Claude Desktop whose names contain no tier.
+_DEFAULT_TIER = "sonnet"
+_LONG_CONTEXT_TOKENS = 1_000_000
+
 
 def to_model_infos(response: Any) -> list[JsonObject] | None:
     """Convert an upstream's response to `GET /v1/models`, in the same order.
 
     Drops entries without an id and entries that repeat an id, because ids mark the ends of pages.
+    Drops LiteLLM's patterns, such as `*` and `openai/*`, because they are not names of models.
     Entries in the Anthropic format stay unchanged. Returns None if the response is not a list of
     models.
     """
@@ -43,8 +63,9 @@ def to_model_infos(response: Any) -> list[JsonObject] | None:
         return None
     entries_by_id: dict[str, JsonObject] = {}
     for entry in entries:
-        if isinstance(entry, dict) and string_or_empty(entry.get("id")):
-            entries_by_id.setdefault(entry["id"], entry)
+        model_id = string_or_empty(entry.get("id")) if isinstance(entry, dict) else ""
+        if model_id and "*" not in model_id:
+            entries_by_id.setdefault(model_id, entry)
     return [_to_model_info(entry) for entry in entries_by_id.values()]
 
 
@@ -67,6 +88,31 @@ def add_aliases(models: list[JsonObject], aliases: Mapping[str, str] | None) -> 
         entries.append({**model, "id": alias, "display_name": f"{alias} ({model_id})"})
     entries += [model for model in models if model["id"] not in aliases]
     return entries
+
+
+def to_claude_models(models: list[JsonObject]) -> list[JsonObject]:
+    """Return the models with ids and fields with which Claude's clients show them.
+
+    Claude Desktop shows an entry with a tier, and uses the first entry of a tier for requests that
+    need only the tier (https://claude.com/docs/third-party/claude-desktop/gateway). It offers a
+    context of one million tokens for entries with `supports_1m`.
+    """
+    return [_to_claude_model(model) for model in models]
+
+
+def _to_claude_model(model: JsonObject) -> JsonObject:
+    name = model["id"]
+    claude_model = {
+        **model,
+        "id": to_claude_id(name),
+        "anthropic_family_tier": parse_tier(name) or _DEFAULT_TIER,
+    }
+    # The id is not readable, so the label includes the name of the upstream.
+    if name.endswith(model["display_name"]):
+        claude_model["display_name"] = name
+    if _get_first_count(model, ("max_input_tokens",)) >= _LONG_CONTEXT_TOKENS:
+        claude_model["supports_1m"] = True
+    return claude_model
 
 
 def paginate(
@@ -109,8 +155,8 @@ def _to_model_info(entry: JsonObject) -> JsonObject:
         "type": "model",
         "id": entry["id"],
         "display_name": string_or_empty(entry.get("name")) or entry["id"],
-        "created_at": _to_created_at(entry.get("created")),
-        "lifecycle": "active",
+        "created_at": _to_created_at(entry.get("created") or entry.get("created_at")),
+        **_to_lifecycle(entry),
     }
     max_input_tokens = _get_first_count(entry, _CONTEXT_FIELDS)
     if not max_input_tokens:
@@ -171,11 +217,45 @@ def _to_capabilities(parameters: list[Any], architecture: Any) -> JsonObject:
     }
 
 
-def _to_created_at(seconds: Any) -> str:
-    """Convert seconds since the epoch to an RFC 3339 time.
+def _to_lifecycle(entry: JsonObject) -> JsonObject:
+    """Return the lifecycle of a model and its dates.
 
-    The result is the epoch if the server reports no time or 0, as in the Anthropic API for unknown
-    dates.
+    A model with an announced date of its end is deprecated. It stays so after that date, until the
+    upstream no longer lists it.
     """
-    timestamp = seconds if isinstance(seconds, int | float) and 0 < seconds < 1e11 else 0
-    return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    for field, date_field in _END_FIELDS.items():
+        date = _to_time(entry.get(field))
+        if date:
+            return {"lifecycle": "deprecated", date_field: date}
+    if entry.get("lifecycle_status") not in _AZURE_DEPRECATED:
+        return {"lifecycle": "active"}
+    lifecycle: JsonObject = {"lifecycle": "deprecated"}
+    dates = entry.get("deprecation")
+    date = _to_time(dates.get("inference")) if isinstance(dates, dict) else None
+    if date:
+        lifecycle["retires_at"] = date
+    return lifecycle
+
+
+def _to_created_at(value: Any) -> str:
+    """Return an RFC 3339 time. It is the epoch if unknown, as in the Anthropic API."""
+    return _to_time(value) or "1970-01-01T00:00:00Z"
+
+
+def _to_time(value: Any) -> str | None:
+    """Convert seconds since the epoch, or a date or time of ISO 8601, to an RFC 3339 time.
+
+    Returns None for 0 and for other values.
+    """
+    try:
+        if isinstance(value, str):
+            time = datetime.fromisoformat(value)
+            time = time if time.tzinfo else time.replace(tzinfo=UTC)
+        elif isinstance(value, int | float) and 0 < value < _MAX_TIMESTAMP:
+            time = datetime.fromtimestamp(value, UTC)
+        else:
+            return None
+        utc = time.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+    return utc.isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -17,15 +17,23 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from functools import partial
+from time import monotonic
 from types import SimpleNamespace
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
+from weakref import WeakKeyDictionary
 
 import aiohttp
 import httpx
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
 from yarl import URL
 
 _KEEPALIVE_SECONDS = 60
+# A connection that is never idle would stay at its address after a change in the DNS. The limit is
+# checked when a request takes a connection. aiohttp has no setting for it.
+_MAX_AGE_SECONDS = 300
 _CLOSE_SECONDS = 1
 # A body with images may be several megabytes. Writing it in one piece would block the event loop.
 _CHUNK_BYTES = 256 * 1024
@@ -129,9 +137,32 @@ class ResponseBody(httpx.AsyncByteStream):
         self._response.release()
 
 
+class _AgingConnector(aiohttp.TCPConnector):
+    """Closes a connection of the maximum age after the response that it is used for."""
+
+    def __init__(self) -> None:
+        super().__init__(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS)
+        # The times at which the connections were opened.
+        self._opened: WeakKeyDictionary[ResponseHandler, float] = WeakKeyDictionary()
+
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - as in the base class
+    ) -> Connection:
+        connection = await super().connect(req, traces, timeout)
+        protocol = connection.protocol
+        if protocol is not None:
+            now = monotonic()
+            if now - self._opened.setdefault(protocol, now) > _MAX_AGE_SECONDS:
+                protocol.force_close()
+        return connection
+
+
 def _create_session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS),
+        connector=_AgingConnector(),
         # A cookie jar would share cookies between all clients, and bind them to one backend.
         cookie_jar=aiohttp.DummyCookieJar(),
         trace_configs=[_create_trace_config()],

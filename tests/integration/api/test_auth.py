@@ -9,6 +9,7 @@ import pytest
 
 from anthropic_proxy.auth.api_keys import ApiKey, hash_key
 from anthropic_proxy.config.keys_file import format_keys_file
+from anthropic_proxy.routing.model_names import to_claude_id
 from tests.support.running_command import until
 from tests.support.running_proxy import running_proxy
 from tests.support.scripted_upstream import DEADLINE, ScriptedUpstream, answers, completion
@@ -129,6 +130,35 @@ def test_a_key_allows_only_its_models(upstream_and_proxy: tuple[ScriptedUpstream
             client.messages.create(**{**REQUEST_FIELDS, "model": "claude-a"}).stop_reason
             == "end_turn"
         )
+
+
+@pytest.mark.parametrize(
+    ("model", "status"),
+    [
+        ("claude-a[1m]", 200),
+        # Claude ids begin with `claude-`, whatever the name of the model is.
+        (to_claude_id("gpt-5"), 403),
+        (to_claude_id("gpt-5") + "[1m]", 403),
+        ("gpt-5[1m]", 403),
+    ],
+)
+def test_forms_of_a_name_do_not_extend_a_key(
+    upstream_and_proxy: tuple[ScriptedUpstream, str], model: str, status: int
+) -> None:
+    upstream, proxy = upstream_and_proxy
+    if status == 200:
+        upstream.then(answers(completion("Hello")))
+    response = httpx.post(
+        f"{proxy}/v1/messages",
+        json={**REQUEST_FIELDS, "model": model},
+        headers={"x-api-key": LIMITED},
+        timeout=DEADLINE,
+        trust_env=False,
+    )
+    assert response.status_code == status
+    if status == 200:
+        assert upstream.requests[-1].body["model"] == "claude-a"
+        assert response.json()["model"] == model
 
 
 def test_rejected_requests_are_counted(upstream_and_proxy: tuple[ScriptedUpstream, str]) -> None:

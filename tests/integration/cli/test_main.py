@@ -344,11 +344,11 @@ def test_server_options_are_rejected_for_subcommands(work_directory: Path) -> No
 
 
 def test_probable_mistakes_are_reported(command: Command) -> None:
-    variables = {"UPSTREAM_API_KEY": "Bearer sk-canary", "UPSTREAM_HEADER": "x=y"}
+    variables = {"UPSTREAM_API_KEY": "sk-'canary", "UPSTREAM_HEADER": "x=y"}
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
         result = command.run("--host", "127.0.0.1", "--port", port, **_URL, **variables)
-    assert "! UPSTREAM_API_KEY: the key begins with Bearer: remove it" in result.stderr
+    assert "! UPSTREAM_API_KEY: the key contains quotes: remove them" in result.stderr
     assert (
         "! environment: UPSTREAM_HEADER is not known; did you mean UPSTREAM_HEADERS?"
         in result.stderr

@@ -48,7 +48,7 @@ COMPACT: dict[str, Any] = {
 LONG: dict[str, Any] = {**ASK, "messages": [{"role": "user", "content": "word " * 60_000}]}
 
 
-def ask(client: anthropic.Anthropic, form: str, **params: Any) -> Any:
+def create_message(client: anthropic.Anthropic, form: str, **params: Any) -> Any:
     """The final message of either form; a streamed one has its last usage whole."""
     if form == "whole":
         return client.beta.messages.create(**params)
@@ -81,7 +81,7 @@ def test_edits_are_applied_and_reported(
     client: anthropic.Anthropic, upstream: ScriptedUpstream, form: str
 ) -> None:
     upstream.then(reply(form, "Done"))
-    message = ask(
+    message = create_message(
         client, form, **{**ASK, "messages": tool_loop(3)}, tools=[TOOL], context_management=CLEAR
     )
     [applied] = message.context_management.applied_edits
@@ -94,22 +94,25 @@ def test_edits_are_applied_and_reported(
 
 
 @both_forms
-def test_what_claude_code_asks_for_changes_nothing(
+def test_the_edits_of_claude_code_change_nothing(
     client: anthropic.Anthropic, upstream: ScriptedUpstream, form: str
 ) -> None:
     upstream.then(reply(form, "Done"), reply(form, "Done"))
     keep_all: Any = {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}
     assert (
-        ask(client, form, **ASK, context_management=keep_all).context_management.applied_edits == []
+        create_message(
+            client, form, **ASK, context_management=keep_all
+        ).context_management.applied_edits
+        == []
     )
-    assert ask(client, form, **ASK).context_management is None
+    assert create_message(client, form, **ASK).context_management is None
     assert upstream.request().body == upstream.request().body
 
 
-def test_counting_tells_what_was_there_before(client: anthropic.Anthropic) -> None:
-    asked: Any = {"model": "claude-test", "messages": tool_loop(4), "tools": [TOOL]}
-    bare = client.beta.messages.count_tokens(**asked)
-    edited = client.beta.messages.count_tokens(**asked, context_management=CLEAR)
+def test_counting_reports_the_tokens_before_the_edits(client: anthropic.Anthropic) -> None:
+    request: Any = {"model": "claude-test", "messages": tool_loop(4), "tools": [TOOL]}
+    bare = client.beta.messages.count_tokens(**request)
+    edited = client.beta.messages.count_tokens(**request, context_management=CLEAR)
     assert bare.context_management is None
     assert edited.context_management is not None
     assert (
@@ -122,7 +125,7 @@ def test_compaction_on_demand(
     client: anthropic.Anthropic, upstream: ScriptedUpstream, form: str
 ) -> None:
     upstream.then(answers(completion(f"\n{SUMMARY}\n")), reply(form, "Fine"))
-    message = ask(client, form, **ASK, compaction=SUMMARIZE, tools=[TOOL])
+    message = create_message(client, form, **ASK, compaction=SUMMARIZE, tools=[TOOL])
     assert [(block.type, block.content) for block in message.content] == [("compaction", SUMMARY)]
     assert message.stop_reason == "compaction"
     assert (message.usage.input_tokens, message.usage.output_tokens) == (0, 0)
@@ -132,21 +135,21 @@ def test_compaction_on_demand(
         11,
         2,
     )
-    asked = upstream.request().body
-    openai_shapes.check(asked)
-    assert (asked["tool_choice"], asked["max_tokens"]) == ("none", 100)
-    assert "stream" not in asked
+    request = upstream.request().body
+    openai_shapes.check(request)
+    assert (request["tool_choice"], request["max_tokens"]) == ("none", 100)
+    assert "stream" not in request
     history = [
         {"role": "assistant", "content": message.content},
         {"role": "user", "content": "How are you?"},
     ]
-    assert ask(client, form, **{**ASK, "messages": history}).content[0].text == "Fine"
+    assert create_message(client, form, **{**ASK, "messages": history}).content[0].text == "Fine"
     [told] = upstream.request().body["messages"]
     summary, message = told["content"].rsplit("\n\n", 1)
     assert (SUMMARY in summary, SUMMARY in message) == (True, False)
 
 
-def test_the_block_on_demand_comes_whole(
+def test_a_requested_compaction_block_is_complete(
     client: anthropic.Anthropic, upstream: ScriptedUpstream
 ) -> None:
     upstream.then(answers(completion(SUMMARY)))
@@ -166,7 +169,7 @@ def test_no_summary_is_no_error(
     client: anthropic.Anthropic, upstream: ScriptedUpstream, form: str
 ) -> None:
     upstream.then(answers(completion("They sa", finish_reason="length")))
-    message = ask(client, form, **ASK, compaction=SUMMARIZE)
+    message = create_message(client, form, **ASK, compaction=SUMMARIZE)
     assert (message.content, message.stop_reason, message.usage.iterations[0].type) == (
         [],
         "max_tokens",
@@ -180,16 +183,16 @@ def test_a_long_conversation_is_compacted(
 ) -> None:
     upstream.then(answers(completion(SUMMARY)), reply(form, "Hello"), reply(form, "Bye"))
     managed: Any = {"edits": [{**COMPACT, "instructions": "Sum it up."}]}
-    message = ask(client, form, **LONG, context_management=managed)
+    message = create_message(client, form, **LONG, context_management=managed)
     assert [block.type for block in message.content] == ["compaction", "text"]
     assert (message.content[0].content, message.content[1].text) == (SUMMARY, "Hello")
     assert (message.stop_reason, message.usage.input_tokens) == ("end_turn", 11)
     assert [each.type for each in message.usage.iterations] == ["compaction", "message"]
     assert message.context_management.applied_edits == []
-    asked, answered = upstream.request().body, upstream.request().body
-    openai_shapes.check(asked)
-    assert asked["messages"][-1]["content"].endswith("\n\nSum it up.")
-    assert asked["max_tokens"] > 100
+    request, answered = upstream.request().body, upstream.request().body
+    openai_shapes.check(request)
+    assert request["messages"][-1]["content"].endswith("\n\nSum it up.")
+    assert request["max_tokens"] > 100
     assert len(answered["messages"]) == 1
     assert answered["messages"][0]["content"].endswith(SUMMARY)
     history = [
@@ -198,7 +201,11 @@ def test_a_long_conversation_is_compacted(
         {"role": "user", "content": "Bye"},
     ]
     assert (
-        len(ask(client, form, **{**ASK, "messages": history}, context_management=managed).content)
+        len(
+            create_message(
+                client, form, **{**ASK, "messages": history}, context_management=managed
+            ).content
+        )
         == 1
     )
     following = upstream.request().body["messages"]
@@ -215,14 +222,14 @@ def test_a_pause_after_compaction(
 ) -> None:
     upstream.then(answers(completion(SUMMARY)))
     managed: Any = {"edits": [{**COMPACT, "pause_after_compaction": True}]}
-    message = ask(client, form, **LONG, context_management=managed)
+    message = create_message(client, form, **LONG, context_management=managed)
     assert [(block.type, block.content) for block in message.content] == [("compaction", SUMMARY)]
     assert (message.stop_reason, message.usage.input_tokens) == ("compaction", 0)
     assert message.context_management.applied_edits == []
 
 
 @both_forms
-def test_without_a_summary_the_whole_conversation_is_answered(
+def test_without_a_summary_the_complete_conversation_is_sent(
     client: anthropic.Anthropic, upstream: ScriptedUpstream, form: str
 ) -> None:
     call = {"id": "c", "type": "function", "function": {"name": "read", "arguments": "{}"}}
@@ -231,7 +238,7 @@ def test_without_a_summary_the_whole_conversation_is_answered(
         reply(form, "Hello"),
     )
     managed: Any = {"edits": [{**COMPACT, "pause_after_compaction": True}]}
-    message = ask(client, form, **LONG, context_management=managed, tools=[TOOL])
+    message = create_message(client, form, **LONG, context_management=managed, tools=[TOOL])
     assert [(block.type, getattr(block, "content", None)) for block in message.content] == [
         ("compaction", None),
         ("text", None),
@@ -257,7 +264,7 @@ def test_a_failure_of_the_summary_keeps_its_status(
 ) -> None:
     upstream.then(answers({"error": {"message": "slow down"}}, 429))
     with pytest.raises(anthropic.RateLimitError, match="slow down"):
-        ask(client, form, **ASK, compaction=SUMMARIZE)
+        create_message(client, form, **ASK, compaction=SUMMARIZE)
 
 
 @pytest.mark.parametrize(

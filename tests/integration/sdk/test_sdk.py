@@ -129,8 +129,8 @@ def test_a_tool_loop(client: anthropic.Anthropic, upstream: ScriptedUpstream) ->
         streams(tool_chunks(("get_weather", '{"city":"Paris"}'))), answers(completion("Sunny."))
     )
     with client.messages.stream(**ASK, tools=[TOOL], tool_choice={"type": "any"}) as stream:
-        asked = stream.get_final_message()
-    call = next(block for block in asked.content if block.type == "tool_use")
+        first = stream.get_final_message()
+    call = next(block for block in first.content if block.type == "tool_use")
     result = {
         "type": "tool_result",
         "tool_use_id": call.id,
@@ -138,7 +138,7 @@ def test_a_tool_loop(client: anthropic.Anthropic, upstream: ScriptedUpstream) ->
     }
     history = [
         *ASK["messages"],
-        {"role": "assistant", "content": asked.content},
+        {"role": "assistant", "content": first.content},
         {"role": "user", "content": [result]},
     ]
     message = client.messages.create(**{**ASK, "messages": history}, tools=[TOOL])
@@ -161,7 +161,9 @@ def test_a_tool_loop(client: anthropic.Anthropic, upstream: ScriptedUpstream) ->
     ]
 
 
-def test_thinking_goes_round(client: anthropic.Anthropic, upstream: ScriptedUpstream) -> None:
+def test_thinking_is_returned_to_the_upstream(
+    client: anthropic.Anthropic, upstream: ScriptedUpstream
+) -> None:
     reasoning = [
         {"choices": [{"index": 0, "delta": {"reasoning_content": text}}]}
         for text in ("Let me", " think")
@@ -271,12 +273,12 @@ def test_many_streams_at_once(proxy: str, upstream: ScriptedUpstream) -> None:
             base_url=proxy, api_key="any", max_retries=0, timeout=DEADLINE
         ) as client:
 
-            async def ask() -> str:
+            async def read_text() -> str:
                 async with client.messages.stream(**ASK) as stream:
                     return await stream.get_final_text()
 
-            return await asyncio.gather(*[ask() for _ in range(20)])
+            return await asyncio.gather(*[read_text() for _ in range(20)])
 
     upstream.then(*[streams(text_chunks(*[f"<{number}>"] * 10)) for number in range(20)])
-    answered = asyncio.run(main())
-    assert sorted(answered) == sorted(f"<{number}>" * 10 for number in range(20))
+    texts = asyncio.run(main())
+    assert sorted(texts) == sorted(f"<{number}>" * 10 for number in range(20))

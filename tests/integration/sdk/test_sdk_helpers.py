@@ -82,7 +82,7 @@ def recorded(proxy: str, posted: list[tuple[dict[str, Any], int]]) -> Iterator[a
         yield made
 
 
-def weather(asked: list[str]) -> Any:
+def weather(cities: list[str]) -> Any:
     @anthropic.beta_tool
     def get_weather(city: str, unit: str = "celsius") -> str:
         """Weather of a city.
@@ -91,7 +91,7 @@ def weather(asked: list[str]) -> Any:
             city: its name
             unit: of the temperature
         """
-        asked.append(city)
+        cities.append(city)
         return f"22 degrees {unit} in {city}"
 
     return get_weather
@@ -117,10 +117,10 @@ def test_tool_runner(
         upstream.then(
             *[answers(call_completion(*each)) for each in CALLS], answers(completion("Done"))
         )
-    asked: list[str] = []
-    runner: Any = recorded.beta.messages.tool_runner(**ASK, tools=[weather(asked)], stream=stream)
+    cities: list[str] = []
+    runner: Any = recorded.beta.messages.tool_runner(**ASK, tools=[weather(cities)], stream=stream)
     texts = [(turn.get_final_message() if stream else turn).content[0].text for turn in runner]
-    assert (asked, texts) == (["Paris", "Rome"], ["Let me see.", "Let me see.", "Done"])
+    assert (cities, texts) == (["Paris", "Rome"], ["Let me see.", "Let me see.", "Done"])
     threads = [("thread" in body, status) for body, status in posted]
     assert threads == [*([(True, 400)] if HAS_THREADS else []), *[(False, 200)] * 3]
     bodies = [upstream.request().body for _ in range(3)]
@@ -142,7 +142,7 @@ def test_tool_runner_without_a_thread(
     assert [status for _, status in posted] == [200, 200]
 
 
-def test_a_thread_that_is_asked_for_by_hand(client: anthropic.Anthropic) -> None:
+def test_a_requested_thread_is_rejected(client: anthropic.Anthropic) -> None:
     with pytest.raises(anthropic.BadRequestError) as caught:
         client.beta.messages.create(**ASK, extra_body={"thread": {"type": "create"}})
     body: Any = caught.value.body
@@ -154,7 +154,7 @@ def test_parse(client: anthropic.Anthropic, upstream: ScriptedUpstream, path: st
     upstream.then(answers(completion(ANN.model_dump_json())))
     parsed = endpoint(client, path).parse(**ASK, output_format=Person)
     assert parsed.parsed_output == ANN
-    check_asked(upstream.request().body)
+    check_request(upstream.request().body)
 
 
 @pytest.mark.parametrize("path", ENDPOINTS)
@@ -163,10 +163,10 @@ def test_parse_a_stream(client: anthropic.Anthropic, upstream: ScriptedUpstream,
     upstream.then(streams(chunks(*({"content": raw[at : at + 7]} for at in range(0, len(raw), 7)))))
     with endpoint(client, path).stream(**ASK, output_format=Person) as stream:
         assert stream.get_final_message().parsed_output == ANN
-    check_asked(upstream.request().body)
+    check_request(upstream.request().body)
 
 
-def check_asked(body: dict[str, Any]) -> None:
+def check_request(body: dict[str, Any]) -> None:
     openai_shapes.check(body)
     schema = body["response_format"]["json_schema"]["schema"]
     assert set(schema["properties"]) == set(Person.model_fields)

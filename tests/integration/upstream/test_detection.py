@@ -177,5 +177,5 @@ def test_a_server_is_asked_at_the_start() -> None:
         (model,) = httpx.get(
             f"{proxy}/v1/models?debug=1", timeout=DEADLINE, trust_env=False
         ).json()["data"]
-    assert model["anthropic_proxy"]["targets"][0]["dialect"] == "vllm"
+    assert model["anthropic_proxy"]["targets"][0]["provider"] == "vllm"
     assert set(PATHS) <= {each.path for each in upstream.requests}

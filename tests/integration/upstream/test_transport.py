@@ -1,14 +1,17 @@
 """httpx over our transport, used as httpx is anywhere."""
 
 import asyncio
+import contextlib
 import gzip
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 
+from anthropic_proxy.upstream import transport
 from anthropic_proxy.upstream.transport import AiohttpTransport, EnvironmentProxies
 from tests.support.scripted_upstream import ScriptedUpstream, answers
 
@@ -115,3 +118,49 @@ def test_a_proxy_without_a_scheme(monkeypatch: pytest.MonkeyPatch, given: str, p
     monkeypatch.delenv("NO_PROXY", raising=False)
     options = EnvironmentProxies().request_options(httpx.URL("http://up.example/v1"))
     assert str(options["proxy"]).removesuffix("/") == proxy
+
+
+async def _serve_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Respond to each request of a connection, until the client closes it."""
+    with contextlib.suppress(asyncio.IncompleteReadError):
+        while True:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    ("times", "concurrency", "events"),
+    [
+        # One connection, as long as it is young.
+        ([0, 100, 200, 300], 1, ["connected", "reused", "reused", "reused"]),
+        # The response to the request at 301 ends the connection.
+        ([0, 200, 301, 301, 400], 1, ["connected", "reused", "reused", "connected", "reused"]),
+        ([0, 1000, 1000], 1, ["connected", "reused", "connected"]),
+        ([0, 301, 301], 2, ["connected"] * 2 + ["reused"] * 2 + ["connected"] * 2),
+    ],
+)
+def test_a_busy_connection_is_replaced_after_five_minutes(
+    monkeypatch: pytest.MonkeyPatch, times: list[int], concurrency: int, events: list[str]
+) -> None:
+    clock = SimpleNamespace(now=0)
+    monkeypatch.setattr(transport, "monotonic", lambda: clock.now)
+    reported: list[str] = []
+
+    async def work(client: httpx.AsyncClient) -> None:
+        server = await asyncio.start_server(_serve_connection, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        for time in times:
+            clock.now = time
+            await asyncio.gather(
+                *[
+                    client.get(url, extensions={"trace": reported.append})
+                    for _ in range(concurrency)
+                ]
+            )
+        await client.aclose()
+        server.close()
+        await server.wait_closed()
+
+    run(work)
+    assert [event for event in reported if event != "sent"] == events

@@ -29,6 +29,10 @@ _NOW = datetime(2026, 11, 23, tzinfo=UTC)
         (f"{_BASE64};bob=k2", {"key-1": _BASE64, "bob": "k2"}),
         ("alice=c2VjcmV0==", {"alice": "c2VjcmV0=="}),
         ('{"alice": "k=1"}', {"alice": "k=1"}),
+        ('"k1"', {"key-1": "k1"}),
+        ('"alice=k1;bob=k2"', {"alice": "k1", "bob": "k2"}),
+        ("alice='k1';bob=\"k2\"", {"alice": "k1", "bob": "k2"}),
+        ("alice=Bearer k1;Bearer k2", {"alice": "k1", "key-2": "k2"}),
     ],
 )
 def test_key_lists_are_parsed(text: str, expected: dict[str, str]) -> None:
@@ -164,12 +168,12 @@ def test_models_are_restricted_by_the_key(
     models: tuple[str, ...], model: str, *, allowed: bool
 ) -> None:
     key = ApiKey("a", "", models)
-    assert key.allows_model(model) is allowed
+    assert key.allows_model([model]) is allowed
     if allowed:
-        key.check_model(model)
+        key.check_model("requested", ["other", model])
         return
-    with pytest.raises(RequestDeniedError) as error:
-        key.check_model(model)
+    with pytest.raises(RequestDeniedError, match="does not allow the model 'requested'") as error:
+        key.check_model("requested", [model])
     assert (error.value.status, error.value.type, error.value.reason) == (
         403,
         "permission_error",
@@ -178,4 +182,4 @@ def test_models_are_restricted_by_the_key(
 
 
 def test_an_unrestricted_key_allows_every_model() -> None:
-    UNRESTRICTED_KEY.check_model("any")
+    UNRESTRICTED_KEY.check_model("any", [])

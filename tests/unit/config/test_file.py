@@ -86,13 +86,13 @@ def test_the_complete_documented_example_is_parsed() -> None:
     first, second, third = file.routes
     assert first.targets == (
         (
-            TargetEntry.model_construct(upstream="openai", model="gpt-5-mini"),
-            TargetEntry.model_construct(upstream="azure", model="gpt-5-mini", weight=3),
+            TargetEntry.model_construct(upstream="openai", model="gpt-6.1-terra"),
+            TargetEntry.model_construct(upstream="azure", model="gpt-6.1-terra", weight=3),
         ),
         (TargetEntry.model_construct(upstream="local", model="qwen3"),),
     )
     assert [(each.upstream, each.model) for (each,) in second.targets] == [
-        ("router", "google/gemini-2.5-pro")
+        ("router", "google/gemini-3.8-flash")
     ]
     assert (third.tier, third.thinking, third.targets[0][0].model) == (
         ("opus", "fable"),
@@ -116,6 +116,12 @@ def test_the_representation_contains_no_secrets() -> None:
     [
         ("key: plain", ["plain"]),
         ("key: ' ${OPENAI_API_KEY}\n '", ["sk-1"]),
+        ("key: '\"${OPENAI_API_KEY}\"'", ["sk-1"]),
+        ("key: 'Bearer ${OPENAI_API_KEY}'", ["sk-1"]),
+        ("keys: '\"a b\"'", ["a", "b"]),
+        ("keys: 'Bearer a, bearer b'", ["a", "b"]),
+        ("keys: 'Authorization: Bearer a'", ["a"]),
+        ("keys: ['\"a\"', Bearer b]", ["a", "b"]),
         ("key: '${NONE:-}'", []),
         ("key:", []),
         ("keys: 'a b,c;d'", ["a", "b", "c", "d"]),
@@ -148,6 +154,11 @@ def test_upstream_keys_are_read_from_every_source(source: str, keys: list[str]) 
 def test_variables_are_expanded(text: str, value: str) -> None:
     file = parse(f"upstreams: {{a: {{url: http://a, extra_body: {{x: ['{text}']}}}}}}")
     assert file.upstreams["a"].extra_body == {"x": [value]}
+
+
+@pytest.mark.parametrize("text", ["'\"http://a\"'", "\"'http://a'\"", "' \" http://a \" '"])
+def test_quotes_in_the_url_are_removed(text: str) -> None:
+    assert parse(f"upstreams: {{a: {{url: {text}}}}}").upstreams["a"].url == "http://a"
 
 
 def test_expanded_values_are_converted_to_the_field_type() -> None:

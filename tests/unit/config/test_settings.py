@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from anthropic_proxy.config.download_policy import DownloadPolicy
 from anthropic_proxy.config.settings import Settings, load_settings
@@ -74,6 +74,7 @@ def test_only_the_upstream_url_is_required(monkeypatch: pytest.MonkeyPatch) -> N
             {"claude-a": "v/m:free", "claude-b": "b=c"},
         ),
         ("MODEL_ALIASES", " ; ", "model_aliases", None),
+        ("CLAUDE_MODEL_IDS", "true", "claude_model_ids", True),
         (
             "MODEL_MAP",
             "haiku=small;claude-*=big",
@@ -359,6 +360,7 @@ def test_a_missing_url_is_rejected_with_examples(
         ("TOOL_CALL_RECOVERY", "maybe", "auto or off"),
         ("DEBUG", "maybe", "true or false"),
         ("VERBOSE", "2", "true or false"),
+        ("CLAUDE_MODEL_IDS", "claude", "true or false"),
         ("UPSTREAM_RETRIES", "11", "0 to 10"),
         ("UPSTREAM_CONCURRENCY", "0", "1 or more"),
         ("UPSTREAM_TOTAL_TIMEOUT", "0", "seconds above 0"),
@@ -451,7 +453,33 @@ def test_errors_of_the_settings_class_contain_no_secrets() -> None:
 
 @pytest.mark.parametrize(
     ("text", "keys"),
-    [("sk-abc\n", ("sk-abc",)), (" a ; b;", ("a", "b")), (" ", ()), ("sk abc", ("sk abc",))],
+    [
+        ("sk-abc\n", ("sk-abc",)),
+        (" a ; b;", ("a", "b")),
+        (" ", ()),
+        ("sk abc", ("sk abc",)),
+        # `docker run --env-file` keeps quotes.
+        ('"sk-abc"', ("sk-abc",)),
+        ("'sk-abc'\n", ("sk-abc",)),
+        ("`sk-abc`", ("sk-abc",)),
+        ('" sk-abc "', ("sk-abc",)),
+        ('"a;b"', ("a", "b")),
+        ('"a"; "b"', ("a", "b")),
+        ("\"'a'\"", ("a",)),
+        # The key was copied with its header.
+        ("Bearer sk-abc", ("sk-abc",)),
+        ("bearer  sk-abc", ("sk-abc",)),
+        ('"Bearer sk-abc"', ("sk-abc",)),
+        ('Bearer "sk-abc"', ("sk-abc",)),
+        ("Authorization: Bearer sk-abc", ("sk-abc",)),
+        ("Bearer a;Bearer b", ("a", "b")),
+        # These are parts of keys.
+        ("bearer-abc", ("bearer-abc",)),
+        ("sk-'abc", ("sk-'abc",)),
+        ("'abc", ("'abc",)),
+        ("'", ("'",)),
+        ('"', ('"',)),
+    ],
 )
 def test_upstream_keys_are_split_and_stripped(
     monkeypatch: pytest.MonkeyPatch, text: str, keys: tuple[str, ...]
@@ -459,6 +487,42 @@ def test_upstream_keys_are_split_and_stripped(
     monkeypatch.setenv("UPSTREAM_BASE_URL", "http://localhost")
     monkeypatch.setenv("UPSTREAM_API_KEY", text)
     assert load_settings(None).upstreams[0].keys == keys
+
+
+@pytest.mark.parametrize("quote", ["'", '"'])
+@pytest.mark.parametrize(
+    ("variable", "text", "field", "value"),
+    [
+        ("PORT", "4000", "port", 4000),
+        ("DEBUG", "true", "debug", True),
+        ("COMPLETION_MODEL", "qwen3", "completion_model", "qwen3"),
+        ("MODEL_MAP", "haiku=a;claude-*=b", "model_map", {"haiku": "a", "claude-*": "b"}),
+        ("CONFIG_FILE", "x.yaml", "config_file", Path("x.yaml")),
+        ("PROXY_API_KEYS", "a=0123456789", "proxy_api_keys", SecretStr("a=0123456789")),
+        ("RATE_LIMIT_STORAGE_URL", "memory://", "limit_storage", "memory://"),
+    ],
+)
+def test_quotes_around_values_are_removed(
+    monkeypatch: pytest.MonkeyPatch, variable: str, text: str, field: str, value: Any, quote: str
+) -> None:
+    """`docker run --env-file` keeps quotes, which shells and `.env` files remove."""
+    others = {} if variable == "CONFIG_FILE" else {"UPSTREAM_BASE_URL": f"{quote}{_URL}{quote}"}
+    _set(monkeypatch, {**others, variable: f"{quote}{text}{quote}"})
+    settings = load_settings(None)
+    assert getattr(settings, field) == value
+    assert [upstream.url for upstream in settings.upstreams] == ([_URL] if others else [])
+
+
+def test_several_urls_may_be_in_quotes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for text in ('"http://a;http://b"', "'http://a'; \"http://b\""):
+        monkeypatch.setenv("UPSTREAM_BASE_URL", text)
+        assert [each.url for each in load_settings(None).upstreams] == ["http://a", "http://b"]
+
+
+@pytest.mark.parametrize("variable", ["SIGNATURE_SECRET", "TLS_KEY_PASSWORD"])
+def test_quotes_around_passwords_are_kept(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    _set(monkeypatch, {"UPSTREAM_BASE_URL": _URL, variable: '"secret"'})
+    assert getattr(load_settings(None), variable.lower()) == SecretStr('"secret"')
 
 
 @pytest.mark.parametrize("key", ["sk-caf\u00e9", "sk-\x01abc", "sk-a\nb"])

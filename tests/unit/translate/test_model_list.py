@@ -3,12 +3,14 @@
 from typing import Any
 
 import pytest
-from anthropic.types import ModelCapabilities
+from anthropic.types import ModelCapabilities, ModelInfo
 
 from anthropic_proxy.errors import ApiError
+from anthropic_proxy.routing.model_names import to_claude_id
 from anthropic_proxy.translate.model_list import (
     add_aliases,
     paginate,
+    to_claude_models,
     to_configured_models,
     to_model_infos,
 )
@@ -22,6 +24,9 @@ from anthropic_proxy.translate.model_list import (
             {"id": "m", "created": 1795376859},
             {"display_name": "m", "created_at": "2026-11-22T19:47:39Z"},
         ),
+        # Azure.
+        ({"id": "m", "created_at": 1795376859}, {"created_at": "2026-11-22T19:47:39Z"}),
+        ({"id": "m", "created": 1795376859000}, {"created_at": "1970-01-01T00:00:00Z"}),
         (
             {"id": "m", "created": "yesterday", "name": 5},
             {"display_name": "m", "created_at": "1970-01-01T00:00:00Z"},
@@ -52,6 +57,52 @@ def test_model_info(entry: dict[str, Any], expected: dict[str, Any]) -> None:
         "lifecycle": "active",
         **expected,
     }.items() <= info.items()
+
+
+_RETIRES = {"lifecycle": "deprecated", "retires_at": "2026-12-11T00:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        # OpenAI and OpenRouter.
+        ({"shutdown_date": "2026-12-11"}, _RETIRES),
+        ({"shutdown_date": "2026-12-11T00:00:00Z"}, _RETIRES),
+        ({"expiration_date": "2026-12-11"}, _RETIRES),
+        ({"shutdown_date": None, "expiration_date": None}, {"lifecycle": "active"}),
+        # Mistral.
+        (
+            {"deprecation": "2026-08-31T14:00:00+02:00"},
+            {"lifecycle": "deprecated", "deprecated_at": "2026-08-31T12:00:00Z"},
+        ),
+        ({"deprecation": None}, {"lifecycle": "active"}),
+        # Azure.
+        (
+            {"lifecycle_status": "generally-available", "deprecation": {"inference": 1796947200}},
+            {"lifecycle": "active"},
+        ),
+        (
+            {"lifecycle_status": "deprecated", "deprecation": {"inference": 1796947200}},
+            _RETIRES,
+        ),
+        (
+            {"lifecycle_status": "deprecating", "deprecation": {"fine_tune": 1796947200}},
+            {"lifecycle": "deprecated"},
+        ),
+        ({"lifecycle_status": "deprecated"}, {"lifecycle": "deprecated"}),
+        # No dates.
+        ({"shutdown_date": ""}, {"lifecycle": "active"}),
+        ({"shutdown_date": "next year"}, {"lifecycle": "active"}),
+        ({"shutdown_date": "0001-01-01T00:00:00+23:00"}, {"lifecycle": "active"}),
+        ({"shutdown_date": []}, {"lifecycle": "active"}),
+        ({"lifecycle_status": {}}, {"lifecycle": "active"}),
+    ],
+)
+def test_lifecycle(fields: dict[str, Any], expected: dict[str, Any]) -> None:
+    [info] = to_model_infos({"data": [{"id": "m", **fields}]}) or []
+    names = ("lifecycle", "retires_at", "deprecated_at")
+    assert {name: info[name] for name in names if name in info} == expected
+    ModelInfo.model_validate(info)
 
 
 def test_what_is_not_told_is_left_out() -> None:
@@ -113,6 +164,8 @@ def test_capabilities(parameters: list[str], modalities: list[str] | None, suppo
             {"data": [{"id": "a"}, 1, None, {}, {"id": 5}, {"id": ""}, {"id": "b"}, {"id": "a"}]},
             ["a", "b"],
         ),
+        # Patterns of LiteLLM.
+        ([{"id": "*"}, {"id": "openai/*"}, {"id": "bedrock/us.*"}, {"id": "a"}], ["a"]),
         ([], []),
         ({}, None),
         ({"data": 5}, None),
@@ -142,6 +195,67 @@ def test_aliases() -> None:
         False,
     )
     assert add_aliases(models, None) == models
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        (
+            {"id": "qwen3:4b"},
+            {
+                "id": "claude-proxy-7177656e333a3462",
+                "display_name": "qwen3:4b",
+                "anthropic_family_tier": "sonnet",
+            },
+        ),
+        (
+            {"id": "o/m", "name": "Vendor: M", "context_length": 1_000_000},
+            {
+                "id": "claude-proxy-6f2f6d",
+                "display_name": "Vendor: M",
+                "anthropic_family_tier": "sonnet",
+                "supports_1m": True,
+            },
+        ),
+        (
+            {"id": "anthropic/claude-opus-4.1", "context_length": 999_999},
+            {
+                "id": "anthropic/claude-opus-4.1",
+                "display_name": "anthropic/claude-opus-4.1",
+                "anthropic_family_tier": "opus",
+            },
+        ),
+        # An entry of a Messages API.
+        (
+            {
+                "id": "claude-haiku-5",
+                "type": "model",
+                "display_name": "Haiku",
+                "max_input_tokens": None,
+            },
+            {
+                "id": "claude-haiku-5",
+                "display_name": "Haiku",
+                "anthropic_family_tier": "haiku",
+            },
+        ),
+    ],
+)
+def test_models_for_claude_clients(entry: dict[str, Any], expected: dict[str, Any]) -> None:
+    models = to_model_infos([entry]) or []
+    [model] = to_claude_models(models)
+    changed = {name: model[name] for name in model if model[name] != models[0].get(name)}
+    assert changed == {
+        name: value for name, value in expected.items() if value != models[0].get(name)
+    }
+    assert expected.items() <= model.items()
+
+
+def test_the_label_of_a_claude_id_contains_the_upstream() -> None:
+    models = to_configured_models(["m"])
+    models[0]["id"] = "local/m"
+    [model] = to_claude_models(models)
+    assert (model["id"], model["display_name"]) == (to_claude_id("local/m"), "local/m")
 
 
 MODELS = [{"id": each} for each in "abcde"]
