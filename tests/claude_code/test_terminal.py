@@ -41,31 +41,25 @@ def _answer(asked: Conversation) -> Said:
 
 
 def test_the_quick_start(place: Place) -> None:
-    """Server, Claude Code and stop, typed into one terminal: the screen shows the answer, and no
-    line of the log.
-    """
-    (block,) = [block for block in quick_start() if block.name == "OpenRouter"]
+    """The command of the README: the screen shows the response, and no line of the log."""
+    commands = [command for block in quick_start() for command in block.commands]
+    (command,) = [command for command in commands if "claude --upstream" in command]
     with (
         StrictUpstream(_answer, "openai", ()).running() as upstream,
         shell(place.work, {**place.environment, **_QUIET}) as terminal,
     ):
-        start, use, stop = (place.here(command, upstream.url) for command in block.commands)
         terminal.wait_for_prompt()
-        terminal.enter(start)
-        terminal.wait_for(f"Daemon started, listening on {place.address}")
-        terminal.wait_for_prompt()
-        terminal.enter(use)
+        terminal.enter(command.replace("http://localhost:11434", upstream.url))
         terminal.wait_for(CLAUDE_PROMPT)
         terminal.enter(QUESTION)
         terminal.wait_for(ANSWER)
         shown = terminal.screen.text
         terminal.enter("/exit")
         terminal.wait_for_prompt()
-        terminal.enter(stop)
-        terminal.wait_for("Daemon stopped")
     (place.folder / "screen.txt").write_text(shown)
     assert upstream.problems == []
-    lines = place.log.read_text().splitlines()
+    (log,) = place.log.parent.glob("claude-*.log")
+    lines = log.read_text().splitlines()
     requests = [line for line in lines if "operation" in line]
     assert requests, "the request is in the log"
     assert "operation" not in shown

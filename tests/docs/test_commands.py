@@ -72,6 +72,11 @@ NOT_RUN_TEXTS = {
 REPLACED = (
     (r"\"\$REPOSITORY_URL\"", shlex.quote(str(ROOT)), "the address depends on the reader"),
     (r"^pip install (\S+)$", "command -v pip", "needs the internet"),
+    (
+        r"^OPENROUTER_API_KEY=(\S+) anthropic-proxy claude",
+        r"OPENAI_API_KEY=\1 OPENAI_BASE_URL=https://openrouter.ai/api anthropic-proxy claude",
+        "a key of OpenRouter has no variable for another address",
+    ),
     (r"^make ", f"make -C {shlex.quote(str(ROOT))} -n ", "takes minutes"),
 )
 

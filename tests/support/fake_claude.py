@@ -13,6 +13,7 @@ def main() -> None:
     """Read the variables that Claude Code reads, also from ~/.claude/settings.json."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--model")
+    parser.add_argument("--permission-mode")
     parser.add_argument("-p", "--print", action="store_true")
     parser.add_argument("prompt", nargs="?", default="Hi")
     arguments = parser.parse_args()

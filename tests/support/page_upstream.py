@@ -33,6 +33,8 @@ class PageUpstream:
 
     def __init__(self, *, is_ollama: bool) -> None:
         self.bodies: list[Any] = []
+        # The header of each request for a completion.
+        self.authorizations: list[str | None] = []
         self.problems: list[str] = []
         self.is_ollama = is_ollama
         handler = type("_Bound", (_Handler,), {"upstream": self})
@@ -80,6 +82,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _complete(self, body: Any) -> None:
         self.upstream.bodies.append(body)
+        self.upstream.authorizations.append(self.headers["authorization"])
         problem = strict_rules.problem_of(body, ())
         accent = ACCENTS["openai"]
         if problem:

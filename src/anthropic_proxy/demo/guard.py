@@ -99,15 +99,19 @@ class ChildProcess:
 
 @contextmanager
 def run_child(
-    name: str, command: Sequence[str], directory: Path, extra: Mapping[str, str]
+    name: str,
+    command: Sequence[str],
+    directory: Path,
+    extra: Mapping[str, str],
+    log: Path | None = None,
 ) -> Iterator[ChildProcess]:
     """Run `python -m COMMAND` in `directory` until the block ends.
 
     name: name of the child in messages. extra: variables in addition to those of
-    `child_environment`. The output is written to a file in `directory`.
+    `child_environment`. log: file for the output, by default one in `directory`.
     """
     python = [sys.executable, "-m"]
-    log = directory / "output.log"
+    log = log or directory / "output.log"
     with log.open("wb") as sink:
         process = subprocess.Popen(  # noqa: S603 - this interpreter and modules of this package
             [*python, __name__, *python, *command],

@@ -1,0 +1,1 @@
+"""Run an agent, such as Claude Code, with the models of an upstream."""

@@ -1,0 +1,164 @@
+"""`anthropic-proxy env` prints variables for shells and agents."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from anthropic_proxy.cli.env import format_variable
+from anthropic_proxy.cli.main import cli
+from anthropic_proxy.server import daemon
+from tests.support.scripted_upstream import ScriptedUpstream, answers
+
+_VALUES = ["plain", "with space", "it's", 'a "b" c', "$HOME `id` \\ %PATH%", "a\nb", "", "ä✓"]
+_LIST = {"data": [{"id": "qwen3:4b", "max_input_tokens": 65536}]}
+
+
+@pytest.fixture(autouse=True)
+def user_without_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY", "SHELL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(daemon, "default_pid_files", lambda _: (tmp_path / "proxy.pid",))
+
+
+def _run_env(*arguments: str, **variables: str) -> Result:
+    return CliRunner().invoke(cli, ["env", *arguments], env=variables)
+
+
+@pytest.mark.parametrize("value", _VALUES)
+def test_a_posix_shell_reads_each_value(value: str) -> None:
+    script = f'{format_variable("sh", "NAME", value)}\nprintf %s "$NAME"'
+    output = subprocess.run(["/bin/sh", "-c", script], capture_output=True, check=True)
+    assert output.stdout.decode() == value
+
+
+@pytest.mark.parametrize(
+    ("shell", "value", "line"),
+    [
+        ("fish", "it's \\ $HOME", r"set -gx NAME 'it\'s \\ $HOME'"),
+        ("powershell", "it's \\ $HOME", r"$env:NAME = 'it''s \ $HOME'"),
+    ],
+)
+def test_other_shells_quote_values(shell: str, value: str, line: str) -> None:
+    assert format_variable(shell, "NAME", value) == line
+
+
+@pytest.mark.parametrize(
+    ("agent", "arguments", "lines"),
+    [
+        (
+            "claude",
+            (),
+            [
+                "export ANTHROPIC_BASE_URL='{url}'",
+                "export ANTHROPIC_AUTH_TOKEN='any-value'",
+                "export ANTHROPIC_MODEL='qwen3:4b'",
+                "export ANTHROPIC_DEFAULT_OPUS_MODEL='qwen3:4b'",
+                "export ANTHROPIC_DEFAULT_SONNET_MODEL='qwen3:4b'",
+                "export ANTHROPIC_DEFAULT_HAIKU_MODEL='qwen3:4b'",
+                "export CLAUDE_CODE_MAX_CONTEXT_TOKENS='65536'",
+            ],
+        ),
+        (
+            "sdk",
+            (),
+            ["export ANTHROPIC_BASE_URL='{url}'", "export ANTHROPIC_API_KEY='any-value'"],
+        ),
+        (
+            "litellm",
+            ("--model", "other"),
+            [
+                "export ANTHROPIC_API_BASE='{url}'",
+                "export ANTHROPIC_API_KEY='any-value'",
+                "export AIDER_MODEL='anthropic/other'",
+                "export LLM_MODEL='anthropic/other'",
+            ],
+        ),
+        (
+            "goose",
+            ("--shell", "fish"),
+            [
+                "set -gx GOOSE_PROVIDER 'anthropic'",
+                "set -gx GOOSE_MODEL 'qwen3:4b'",
+                "set -gx ANTHROPIC_HOST '{url}'",
+                "set -gx ANTHROPIC_API_KEY 'any-value'",
+            ],
+        ),
+    ],
+)
+def test_each_agent_has_its_variables(
+    agent: str, arguments: tuple[str, ...], lines: list[str]
+) -> None:
+    with ScriptedUpstream() as proxy:
+        proxy.then(answers(_LIST))
+        # `/v1` and slashes at the end do not belong to the base URL
+        result = _run_env("--agent", agent, "--url", f"{proxy.url}/v1/", *arguments)
+        assert result.stdout.splitlines() == [line.format(url=proxy.url) for line in lines]
+        assert proxy.request().headers["authorization"] == "Bearer any-value"
+
+
+def test_the_key_of_the_user_is_used() -> None:
+    with ScriptedUpstream() as proxy:
+        proxy.then(answers(_LIST))
+        result = _run_env("--url", proxy.url, ANTHROPIC_AUTH_TOKEN="it's")
+    assert "export ANTHROPIC_AUTH_TOKEN='it'\\''s'" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("shell", "prefix"),
+    [("/usr/bin/fish", "set -gx"), ("/usr/bin/zsh", "export"), ("/opt/pwsh", "$env:")],
+)
+def test_the_shell_of_the_user_is_detected(shell: str, prefix: str) -> None:
+    with ScriptedUpstream() as proxy:
+        proxy.then(answers(_LIST))
+        result = _run_env("--url", proxy.url, SHELL=shell)
+    assert all(line.startswith(prefix) for line in result.stdout.splitlines())
+
+
+_ERROR = {
+    "type": "error",
+    "error": {"type": "authentication_error", "message": "invalid x-api-key"},
+}
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "arguments", "error"),
+    [
+        (_ERROR, 401, (), "Error: invalid x-api-key: set ANTHROPIC_AUTH_TOKEN to a key\n"),
+        (
+            {"data": [{"id": "a"}, {"id": "b"}]},
+            200,
+            (),
+            "Error: choose a model with --model: a, b\n",
+        ),
+        (
+            {"data": []},
+            200,
+            (),
+            "Error: choose a model with --model: the proxy lists none\n",
+        ),
+    ],
+)
+def test_failures_are_explained(
+    body: object, status: int, arguments: tuple[str, ...], error: str
+) -> None:
+    with ScriptedUpstream() as proxy:
+        proxy.then(answers(body, status))
+        result = _run_env("--url", proxy.url, *arguments)
+    assert (result.exit_code, result.stdout, result.stderr) == (1, "", error)
+
+
+def test_a_failing_list_is_reported_if_the_model_is_known() -> None:
+    with ScriptedUpstream() as proxy:
+        proxy.then(answers(_ERROR, 500))
+        result = _run_env("--url", proxy.url, "--model", "m")
+    assert result.exit_code == 0
+    assert result.stderr == "! invalid x-api-key\n"
+    assert "export ANTHROPIC_MODEL='m'" in result.stdout
+
+
+def test_a_proxy_must_run() -> None:
+    result = _run_env("--model", "m")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "no proxy is running: start one with `anthropic-proxy --daemon`" in result.stderr
