@@ -191,7 +191,7 @@ def test_the_running_daemon_is_used(command: Command, upstream: PageUpstream) ->
         ),
         ((), {"UPSTREAM_BASE_URL": "ftp://x"}, ["UPSTREAM_BASE_URL", "ftp"]),
         ((), {"CONFIG_FILE": "missing.yaml"}, ["missing.yaml"]),
-        (("--upstream", "{url}"), {}, ["choose a model with --model: gpt-5-mini, qwen/qwen3-"]),
+        (("--upstream", "{url}"), {}, ["choose a model with --model: gpt-6.1-terra, qwen/qwen3-"]),
     ],
 )
 def test_failures_are_explained(

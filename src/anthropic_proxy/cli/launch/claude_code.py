@@ -3,7 +3,6 @@
 Source of the variables: https://code.claude.com/docs/en/settings, and recordings of its requests.
 """
 
-import json
 import os
 import re
 import shutil
@@ -13,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from anthropic_proxy.wire.json_codec import loads
 
 INSTALL_HINT = """Claude Code is not installed, or `claude` is not on the PATH.
   Install it with one of these commands, then run this command again:
@@ -117,7 +118,7 @@ def find_overriding_settings(environment: Mapping[str, str]) -> list[str]:
     """
     directory = environment.get("CLAUDE_CONFIG_DIR") or Path(environment.get("HOME", ""), ".claude")
     try:
-        settings = json.loads(Path(directory, "settings.json").read_text(encoding="utf-8"))
+        settings = loads(Path(directory, "settings.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return []  # Claude Code reports invalid settings itself
     variables = settings.get("env") if isinstance(settings, dict) else None

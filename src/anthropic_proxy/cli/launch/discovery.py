@@ -1,12 +1,13 @@
 """Find upstreams without a configuration: API keys in the environment, and local servers."""
 
 import http.client
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
+
+from anthropic_proxy.wire.json_codec import loads
 
 # Seconds. A server on this machine that does not respond in this time is not offered.
 _TIMEOUT_SECONDS = 2.0
@@ -140,7 +141,7 @@ def _has_models(address: str) -> bool:
 
 def _is_model_list(body: bytes) -> bool:
     try:
-        models: Any = json.loads(body)
+        models: Any = loads(body)
     except ValueError:
         return False
     # Ollama without a model has `"data": null`.

@@ -2,7 +2,6 @@
 
 import contextlib
 import http.client
-import json
 import os
 import secrets
 import tempfile
@@ -16,6 +15,7 @@ from urllib.parse import urlsplit
 from anthropic_proxy.cli.launch.discovery import FoundUpstream
 from anthropic_proxy.demo.guard import ChildError, ChildProcess, run_child
 from anthropic_proxy.server import daemon
+from anthropic_proxy.wire.json_codec import dumps, loads
 
 # The start takes about a second, and the detection of the server software up to two.
 _START_SECONDS = 60.0
@@ -55,7 +55,7 @@ class LocalProxy:
         try:
             connection.request("GET", "/v1/models?limit=1000", headers=headers)
             response = connection.getresponse()
-            body = json.loads(response.read())
+            body = loads(response.read())
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise ListError(f"no list of models from {self.base_url}: {error}") from error
         finally:
@@ -96,7 +96,7 @@ def configure_upstreams(
             entries[upstream.name]["key"] = f"${{AGENT_KEY_{number}}}"
     path = directory / "upstreams.yaml"
     # JSON is YAML.
-    path.write_text(json.dumps({"upstreams": entries}), encoding="utf-8")
+    path.write_bytes(dumps({"upstreams": entries}))
     env_file = directory / ".env"
     env_file.touch()
     return ProxyStart({**variables, "CONFIG_FILE": str(path)}, env_file)
@@ -182,7 +182,7 @@ def _read_records(text: str) -> Iterator[dict[str, Any]]:
     """Return the complete lines of a log that are JSON objects."""
     for line in text.splitlines():
         try:
-            record = json.loads(line)
+            record = loads(line)
         except ValueError:
             continue  # a line that is not complete yet, or output of a library
         if isinstance(record, dict):
