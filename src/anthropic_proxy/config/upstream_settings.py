@@ -222,6 +222,13 @@ class UpstreamSettings(BaseSettings):
         "retry by themselves as well.",
         "0 to 10",
     )
+    session_affinity: bool = Field(
+        default=True,
+        description="Whether all requests of a session have the same order of the "
+        "[targets of a group](routing.md#sessions), so that they share the upstream's prompt "
+        "cache. With `false`, each request draws its targets at random.",
+        json_schema_extra=reference(Section.UPSTREAM_REQUESTS, "`true` or `false`"),
+    )
     max_upstream_requests: int = Field(
         default=16,
         ge=1,

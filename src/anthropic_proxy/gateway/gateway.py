@@ -19,8 +19,9 @@ from anthropic_proxy.gateway.streams.deferred import DeferredStream
 from anthropic_proxy.gateway.streams.message_stream import MessageStream
 from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.routing import router
-from anthropic_proxy.routing.load_balancing import shuffle_by_weight
-from anthropic_proxy.routing.router import Route, Routing
+from anthropic_proxy.routing.load_balancing import draw_for_session, order_by_weight
+from anthropic_proxy.routing.router import Route, Routing, Target, TargetGroups
+from anthropic_proxy.routing.sessions import identify_session
 from anthropic_proxy.routing.upstream import Upstream
 from anthropic_proxy.upstream.retry_plan import DEFAULT_MAX_REQUESTS, RetryPlan
 from anthropic_proxy.wire.anthropic.request import RequestBody
@@ -66,18 +67,21 @@ class Gateway:
         previous: "Gateway | None" = None,
         *,
         max_upstream_requests: int = DEFAULT_MAX_REQUESTS,
+        session_affinity: bool = True,
     ) -> None:
         """Create the backends of a configuration.
 
         previous: the gateway of the previous configuration. The backends of unchanged upstreams
         are reused, with their leases, circuit breakers, keys and model memories.
         max_upstream_requests: the maximum number of upstream requests for one client request.
+        session_affinity: whether all requests of a session have the same order of targets.
         """
         self._resources = resources
         self._process = process
         self._log = process.log
         self._failover = Failover(process.log, process.metrics)
         self._max_upstream_requests = max_upstream_requests
+        self._session_affinity = session_affinity
         self._routing = routing
         reusable = previous.reusable_backends(resources, routing) if previous else {}
         is_only = len(routing.upstreams) == 1
@@ -188,7 +192,7 @@ class Gateway:
         that route for it.
         """
         groups = self._routing.select_groups(context.request, partial(self._input_tokens, context))
-        targets = shuffle_by_weight(groups, random.random)
+        targets = self._order_targets(groups, context)
         routes = router.build_routes(targets, context.request["model"])
         if context.refusal is not None:
             if not _is_native(routes[0]):
@@ -196,6 +200,12 @@ class Gateway:
             routes = [route for route in routes if _is_native(route)]
         # Upstreams with an open circuit are last: they are tried only if all others fail.
         return sorted(routes, key=lambda route: self._get_backend(route).client.is_circuit_open)
+
+    def _order_targets(self, groups: TargetGroups, context: RequestContext) -> list[Target]:
+        if self._session_affinity and any(len(group) > 1 for group in groups):
+            session = identify_session(context.request, context.caller.headers)
+            return order_by_weight(groups, draw_for_session(session))
+        return order_by_weight(groups, lambda _: random.random())  # noqa: S311 - not for secrets
 
     def _input_tokens(self, context: RequestContext) -> int:
         """Estimate the input tokens of a request before a route is selected."""
