@@ -40,6 +40,12 @@ from anthropic_proxy.upstream.retry import (
     is_outage,
 )
 from anthropic_proxy.upstream.retry_plan import RetryPlan
+from anthropic_proxy.upstream.target_health import (
+    CoolDowns,
+    UnavailableError,
+    is_about_account,
+    model_cool_down_seconds,
+)
 from anthropic_proxy.wire.retry_after import parse_retry_after
 
 # States of circuit breakers, from the best to the worst.
@@ -118,6 +124,8 @@ class UpstreamState:
         self.key_ring = KeyRing(upstream.keys)
         # One circuit breaker per key; the number of the key is the index.
         self.breakers = [CircuitBreaker(random.random, breaker) for _ in range(len(self.key_ring))]
+        # The cool-downs of its models. A reload that changes the upstream ends them.
+        self.cool_downs = CoolDowns()
         # Reason of the last failure.
         self.failure_reason = ""
         # The status that caused the last cool-down of each key.
@@ -157,9 +165,7 @@ class UpstreamState:
         status_list = ", ".join(str(status) for status in sorted(statuses))
         text = f"The upstream {name} rejected all of the proxy's keys for it (status {status_list})"
         status = 402 if statuses == {402} else 500
-        error = ApiError(status, text, {"x-should-retry": "false"})
-        error.upstream_status = max(statuses)
-        return error
+        return UnavailableError(status, text, {"x-should-retry": "false"}, max(statuses))
 
 
 @dataclass(frozen=True)
@@ -209,6 +215,40 @@ class UpstreamClient:
         """True if the circuit breakers of all keys reject requests at this time."""
         now = time.monotonic()
         return not any(breaker.allows(now) for breaker in self.state.breakers)
+
+    def seconds_until_usable(self, model: str) -> float:
+        """Return the seconds until a model may be used; 0 if it neither cools down nor its keys."""
+        now = time.monotonic()
+        state = self.state
+        return max(state.cool_downs.seconds_left(model, now), state.key_ring.retry_after(now))
+
+    def record_success(self, model: str) -> None:
+        """Record that a request for a model has got a usable response."""
+        self.state.cool_downs.end(model)
+        for breaker in self.state.breakers:
+            breaker.record_usable_response()
+
+    def record_refusal(self, model: str, error: ApiError) -> None:
+        """Cool down a model if the upstream limited or refused it.
+
+        Limits of a caller's own key do not concern other callers, and several keys of the proxy
+        cool down separately.
+        """
+        has_other_keys = len(self.state.key_ring) > 1
+        if is_about_account(error) and (self.upstream.key_passthrough or has_other_keys):
+            return
+        seconds = model_cool_down_seconds(error)
+        if seconds is not None:
+            self.state.cool_downs.start(model, time.monotonic(), seconds)
+
+    def record_server_error(self, error: ApiError) -> None:
+        """Record that a response reported a failure of the server, whose cause is unknown.
+
+        Call this only if the request has another target.
+        """
+        self.state.failure_reason = f"it returned status {error.upstream_status}"
+        for breaker in self.state.breakers:
+            breaker.record_server_error(time.monotonic())
 
     def snapshot(self) -> UpstreamSnapshot:
         now = time.monotonic()
@@ -323,6 +363,9 @@ class UpstreamClient:
         self.metrics.count_upstream_response(name, response.status, time.monotonic() - started_at)
         if is_outage(response.status):
             self._record_failure(permit, f"it returned status {response.status}")
+        elif response.status == 500 and self.state.breakers[key.number].counts_server_errors:
+            # `record_server_error` decides when the body has been read.
+            permit.abandon()
         return response
 
     async def _send_with_headers(
@@ -406,7 +449,7 @@ def create_upstream_client(
     is_only: bool = True,
 ) -> UpstreamClient:
     """Create the client of an upstream. is_only: whether no other upstream is configured."""
-    breaker = BreakerConfig()
+    breaker = BreakerConfig(counts_server_errors=True)
     if is_only:
         breaker = BreakerConfig(max_cool_down=_ONLY_UPSTREAM_MAX_COOL_DOWN)
     state = UpstreamState(upstream, breaker)
@@ -416,6 +459,4 @@ def create_upstream_client(
 def _retry_later_error(status: int, text: str, seconds: float) -> ApiError:
     wait_seconds = max(math.ceil(seconds), 1)
     text = f"{text}. Retry in {wait_seconds} s."
-    error = ApiError(status, text, {"retry-after": str(wait_seconds)})
-    error.upstream_status = status
-    return error
+    return UnavailableError(status, text, {"retry-after": str(wait_seconds)}, status)

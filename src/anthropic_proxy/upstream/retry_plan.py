@@ -68,6 +68,8 @@ class RetryPlan:
         self._requests_per_attempt = 1
         # Whether the limit has prevented a request.
         self.was_limited = False
+        # Whether the request can fail over from the target to which it is sent.
+        self.has_other_target = False
         self._budget = budget
         self._policy = policy or RetryPolicy()
         self._draw = draw
@@ -157,7 +159,12 @@ class RetryPlan:
 
 
 def can_fail_over(error: ApiError) -> bool:
-    """Return whether another upstream may succeed after this error."""
+    """Return whether another upstream may succeed after this error.
+
+    The meaning of the error decides, and the status if the meaning is unknown.
+    """
+    if error.concerns_target is not None:
+        return error.concerns_target
     if _is_request_error_with_5xx(error):
         return False
     if error.upstream_status:

@@ -72,6 +72,15 @@ def test_errors(name: str) -> None:
     assert outcome == OUTCOMES[name]
 
 
+@pytest.mark.parametrize("name", ERRORS)
+@pytest.mark.parametrize("concerns_target", [True, False])
+def test_the_meaning_of_an_error_decides_about_failover(
+    monkeypatch: pytest.MonkeyPatch, name: str, *, concerns_target: bool
+) -> None:
+    monkeypatch.setattr(ERRORS[name], "concerns_target", concerns_target)
+    assert can_fail_over(ERRORS[name]) is concerns_target
+
+
 @pytest.mark.parametrize(("retries", "resends"), [(0, 1), (1, 1), (2, 2)])
 def test_retries_and_reused_connections_are_counted_together(retries: int, resends: int) -> None:
     upstream, plan = with_retries(retries), RetryPlan()
