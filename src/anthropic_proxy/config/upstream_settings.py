@@ -181,6 +181,14 @@ class UpstreamSettings(BaseSettings):
         "Maximum time from the connection to the response headers.",
         _SECONDS,
     )
+    upstream_first_token_timeout: _Value = _variable(
+        Section.UPSTREAM_TIMEOUTS,
+        "timeouts.first_token",
+        "Maximum time from the request to the first content of a stream. Set it higher for models "
+        "that think for longer without sending their thoughts.",
+        _SECONDS,
+        if_unset="`60` if the request has another target, otherwise no limit",
+    )
     upstream_idle_timeout: _Value = _variable(
         Section.UPSTREAM_TIMEOUTS,
         "timeouts.idle",

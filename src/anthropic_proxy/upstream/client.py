@@ -16,7 +16,7 @@ from anthropic_proxy.auth.caller import ANONYMOUS, Caller
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.observability.metrics import Metrics
 from anthropic_proxy.observability.observation import Observation, UpstreamRequest
-from anthropic_proxy.routing.upstream import Upstream
+from anthropic_proxy.routing.upstream import Timeouts, Upstream
 from anthropic_proxy.translate.upstream_failure import UpstreamIdentity
 from anthropic_proxy.upstream.circuit_breaker import (
     BreakerConfig,
@@ -51,8 +51,21 @@ from anthropic_proxy.wire.retry_after import parse_retry_after
 # States of circuit breakers, from the best to the worst.
 _BEST_FIRST = ("closed", "half_open", "open")
 
+# Seconds without content after which a request with another target fails over, if the operator sets
+# no limit.
+_FIRST_TOKEN_SECONDS = 60
+
 # Seconds. If there is no other upstream, a longer cool-down would only delay the recovery.
 _ONLY_UPSTREAM_MAX_COOL_DOWN = 10
+
+
+@dataclass(frozen=True)
+class _Post:
+    """A request that is sent with one or several keys."""
+
+    url: str
+    payload: bytes
+    timeouts: Timeouts
 
 
 class UpstreamSnapshot(TypedDict):
@@ -260,14 +273,17 @@ class UpstreamClient:
             "breaker": min(states, key=_BEST_FIRST.index),
         }
 
-    async def post(self, url: str, payload: bytes) -> UpstreamResponse:
+    async def post(self, url: str, payload: bytes, *, is_stream: bool = False) -> UpstreamResponse:
         """Post a request as JSON to a URL of the upstream, within the upstream's limits.
 
         The caller closes the response. Raises ApiError.
+
+        is_stream: whether the request is for a stream, whose first content has a time limit.
         """
         lease = await self._acquire_lease()
         try:
-            response, permit = await self._post_with_keys(url, payload)
+            post = _Post(url, payload, self._choose_timeouts(is_stream=is_stream))
+            response, permit = await self._post_with_keys(post)
         except BaseException:
             lease.release()
             raise
@@ -280,11 +296,13 @@ class UpstreamClient:
         A query does not run a model. So it needs no lease, and its failure does not count as a
         failure of the upstream.
         """
-        return await self._send_with_headers(self._any_key(), url, payload)
+        timeouts = self._choose_timeouts(is_stream=False)
+        return await self._send_with_headers(self._any_key(), url, payload, timeouts)
 
     async def get(self, url: str) -> UpstreamResponse:
         """Send a query with the method GET. See `query`."""
-        return await self._send_with_headers(self._any_key(), url, None)
+        timeouts = self._choose_timeouts(is_stream=False)
+        return await self._send_with_headers(self._any_key(), url, None, timeouts)
 
     async def probe(self, path: str) -> tuple[int, bytes] | None:
         """Return the status and body at a path of the server; None if there was no response.
@@ -314,12 +332,24 @@ class UpstreamClient:
             self.metrics.observe_queue_time(name, time.monotonic() - started_at)
         return lease
 
-    async def _post_with_keys(self, url: str, payload: bytes) -> tuple[UpstreamResponse, Permit]:
+    def _choose_timeouts(self, *, is_stream: bool) -> Timeouts:
+        """Return the time limits of a request. Only the first content of a stream has one."""
+        timeouts = self.upstream.timeouts
+        seconds = timeouts.first_token
+        if seconds is None and self.retry_plan is not None and self.retry_plan.has_other_target:
+            seconds = _FIRST_TOKEN_SECONDS
+        if not is_stream:
+            seconds = None
+        if seconds == timeouts.first_token:
+            return timeouts
+        return timeouts.model_copy(update={"first_token": seconds})
+
+    async def _post_with_keys(self, post: _Post) -> tuple[UpstreamResponse, Permit]:
         """Post with the next key, and with other keys if the upstream refuses or limits it."""
         unused_keys = len(self.state.key_ring)
         key, permit = self.state.acquire_key(self.upstream.name)
         while True:
-            response = await self._post_with_permit(key, permit, url, payload)
+            response = await self._post_with_permit(key, permit, post)
             unused_keys -= 1
             if not self._cool_refused_key(key, response):
                 return response, permit
@@ -341,7 +371,7 @@ class UpstreamClient:
                 raise
 
     async def _post_with_permit(
-        self, key: UpstreamKey, permit: Permit, url: str, payload: bytes
+        self, key: UpstreamKey, permit: Permit, post: _Post
     ) -> UpstreamResponse:
         """Post with a key, and report the result to the metrics and to the circuit breaker."""
         name = self.upstream.name
@@ -349,7 +379,9 @@ class UpstreamClient:
         try:
             if self.retry_plan is not None:
                 self.retry_plan.record_request()
-            response = await self._send_with_headers(key.value, url, payload)
+            response = await self._send_with_headers(
+                key.value, post.url, post.payload, post.timeouts
+            )
         except LocalShortageError:
             permit.abandon()
             raise
@@ -369,7 +401,7 @@ class UpstreamClient:
         return response
 
     async def _send_with_headers(
-        self, key: str | None, url: str, payload: bytes | None
+        self, key: str | None, url: str, payload: bytes | None, timeouts: Timeouts
     ) -> UpstreamResponse:
         """Send a request with all headers, and record it in the observation.
 
@@ -378,12 +410,12 @@ class UpstreamClient:
         headers = build_headers(self.upstream, key, self.caller)
         headers[HOPS_HEADER] = self.hops
         if self.observation is None:
-            return await self._transmit(url, payload, headers)
+            return await self._transmit(url, payload, headers, timeouts)
         method = "GET" if payload is None else "POST"
         upstream_request = self.observation.start_upstream_request(self.upstream, method)
         try:
             headers |= upstream_request.trace.headers()
-            response = await self._transmit(url, payload, headers)
+            response = await self._transmit(url, payload, headers, timeouts)
         except UpstreamError as error:
             upstream_request.fail(error.phase)
             raise
@@ -395,9 +427,13 @@ class UpstreamClient:
         return response
 
     async def _transmit(
-        self, url: str, payload: bytes | None, headers: Mapping[str, str]
+        self,
+        url: str,
+        payload: bytes | None,
+        headers: Mapping[str, str],
+        timeouts: Timeouts,
     ) -> UpstreamResponse:
-        name, timeouts = self.upstream.name, self.upstream.timeouts
+        name = self.upstream.name
         if payload is None:
             return await self.http_client.get(url, headers, timeouts, name)
         return await self.http_client.post(

@@ -14,6 +14,7 @@ from tests.support.messages_api import post, text_of
 from tests.support.running_command import until
 from tests.support.running_proxy import running_proxy
 from tests.support.scripted_upstream import (
+    Pause,
     Received,
     Script,
     ScriptedUpstream,
@@ -414,3 +415,62 @@ def test_targets_for_overflows_are_limited(tmp_path: Path) -> None:
         message = post(proxy, REQUEST).json()["error"]["message"]
         assert message == f"prompt is too long: 300000 tokens > {8192 * 3} maximum"
         assert [upstream.count() for upstream in upstreams] == [1, 1, 1, 0, 0]
+
+
+_ROLE = {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}
+_CREATED = {"type": "response.created", "response": {"id": "r", "status": "in_progress"}}
+
+
+def _silent(*steps: Any) -> tuple[Script, Pause]:
+    pause = Pause()
+    return streams([*steps, pause], done=False), pause
+
+
+@pytest.mark.parametrize(
+    ("steps", "fields"),
+    [
+        (None, {}),
+        ((), {}),
+        ((_ROLE,), {}),
+        ((b": OPENROUTER PROCESSING\n\n",), {}),
+        (None, {"api": "responses"}),
+        ((_CREATED,), {"api": "responses"}),
+        (None, {"api": "messages"}),
+        ((), {"api": "messages"}),
+    ],
+    ids=[
+        "no response",
+        "headers",
+        "role",
+        "heartbeat",
+        "no response of the Responses API",
+        "event of the Responses API",
+        "no native response",
+        "native headers",
+    ],
+)
+def test_a_target_without_first_token_is_replaced(
+    tmp_path: Path, steps: tuple[Any, ...] | None, fields: dict[str, Any]
+) -> None:
+    options = {"a": {**fields, "timeouts": {"first_token": 0.2}}}
+    with routed_proxy(tmp_path, "ab", ["a/m", "b/m"], options) as (proxy, (first, second)):
+        first.reply, pause = _silent(*steps or ())
+        if steps is None:
+            first.reply = Script(None, [pause])
+        second.reply = streams(text_chunks("Hello"))
+        for _ in range(7):
+            response = post(proxy, {**REQUEST, "stream": True})
+            assert text_of(response) == "Hello"
+        pause.go.set()
+        # Each is a failure for the circuit breaker, which opens at the fifth.
+        assert (first.count(), second.count()) == (5, 7)
+
+
+def test_without_another_target_the_first_token_is_late(tmp_path: Path) -> None:
+    options = {"a": {"timeouts": {"first_token": 0.2}}}
+    with routed_proxy(tmp_path, "a", ["a/m"], options) as (proxy, (only,)):
+        only.reply, pause = _silent()
+        response = post(proxy, {**REQUEST, "stream": True})
+        pause.go.set()
+        assert (response.status_code, response.json()["error"]["type"]) == (504, "timeout_error")
+        assert response.json()["error"]["message"] == "The upstream a sent no content within 0.2 s"
