@@ -21,7 +21,8 @@ _MAX_MODELS = 256
 
 # Seconds. The operator has to fix a refused key, an account without credit or a missing model.
 _REFUSED_SECONDS = 300.0
-# Seconds, for a rate limit without `retry-after`.
+# Seconds, for a rate limit without `retry-after`, and for a 403, which may concern the content of
+# one request, for example at a firewall.
 _LIMITED_SECONDS = 10.0
 # Seconds. Limits of subscriptions end after hours, but they may be raised earlier.
 _MAX_SECONDS = 3600.0
@@ -73,8 +74,10 @@ def model_cool_down_seconds(error: ApiError) -> float | None:
     delay = _find_delay(error)
     if 429 in statuses:
         delay = _LIMITED_SECONDS if delay is None else delay
-    elif 404 in statuses or statuses & _ACCOUNT_STATUSES:
+    elif statuses & {401, 402} or (404 in statuses and error.status != 400):
         delay = _REFUSED_SECONDS
+    elif 403 in statuses:
+        delay = _LIMITED_SECONDS
     return None if delay is None else min(delay, _MAX_SECONDS)
 
 

@@ -56,8 +56,14 @@ _ERRORS: dict[str, tuple[ApiError, float | None, bool]] = {
     "native limit": (_native(429, "rate_limit_error", {"retry-after": "600"}), 600, False),
     "refused key": (_failure(401), 300, False),
     "no credit": (_failure(402), 300, False),
-    "no permission": (_failure(403), 300, False),
+    "no permission": (_failure(403), 10, False),
     "missing model": (_failure(404, "no model m"), 300, False),
+    "wrong path": (_failure(404, "Not Found"), 300, False),
+    "missing feature of a model": (
+        _concerning(_failure(404, "No endpoints found that support tool use"), target=True),
+        None,
+        False,
+    ),
     "no credit with status 400": (
         _concerning(_failure(400, "Your credit balance is too low"), target=True),
         300,
