@@ -16,7 +16,8 @@ There are six reasons to send a request again. Each reason has its own limit, an
   direction.
 
 A compaction needs two upstream requests: one for the summary, and one that continues from it. Both
-count, and a compaction begins only if two requests are left.
+count, and a compaction begins only if two requests are left. Repetitions of the second one use the
+same summary.
 
 Queries (token counts, lists of models) do not count, because they do not run a model. Only their
 resends on a new connection count.
@@ -98,6 +99,10 @@ class RetryPlan:
         self._requests_per_attempt = 2
         if not self.allows_attempt():
             raise self._limit_error()
+
+    def end_compaction(self) -> None:
+        """Reserve one request for each later attempt, because all of them use the summary."""
+        self._requests_per_attempt = 1
 
     def record_request(self) -> None:
         """Count an upstream request before it is sent. Raises ApiError (500) beyond the limit."""

@@ -474,3 +474,33 @@ def test_without_another_target_the_first_token_is_late(tmp_path: Path) -> None:
         pause.go.set()
         assert (response.status_code, response.json()["error"]["type"]) == (504, "timeout_error")
         assert response.json()["error"]["message"] == "The upstream a sent no content within 0.2 s"
+
+
+_COMPACTED: dict[str, Any] = {
+    **REQUEST,
+    # More than 50,000 tokens.
+    "messages": [{"role": "user", "content": "word " * 60_000}],
+    "context_management": {
+        "edits": [
+            {"type": "compact_20260112", "trigger": {"type": "input_tokens", "value": 50_000}}
+        ]
+    },
+}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("retries", [0, 1], ids=["failover", "retry"])
+def test_a_summary_is_paid_once(tmp_path: Path, retries: int, *, stream: bool) -> None:
+    """A request that continues from a summary is repeated with the same summary."""
+    good = streams(text_chunks("Hello")) if stream else GOOD
+    options = {"a": {"retries": retries}}
+    with routed_proxy(tmp_path, "ab", ["a/m", "b/m"], options) as (proxy, (first, second)):
+        first.then(answers(completion("The summary")), _failing(503, **{"retry-after": "0"}))
+        first.reply = second.reply = good
+        response = post(proxy, {**_COMPACTED, "stream": stream})
+        assert response.status_code == 200
+        assert "The summary" in response.text
+        requests = [*first.requests, *second.requests]
+        # The summary, and two requests that continue from it.
+        assert ["word word" in each.raw.decode() for each in requests] == [True, False, False]
+        assert (len(first.requests), len(second.requests)) == (2 + retries, 1 - retries)

@@ -136,6 +136,17 @@ def test_a_compaction_needs_two_requests() -> None:
         plan.begin_compaction()
 
 
+def test_after_the_summary_of_a_compaction_an_attempt_needs_one_request() -> None:
+    plan = RetryPlan(3)
+    plan.begin_compaction()
+    plan.record_request()
+    plan.end_compaction()
+    plan.record_request()
+    assert plan.allows_attempt()
+    plan.record_request()
+    assert not plan.allows_attempt()
+
+
 def test_no_more_retries_than_the_budget() -> None:
     budget = RetryBudget(lambda: 0, RetryBudgetConfig(floor=1))
     plans = [RetryPlan(budget=budget) for _ in range(2)]
