@@ -79,7 +79,7 @@ class Failover:
         remaining = list(routes)
         while remaining:
             route = remaining.pop(0)
-            plan.has_other_target = bool(remaining)
+            plan.has_other_target = any(map(self._is_available, remaining))
             try:
                 result = await self._send_with_retries(
                     context, route, send_to_route, is_only_route=is_only_route
@@ -125,10 +125,14 @@ class Failover:
     def _has_other_upstream(self, route: Route, remaining: list[Route]) -> bool:
         """Return whether a remaining route has another upstream that is available."""
         for other in remaining:
-            is_other = other.upstream.name != route.upstream.name
-            if is_other and not self._targets.get_client(other).is_circuit_open:
+            if other.upstream.name != route.upstream.name and self._is_available(other):
                 return True
         return False
+
+    def _is_available(self, route: Route) -> bool:
+        """Return whether a target neither cools down nor has an open circuit."""
+        client = self._targets.get_client(route)
+        return not client.is_circuit_open and client.seconds_until_usable(route.model) == 0
 
     async def _send_with_retries(
         self,

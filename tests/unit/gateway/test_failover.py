@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -75,6 +76,38 @@ def _routes(retries: list[int]) -> list[Route]:
         Route(Upstream(name, "http://127.0.0.1:1/v1", GENERIC, retries=number), "m")
         for name, number in zip(_NAMES, retries, strict=False)
     ]
+
+
+@pytest.mark.parametrize("problem", ["", "open circuit", "cool-down", "refused keys"])
+def test_an_unavailable_target_is_no_other_target(problem: str) -> None:
+    """The time limit of the first token applies only if another target may be faster."""
+    first, second = (
+        Route(Upstream(name, "http://127.0.0.1:1/v1", GENERIC, keys=("k", "l")), "m")
+        for name in "ab"
+    )
+    targets = _Targets({"a": 0, "b": 0})
+    client = targets.get_client(second)
+    if problem == "open circuit":
+        for _ in range(5):
+            client.record_server_error(_error(500))
+    elif problem == "cool-down":
+        client.record_refusal("m", _error(404))
+    elif problem == "refused keys":
+        for _ in range(2):
+            key, permit = client.state.acquire_key("b")
+            client.state.cool_key(key, 401, 300)
+            permit.abandon()
+    plan = RetryPlan()
+    context = RequestContext({"model": "m"}, Observation("POST", "/v1/messages"), retry_plan=plan)
+    has_other: list[bool] = []
+
+    async def send(_: RequestContext, __: Route) -> str:
+        has_other.append(plan.has_other_target)
+        return "served"
+
+    failover = Failover(Log(), Metrics(), targets)
+    assert _run(failover.run(context, [first, second], send)) == ("served", None)
+    assert has_other == [not problem]
 
 
 def _run(work: Coroutine[Any, Any, str]) -> tuple[str, ApiError | None]:
