@@ -504,3 +504,18 @@ def test_a_summary_is_paid_once(tmp_path: Path, retries: int, *, stream: bool) -
         # The summary, and two requests that continue from it.
         assert ["word word" in each.raw.decode() for each in requests] == [True, False, False]
         assert (len(first.requests), len(second.requests)) == (2 + retries, 1 - retries)
+
+
+def test_a_context_overflow_within_a_stream_continues_with_the_next_target(tmp_path: Path) -> None:
+    error = {
+        "message": "This model's maximum context length is 8192 tokens. However, your messages "
+        "resulted in 9000 tokens.",
+        "code": "context_length_exceeded",
+        "type": "invalid_request_error",
+    }
+    with routed_proxy(tmp_path, "ab", ["a/m", "b/m"]) as (proxy, (first, second)):
+        first.reply = streams([{"error": error}], done=False)
+        second.reply = streams(text_chunks("Hello"))
+        response = post(proxy, {**REQUEST, "stream": True})
+        assert text_of(response) == "Hello"
+        assert (first.count(), second.count()) == (1, 1)
