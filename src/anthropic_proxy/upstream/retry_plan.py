@@ -164,10 +164,7 @@ class RetryPlan:
 
 
 def can_fail_over(error: ApiError) -> bool:
-    """Return whether another upstream may succeed after this error.
-
-    The meaning of the error decides, and the status if the meaning is unknown.
-    """
+    """Return whether another upstream may succeed after this error."""
     if error.concerns_target is not None:
         return error.concerns_target
     if _is_request_error_with_5xx(error):
