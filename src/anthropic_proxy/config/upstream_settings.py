@@ -181,6 +181,14 @@ class UpstreamSettings(BaseSettings):
         "Maximum time from the connection to the response headers.",
         _SECONDS,
     )
+    upstream_first_token_timeout: _Value = _variable(
+        Section.UPSTREAM_TIMEOUTS,
+        "timeouts.first_token",
+        "Maximum time from the request to the first content of a stream. Set it higher for models "
+        "that think for longer without sending their thoughts.",
+        _SECONDS,
+        if_unset="`60` if the request has another target, otherwise no limit",
+    )
     upstream_idle_timeout: _Value = _variable(
         Section.UPSTREAM_TIMEOUTS,
         "timeouts.idle",
@@ -221,6 +229,13 @@ class UpstreamSettings(BaseSettings):
         "Maximum number of retries after a temporary error, such as status 429 or 503. Clients "
         "retry by themselves as well.",
         "0 to 10",
+    )
+    session_affinity: bool = Field(
+        default=True,
+        description="Whether all requests of a session have the same order of the "
+        "[targets of a group](routing.md#sessions), so that they share the upstream's prompt "
+        "cache. With `false`, each request draws its targets at random.",
+        json_schema_extra=reference(Section.UPSTREAM_REQUESTS, "`true` or `false`"),
     )
     max_upstream_requests: int = Field(
         default=16,

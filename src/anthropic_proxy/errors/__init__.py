@@ -44,6 +44,9 @@ class ApiError(Exception):
 
     # Status of the upstream response that caused the error, if there was one.
     upstream_status: int | None = None
+    # Whether the failure concerns the upstream that was tried, so that another one may succeed;
+    # None if only the statuses show it.
+    concerns_target: bool | None = None
 
     def __init__(
         self,

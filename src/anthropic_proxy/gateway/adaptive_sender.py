@@ -97,7 +97,9 @@ class AdaptiveSender:
         client, api = prepared.client, prepared.api
         payload = _build_payload(prepared, body)
         self.log.log_body("upstream request sent", request_id, payload)
-        response = await client.post(client.upstream.build_url(api.path), payload)
+        response = await client.post(
+            client.upstream.build_url(api.path), payload, is_stream=bool(body.get("stream"))
+        )
         if response.status >= 300:
             failure_body = await read_body(response, self.log, request_id)
             raise parse_caller_error(client, response, failure_body, api.path)

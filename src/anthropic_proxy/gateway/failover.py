@@ -11,24 +11,38 @@ connection that the upstream had closed. `RetryPlan` makes these decisions.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from anthropic_proxy.errors import ApiError
+from anthropic_proxy.gateway.failed_routes import FailedRoutes, parse_overflow_limit
 from anthropic_proxy.gateway.request_context import RequestContext
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.observability.metrics import Metrics
 from anthropic_proxy.routing.router import Route
+from anthropic_proxy.upstream.client import UpstreamClient
 from anthropic_proxy.upstream.retry_plan import can_fail_over
+from anthropic_proxy.upstream.target_health import is_server_error
 
 _Result = TypeVar("_Result")
+
+
+class Targets(Protocol):
+    """Interface of the state of the routes' upstreams and models."""
+
+    def get_client(self, route: Route) -> UpstreamClient:
+        """Return the client of the upstream."""
+
+    def get_context_window(self, route: Route) -> int:
+        """Return the context window of the model in tokens; 0 if it is unknown."""
 
 
 class Failover:
     """Sends requests to their routes."""
 
-    def __init__(self, log: Log, metrics: Metrics) -> None:
+    def __init__(self, log: Log, metrics: Metrics, targets: Targets) -> None:
         self._log = log
         self._metrics = metrics
+        self._targets = targets
 
     async def run(
         self,
@@ -38,8 +52,8 @@ class Failover:
     ) -> _Result:
         """Return the response of the first route that responds.
 
-        Raises ApiError: an error that the request itself caused, otherwise the error of the first
-        route, because the operator prefers that route.
+        Raises ApiError: an error that the request itself caused, otherwise the error that
+        `FailedRoutes` selects.
         """
         plan = context.retry_plan
         try:
@@ -61,25 +75,64 @@ class Failover:
     ) -> _Result:
         plan = context.retry_plan
         is_only_route = len(routes) == 1
-        errors: list[ApiError] = []
-        for route in routes:
+        failed_routes = FailedRoutes()
+        remaining = list(routes)
+        while remaining:
+            route = remaining.pop(0)
+            plan.has_other_target = any(map(self._is_available, remaining))
             try:
-                return await self._send_with_retries(
+                result = await self._send_with_retries(
                     context, route, send_to_route, is_only_route=is_only_route
                 )
             except ApiError as error:
-                if not can_fail_over(error):
+                overflow_limit = parse_overflow_limit(error)
+                if overflow_limit is None and not can_fail_over(error):
                     raise
-                errors.append(error)
-                if len(errors) == len(routes) or not plan.allows_attempt():
+                self._record_failure(route, error, remaining)
+                failed_routes.add(error)
+                if overflow_limit is not None:
+                    remaining = self._select_larger(remaining, overflow_limit)
+                if not remaining or not plan.allows_attempt():
+                    is_debug = is_only_route or overflow_limit is not None
                     self._log_failure(
-                        route, error, context.request_id, "given up", is_debug=is_only_route
+                        route, error, context.request_id, "given up", is_debug=is_debug
                     )
                     break
                 context.observation.failovers += 1
                 self._metrics.count_failover(route.upstream.name)
                 self._log_failure(route, error, context.request_id, "failed over")
-        raise errors[0]
+            else:
+                self._targets.get_client(route).record_success(route.model)
+                return result
+        raise failed_routes.select_error()
+
+    def _select_larger(self, routes: list[Route], limit: int) -> list[Route]:
+        """Return the routes whose context window is not known to be at most `limit` tokens."""
+        larger = []
+        for route in routes:
+            window = self._targets.get_context_window(route)
+            if window == 0 or window > limit:
+                larger.append(route)
+        return larger
+
+    def _record_failure(self, route: Route, error: ApiError, remaining: list[Route]) -> None:
+        """Record a failure that concerns later requests to the target."""
+        client = self._targets.get_client(route)
+        client.record_refusal(route.model, error)
+        if is_server_error(error) and self._has_other_upstream(route, remaining):
+            client.record_server_error(error)
+
+    def _has_other_upstream(self, route: Route, remaining: list[Route]) -> bool:
+        """Return whether a remaining route has another upstream that is available."""
+        for other in remaining:
+            if other.upstream.name != route.upstream.name and self._is_available(other):
+                return True
+        return False
+
+    def _is_available(self, route: Route) -> bool:
+        """Return whether a target neither cools down nor has an open circuit."""
+        client = self._targets.get_client(route)
+        return not client.is_circuit_open and client.seconds_until_usable(route.model) == 0
 
     async def _send_with_retries(
         self,

@@ -6,6 +6,7 @@ The response comes from the first route that succeeds. Every failure is an ApiEr
 import random
 from dataclasses import dataclass
 from functools import partial
+from operator import itemgetter
 from typing import Generic, Protocol, TypeVar
 
 from anthropic_proxy.auth.caller import Caller
@@ -18,9 +19,11 @@ from anthropic_proxy.gateway.resources import GatewayResources, ProcessResources
 from anthropic_proxy.gateway.streams.deferred import DeferredStream
 from anthropic_proxy.gateway.streams.message_stream import MessageStream
 from anthropic_proxy.observability.observation import Observation
-from anthropic_proxy.routing.load_balancing import shuffle_by_weight
-from anthropic_proxy.routing.router import Route, Routing
+from anthropic_proxy.routing.load_balancing import draw_for_session, order_by_weight
+from anthropic_proxy.routing.router import Route, Routing, Target, TargetGroups
+from anthropic_proxy.routing.sessions import identify_session
 from anthropic_proxy.routing.upstream import Upstream
+from anthropic_proxy.upstream.client import UpstreamClient
 from anthropic_proxy.upstream.retry_plan import DEFAULT_MAX_REQUESTS, RetryPlan
 from anthropic_proxy.wire.anthropic.request import RequestBody
 
@@ -65,18 +68,21 @@ class Gateway:
         previous: "Gateway | None" = None,
         *,
         max_upstream_requests: int = DEFAULT_MAX_REQUESTS,
+        session_affinity: bool = True,
     ) -> None:
         """Create the backends of a configuration.
 
         previous: the gateway of the previous configuration. The backends of unchanged upstreams
         are reused, with their leases, circuit breakers, keys and model memories.
         max_upstream_requests: the maximum number of upstream requests for one client request.
+        session_affinity: whether all requests of a session have the same order of targets.
         """
         self._resources = resources
         self._process = process
         self._log = process.log
-        self._failover = Failover(process.log, process.metrics)
+        self._failover = Failover(process.log, process.metrics, self)
         self._max_upstream_requests = max_upstream_requests
+        self._session_affinity = session_affinity
         self._routing = routing
         reusable = previous.reusable_backends(resources, routing) if previous else {}
         is_only = len(routing.upstreams) == 1
@@ -97,6 +103,17 @@ class Gateway:
         """Return whether each upstream is available, by name. An open circuit is not available."""
         backends = self._backends
         return {name: not backends[name].client.is_circuit_open for name in backends}
+
+    def get_client(self, route: Route) -> UpstreamClient:
+        """Return the client of a route's upstream."""
+        return self._get_backend(route).client
+
+    def get_context_window(self, route: Route) -> int:
+        """Return the context window of a route's model in tokens; 0 if it is unknown."""
+        window: int | None = (
+            self._get_backend(route).describe_memory(route.model).get("context_window")
+        )
+        return window or 0
 
     def report_states(self) -> None:
         """Report the states of the upstreams to the metrics."""
@@ -191,14 +208,38 @@ class Gateway:
         that route for it.
         """
         groups = self._routing.select_groups(context.request, partial(self._input_tokens, context))
-        targets = shuffle_by_weight(groups, random.random)
+        targets = self._order_targets(groups, context)
         routes = self._routing.build_routes(targets, context.request["model"])
         if context.refusal is not None:
             if not _is_native(routes[0]):
                 raise context.refusal
             routes = [route for route in routes if _is_native(route)]
-        # Upstreams with an open circuit are last: they are tried only if all others fail.
-        return sorted(routes, key=lambda route: self._get_backend(route).client.is_circuit_open)
+        return self._order_by_availability(routes)
+
+    def _order_by_availability(self, routes: list[Route]) -> list[Route]:
+        """Return the routes to try, those of unavailable targets last.
+
+        Upstreams with an open circuit are tried only if all others fail. Of the targets that cool
+        down, only the one that is first available again is tried, after all others.
+        """
+        usable: list[Route] = []
+        cooling: list[tuple[float, Route]] = []
+        for route in routes:
+            seconds = self.get_client(route).seconds_until_usable(route.model)
+            if seconds > 0:
+                cooling.append((seconds, route))
+            else:
+                usable.append(route)
+        usable.sort(key=lambda route: self.get_client(route).is_circuit_open)
+        if cooling:
+            usable.append(min(cooling, key=itemgetter(0))[1])
+        return usable
+
+    def _order_targets(self, groups: TargetGroups, context: RequestContext) -> list[Target]:
+        if self._session_affinity and any(len(group) > 1 for group in groups):
+            session = identify_session(context.request, context.caller.headers)
+            return order_by_weight(groups, draw_for_session(session))
+        return order_by_weight(groups, lambda _: random.random())  # noqa: S311 - not for secrets
 
     def _input_tokens(self, context: RequestContext) -> int:
         """Estimate the input tokens of a request before a route is selected."""

@@ -171,7 +171,8 @@ class PassthroughBackend:
         )
         self._log.log_body("upstream request sent", context.request_id, payload)
         context.begin_route(route)
-        response = await client.post(upstream.build_url("/messages", context.caller.query), payload)
+        url = upstream.build_url("/messages", context.caller.query)
+        response = await client.post(url, payload, is_stream=context.is_stream)
         if response.status >= 300:
             body = await read_body(response, self._log, context.request_id)
             raise _to_passthrough_error(client, response, body, "/messages")

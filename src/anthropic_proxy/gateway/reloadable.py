@@ -52,6 +52,7 @@ class ReloadableGateway:
             self._process,
             create_backend,
             max_upstream_requests=settings.max_upstream_requests,
+            session_affinity=settings.session_affinity,
         )
 
     def report_states(self) -> None:
@@ -74,6 +75,7 @@ class ReloadableGateway:
             create_backend,
             self.current,
             max_upstream_requests=settings.max_upstream_requests,
+            session_affinity=settings.session_affinity,
         )
 
     async def aclose(self) -> None:

@@ -40,6 +40,8 @@ class RequestContext:
     message_id: str = field(default_factory=partial(new_id, "msg"))
     # Estimated input tokens of the last upstream request.
     input_estimate: int = 0
+    # The Message with the summary of the conversation, which all later upstream requests use.
+    summary_message: JsonObject | None = None
     # Set when an upstream has accepted the request.
     accepted: asyncio.Event = field(default_factory=asyncio.Event)
     response_status: int = 200

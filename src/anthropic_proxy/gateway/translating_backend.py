@@ -173,11 +173,15 @@ class TranslatingBackend:
         delivery: _Delivery[_Result],
     ) -> _Result:
         """Request a summary of the conversation, and send the request with that summary."""
-        context.retry_plan.begin_compaction()
-        summary_request = await prepare(compaction.build_summary_request(request, plan))
-        spec = replace(summary_request.spec, reasoning=ReasoningDisplay.HIDDEN)
-        message = await self._exchange.fetch_message(context, replace(summary_request, spec=spec))
-        summary = compaction.parse_summary(message, request, plan)
+        if context.summary_message is None:
+            context.retry_plan.begin_compaction()
+            summary_request = await prepare(compaction.build_summary_request(request, plan))
+            spec = replace(summary_request.spec, reasoning=ReasoningDisplay.HIDDEN)
+            context.summary_message = await self._exchange.fetch_message(
+                context, replace(summary_request, spec=spec)
+            )
+            context.retry_plan.end_compaction()
+        summary = compaction.parse_summary(context.summary_message, request, plan)
         if plan.ends_response(summary):
             events = compaction.build_summary_events(prepared.spec, summary, plan)
             return delivery.from_events(events)

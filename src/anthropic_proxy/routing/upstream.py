@@ -55,6 +55,11 @@ class Timeouts(BaseModel):
 
     connect: Seconds = Field(10, description="to connect")
     first_byte: Seconds = Field(600, description="until the response headers")
+    first_token: Seconds | None = Field(
+        None,
+        description="until the first content of a stream; "
+        "default: 60 if the request has another target",
+    )
     idle: Seconds = Field(600, description="between two reads of the response")
     total: Seconds | None = Field(None, description="for the complete response")
 

@@ -25,6 +25,8 @@ class BreakerConfig:
     # Maximum random reduction of the cool-down, as a fraction of it, so that several processes do
     # not probe at the same time.
     jitter: float = 0.2
+    # Whether `failures` consecutive server errors (status 500) open it as well.
+    counts_server_errors: bool = False
 
 
 class CircuitBreaker:
@@ -43,6 +45,7 @@ class CircuitBreaker:
         self._random = random
         self._config = config or BreakerConfig()
         self._failures = 0
+        self._server_errors = 0
         self._openings = 0
         self._open_until: float | None = None
         self._is_probing = False
@@ -81,6 +84,29 @@ class CircuitBreaker:
         seconds = (self._open_until or 0) - now
         return max(seconds, 1 if self._is_probing else 0)
 
+    @property
+    def counts_server_errors(self) -> bool:
+        """Whether `record_server_error` may open the breaker."""
+        return self._config.counts_server_errors
+
+    def record_server_error(self, now: float) -> None:
+        """Record a response that reports a failure of the server. The permit has ended before.
+
+        A single one does not show that the server has failed, because some servers return 500 for a
+        request that they cannot handle. Several without a usable response between them do, and so
+        does the response to a probe.
+        """
+        if not self.counts_server_errors or not self.allows(now):
+            return
+        self._server_errors += 1
+        is_half_open = self._open_until is not None
+        if is_half_open or self._server_errors >= self._config.failures:
+            self._open(now)
+
+    def record_usable_response(self) -> None:
+        """Record a response that the client receives, so that earlier server errors don't count."""
+        self._server_errors = 0
+
     def _record_success(self, era: int) -> None:
         if era != self._era:
             return
@@ -115,6 +141,7 @@ class CircuitBreaker:
         self._open_until = now + seconds * (1 - config.jitter * self._random())
         self._openings += 1
         self._failures = 0
+        self._server_errors = 0
         self._is_probing = False
         self._era += 1
 

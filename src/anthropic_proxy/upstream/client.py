@@ -16,7 +16,7 @@ from anthropic_proxy.auth.caller import ANONYMOUS, Caller
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.observability.metrics import Metrics
 from anthropic_proxy.observability.observation import Observation, UpstreamRequest
-from anthropic_proxy.routing.upstream import Upstream
+from anthropic_proxy.routing.upstream import Timeouts, Upstream
 from anthropic_proxy.translate.upstream_failure import UpstreamIdentity
 from anthropic_proxy.upstream.circuit_breaker import (
     BreakerConfig,
@@ -40,13 +40,32 @@ from anthropic_proxy.upstream.retry import (
     is_outage,
 )
 from anthropic_proxy.upstream.retry_plan import RetryPlan
+from anthropic_proxy.upstream.target_health import (
+    CoolDowns,
+    UnavailableError,
+    is_about_account,
+    model_cool_down_seconds,
+)
 from anthropic_proxy.wire.retry_after import parse_retry_after
 
 # States of circuit breakers, from the best to the worst.
 _BEST_FIRST = ("closed", "half_open", "open")
 
+# Seconds without content after which a request with another target fails over, if the operator sets
+# no limit.
+_FIRST_TOKEN_SECONDS = 60
+
 # Seconds. If there is no other upstream, a longer cool-down would only delay the recovery.
 _ONLY_UPSTREAM_MAX_COOL_DOWN = 10
+
+
+@dataclass(frozen=True)
+class _Post:
+    """A request that is sent with one or several keys."""
+
+    url: str
+    payload: bytes
+    timeouts: Timeouts
 
 
 class UpstreamSnapshot(TypedDict):
@@ -118,6 +137,8 @@ class UpstreamState:
         self.key_ring = KeyRing(upstream.keys)
         # One circuit breaker per key; the number of the key is the index.
         self.breakers = [CircuitBreaker(random.random, breaker) for _ in range(len(self.key_ring))]
+        # The cool-downs of its models. A reload that changes the upstream ends them.
+        self.cool_downs = CoolDowns()
         # Reason of the last failure.
         self.failure_reason = ""
         # The status that caused the last cool-down of each key.
@@ -157,9 +178,7 @@ class UpstreamState:
         status_list = ", ".join(str(status) for status in sorted(statuses))
         text = f"The upstream {name} rejected all of the proxy's keys for it (status {status_list})"
         status = 402 if statuses == {402} else 500
-        error = ApiError(status, text, {"x-should-retry": "false"})
-        error.upstream_status = max(statuses)
-        return error
+        return UnavailableError(status, text, {"x-should-retry": "false"}, max(statuses))
 
 
 @dataclass(frozen=True)
@@ -210,6 +229,40 @@ class UpstreamClient:
         now = time.monotonic()
         return not any(breaker.allows(now) for breaker in self.state.breakers)
 
+    def seconds_until_usable(self, model: str) -> float:
+        """Return the seconds until a model may be used; 0 if it neither cools down nor its keys."""
+        now = time.monotonic()
+        state = self.state
+        return max(state.cool_downs.seconds_left(model, now), state.key_ring.retry_after(now))
+
+    def record_success(self, model: str) -> None:
+        """Record that a request for a model has got a usable response."""
+        self.state.cool_downs.end(model)
+        for breaker in self.state.breakers:
+            breaker.record_usable_response()
+
+    def record_refusal(self, model: str, error: ApiError) -> None:
+        """Cool down a model if the upstream limited or refused it.
+
+        Limits of a caller's own key do not concern other callers, and several keys of the proxy
+        cool down separately.
+        """
+        has_other_keys = len(self.state.key_ring) > 1
+        if is_about_account(error) and (self.upstream.key_passthrough or has_other_keys):
+            return
+        seconds = model_cool_down_seconds(error)
+        if seconds is not None:
+            self.state.cool_downs.start(model, time.monotonic(), seconds)
+
+    def record_server_error(self, error: ApiError) -> None:
+        """Record that a response reported a failure of the server, whose cause is unknown.
+
+        Call this only if the request has another target.
+        """
+        self.state.failure_reason = f"it returned status {error.upstream_status}"
+        for breaker in self.state.breakers:
+            breaker.record_server_error(time.monotonic())
+
     def snapshot(self) -> UpstreamSnapshot:
         now = time.monotonic()
         states = [breaker.state(now) for breaker in self.state.breakers]
@@ -220,14 +273,17 @@ class UpstreamClient:
             "breaker": min(states, key=_BEST_FIRST.index),
         }
 
-    async def post(self, url: str, payload: bytes) -> UpstreamResponse:
+    async def post(self, url: str, payload: bytes, *, is_stream: bool = False) -> UpstreamResponse:
         """Post a request as JSON to a URL of the upstream, within the upstream's limits.
 
         The caller closes the response. Raises ApiError.
+
+        is_stream: whether the request is for a stream, whose first content has a time limit.
         """
         lease = await self._acquire_lease()
         try:
-            response, permit = await self._post_with_keys(url, payload)
+            post = _Post(url, payload, self._choose_timeouts(is_stream=is_stream))
+            response, permit = await self._post_with_keys(post)
         except BaseException:
             lease.release()
             raise
@@ -240,11 +296,13 @@ class UpstreamClient:
         A query does not run a model. So it needs no lease, and its failure does not count as a
         failure of the upstream.
         """
-        return await self._send_with_headers(self._any_key(), url, payload)
+        timeouts = self._choose_timeouts(is_stream=False)
+        return await self._send_with_headers(self._any_key(), url, payload, timeouts)
 
     async def get(self, url: str) -> UpstreamResponse:
         """Send a query with the method GET. See `query`."""
-        return await self._send_with_headers(self._any_key(), url, None)
+        timeouts = self._choose_timeouts(is_stream=False)
+        return await self._send_with_headers(self._any_key(), url, None, timeouts)
 
     async def probe(self, path: str) -> tuple[int, bytes] | None:
         """Return the status and body at a path of the server; None if there was no response.
@@ -274,12 +332,24 @@ class UpstreamClient:
             self.metrics.observe_queue_time(name, time.monotonic() - started_at)
         return lease
 
-    async def _post_with_keys(self, url: str, payload: bytes) -> tuple[UpstreamResponse, Permit]:
+    def _choose_timeouts(self, *, is_stream: bool) -> Timeouts:
+        """Return the time limits of a request. Only the first content of a stream has one."""
+        timeouts = self.upstream.timeouts
+        seconds = timeouts.first_token
+        if seconds is None and self.retry_plan is not None and self.retry_plan.has_other_target:
+            seconds = _FIRST_TOKEN_SECONDS
+        if not is_stream:
+            seconds = None
+        if seconds == timeouts.first_token:
+            return timeouts
+        return timeouts.model_copy(update={"first_token": seconds})
+
+    async def _post_with_keys(self, post: _Post) -> tuple[UpstreamResponse, Permit]:
         """Post with the next key, and with other keys if the upstream refuses or limits it."""
         unused_keys = len(self.state.key_ring)
         key, permit = self.state.acquire_key(self.upstream.name)
         while True:
-            response = await self._post_with_permit(key, permit, url, payload)
+            response = await self._post_with_permit(key, permit, post)
             unused_keys -= 1
             if not self._cool_refused_key(key, response):
                 return response, permit
@@ -301,7 +371,7 @@ class UpstreamClient:
                 raise
 
     async def _post_with_permit(
-        self, key: UpstreamKey, permit: Permit, url: str, payload: bytes
+        self, key: UpstreamKey, permit: Permit, post: _Post
     ) -> UpstreamResponse:
         """Post with a key, and report the result to the metrics and to the circuit breaker."""
         name = self.upstream.name
@@ -309,7 +379,9 @@ class UpstreamClient:
         try:
             if self.retry_plan is not None:
                 self.retry_plan.record_request()
-            response = await self._send_with_headers(key.value, url, payload)
+            response = await self._send_with_headers(
+                key.value, post.url, post.payload, post.timeouts
+            )
         except LocalShortageError:
             permit.abandon()
             raise
@@ -323,10 +395,13 @@ class UpstreamClient:
         self.metrics.count_upstream_response(name, response.status, time.monotonic() - started_at)
         if is_outage(response.status):
             self._record_failure(permit, f"it returned status {response.status}")
+        elif response.status == 500 and self.state.breakers[key.number].counts_server_errors:
+            # `record_server_error` decides when the body has been read.
+            permit.abandon()
         return response
 
     async def _send_with_headers(
-        self, key: str | None, url: str, payload: bytes | None
+        self, key: str | None, url: str, payload: bytes | None, timeouts: Timeouts
     ) -> UpstreamResponse:
         """Send a request with all headers, and record it in the observation.
 
@@ -335,12 +410,12 @@ class UpstreamClient:
         headers = build_headers(self.upstream, key, self.caller)
         headers[HOPS_HEADER] = self.hops
         if self.observation is None:
-            return await self._transmit(url, payload, headers)
+            return await self._transmit(url, payload, headers, timeouts)
         method = "GET" if payload is None else "POST"
         upstream_request = self.observation.start_upstream_request(self.upstream, method)
         try:
             headers |= upstream_request.trace.headers()
-            response = await self._transmit(url, payload, headers)
+            response = await self._transmit(url, payload, headers, timeouts)
         except UpstreamError as error:
             upstream_request.fail(error.phase)
             raise
@@ -352,9 +427,13 @@ class UpstreamClient:
         return response
 
     async def _transmit(
-        self, url: str, payload: bytes | None, headers: Mapping[str, str]
+        self,
+        url: str,
+        payload: bytes | None,
+        headers: Mapping[str, str],
+        timeouts: Timeouts,
     ) -> UpstreamResponse:
-        name, timeouts = self.upstream.name, self.upstream.timeouts
+        name = self.upstream.name
         if payload is None:
             return await self.http_client.get(url, headers, timeouts, name)
         return await self.http_client.post(
@@ -406,7 +485,7 @@ def create_upstream_client(
     is_only: bool = True,
 ) -> UpstreamClient:
     """Create the client of an upstream. is_only: whether no other upstream is configured."""
-    breaker = BreakerConfig()
+    breaker = BreakerConfig(counts_server_errors=True)
     if is_only:
         breaker = BreakerConfig(max_cool_down=_ONLY_UPSTREAM_MAX_COOL_DOWN)
     state = UpstreamState(upstream, breaker)
@@ -416,6 +495,4 @@ def create_upstream_client(
 def _retry_later_error(status: int, text: str, seconds: float) -> ApiError:
     wait_seconds = max(math.ceil(seconds), 1)
     text = f"{text}. Retry in {wait_seconds} s."
-    error = ApiError(status, text, {"retry-after": str(wait_seconds)})
-    error.upstream_status = status
-    return error
+    return UnavailableError(status, text, {"retry-after": str(wait_seconds)}, status)

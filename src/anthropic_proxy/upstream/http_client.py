@@ -11,7 +11,6 @@ import errno
 import math
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from operator import attrgetter
 from typing import Literal, Protocol
 
 import aiohttp
@@ -41,6 +40,10 @@ DRAIN_SECONDS = 0.25
 # Seconds after which a read is repeated. When aiohttp closes the connection because of a malformed
 # body, only the next read reports it.
 _CHECK_SECONDS = 10
+
+# Seconds. A server that has closed an idle connection resets it when it receives the next request,
+# which takes one round trip. After a longer time, the server may have worked on the request.
+_IDLE_CLOSE_SECONDS = 5
 
 Phase = Literal["connect", "head", "body"]
 
@@ -94,13 +97,14 @@ class UpstreamResponse:
         deadline: float,
         max_bytes: int,
         *,
+        sent_at: float,
         drains: "dict[UpstreamResponse, asyncio.Task[None]]",
     ) -> None:
         """Read the body of `response`.
 
         name: name of the upstream, for errors. deadline: time by which the body must be complete,
-        in seconds of the event loop's clock. max_bytes: maximum size after `limit_size`. drains:
-        receives the task that `release` starts.
+        in seconds of the event loop's clock. max_bytes: maximum size after `limit_size`. sent_at:
+        time at which the request was sent. drains: receives the task that `release` starts.
         """
         self.status = response.status_code
         # Names are in lower case. A dict, because the mapping of httpx searches all headers at each
@@ -112,6 +116,8 @@ class UpstreamResponse:
         self._timeouts = timeouts
         self._deadline = deadline
         self._max_bytes = max_bytes
+        # The time by which the content must begin.
+        self._first_token_deadline = sent_at + (timeouts.first_token or math.inf)
         # Number of bytes that the body may still have after `limit_size`.
         self._bytes_left = math.inf
         # The idle deadline of a read that has returned at `until` without data.
@@ -139,7 +145,7 @@ class UpstreamResponse:
         idle_deadline = self._idle_deadline
         if idle_deadline is None:
             idle_deadline = now + self._timeouts.idle
-        deadline = min(idle_deadline, self._deadline)
+        deadline = min(idle_deadline, self._first_token_deadline, self._deadline)
         while now < deadline:
             try:
                 data = await self._read_deadline.wait(
@@ -148,7 +154,7 @@ class UpstreamResponse:
             except TimeoutError:
                 now = self._loop.time()
                 if until <= now < deadline:
-                    self._idle_deadline = deadline
+                    self._idle_deadline = idle_deadline
                     return b""
             except (httpx.HTTPError, aiohttp.ClientError, OSError, RuntimeError) as error:
                 # aiohttp raises RuntimeError for a connection that it closed on a malformed body.
@@ -156,9 +162,16 @@ class UpstreamResponse:
                 raise self._notify_failure(failure) from error
             else:
                 return self._accept(data)
-        is_total = now >= self._deadline
-        failure = _timeout_error(self._name, "body", self._timeouts, is_total=is_total)
-        raise self._notify_failure(failure)
+        limit = "idle"
+        if now >= self._deadline:
+            limit = "total"
+        elif now >= self._first_token_deadline:
+            limit = "first_token"
+        raise self._notify_failure(_timeout_error(self._name, "body", self._timeouts, limit))
+
+    def end_first_token_limit(self) -> None:
+        """End the time limit of the first content, because the content has begun."""
+        self._first_token_deadline = math.inf
 
     def limit_size(self) -> None:
         """Limit the rest of the body to the maximum size of a response that is not streamed."""
@@ -167,6 +180,7 @@ class UpstreamResponse:
     async def read(self) -> bytes:
         """Return the complete body. Raises UpstreamError."""
         self.limit_size()
+        self.end_first_token_limit()
         chunks = []
         while (chunk := await self.read_available()) is not None:
             chunks.append(chunk)
@@ -339,13 +353,18 @@ class UpstreamHTTPClient:
         try:
             response = await attempt.send(self._transport, request)
         except UpstreamError as error:
-            was_idle = attempt.is_reused and _is_idle_disconnect(error.__cause__)
-            if not was_idle or not allow_resend():
+            if not (attempt.was_idle(error.__cause__) and allow_resend()):
                 raise
             attempt = _SendAttempt(timeouts, name, deadline, self._on_shortage)
             response = await attempt.send(self._transport, request)
         return UpstreamResponse(
-            response, name, timeouts, deadline, self.max_bytes, drains=self._drains
+            response,
+            name,
+            timeouts,
+            deadline,
+            self.max_bytes,
+            sent_at=attempt.sent_at,
+            drains=self._drains,
         )
 
 
@@ -366,6 +385,8 @@ class _SendAttempt:
     ) -> None:
         # Whether the connection has already served another request.
         self.is_reused = False
+        # The time at which the last part of the request was sent.
+        self.sent_at = asyncio.get_running_loop().time()
         self._on_shortage = on_shortage
         self._timeouts = timeouts
         self._name = name
@@ -382,14 +403,20 @@ class _SendAttempt:
             async with asyncio.timeout_at(connect_deadline) as self._timeout:
                 return await transport.handle_async_request(request)
         except TimeoutError as error:
-            is_total = asyncio.get_running_loop().time() >= self._deadline
-            failure = _timeout_error(self._name, self._phase, self._timeouts, is_total=is_total)
+            limit = self._find_expired_limit()
+            failure = _timeout_error(self._name, self._phase, self._timeouts, limit)
             raise _add_explanation(failure, error, request.url, transport) from error
         except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
             failure = self._to_upstream_error(error)
             raise _add_explanation(failure, error, request.url, transport) from error
         finally:
             self._timeout = None
+
+    def was_idle(self, error: BaseException | None) -> bool:
+        """Return whether the server had closed the connection before it received the request."""
+        seconds = asyncio.get_running_loop().time() - self.sent_at
+        is_disconnect = self.is_reused and _is_idle_disconnect(error)
+        return is_disconnect and seconds <= _IDLE_CLOSE_SECONDS
 
     def _to_upstream_error(self, error: Exception) -> UpstreamError:
         if self._phase == "connect":
@@ -402,9 +429,23 @@ class _SendAttempt:
     def _trace(self, event: str) -> None:
         self.is_reused = self.is_reused or event == "reused"
         self._phase = "head"
+        self.sent_at = asyncio.get_running_loop().time()
         # A response may arrive before the body of its request has been sent.
         if self._timeout is not None and not self._timeout.expired():
-            self._timeout.reschedule(self._deadline_after(self._timeouts.first_byte))
+            self._timeout.reschedule(self._deadline_after(self._head_seconds))
+
+    @property
+    def _head_seconds(self) -> float:
+        """The seconds from the request to the headers of its response."""
+        return min(self._timeouts.first_byte, self._timeouts.first_token or math.inf)
+
+    def _find_expired_limit(self) -> str:
+        """Return the name of the time limit that has expired."""
+        if asyncio.get_running_loop().time() >= self._deadline:
+            return "total"
+        if self._phase == "connect":
+            return "connect"
+        return "first_byte" if self._head_seconds == self._timeouts.first_byte else "first_token"
 
     def _deadline_after(self, seconds: float) -> float:
         return min(asyncio.get_running_loop().time() + seconds, self._deadline)
@@ -442,12 +483,13 @@ _PROXY = "the HTTP proxy of HTTP_PROXY, HTTPS_PROXY or ALL_PROXY"
 _TRUST_HINT = "set SSL_CERT_FILE to a PEM file with its certificate authority"
 _BROKEN = "closed the connection before the response was complete"
 
-# The time limit of each phase, and the text for the client.
-_TIMEOUT_TEXTS: Mapping[str, tuple[Callable[[Timeouts], float | None], str]] = {
-    "connect": (attrgetter("connect"), "did not accept a connection"),
-    "head": (attrgetter("first_byte"), "did not begin its response"),
-    "body": (attrgetter("idle"), "sent no more data of its response"),
-    "total": (attrgetter("total"), "did not complete its response"),
+# The text for the client, by the time limit.
+_TIMEOUT_TEXTS = {
+    "connect": "did not accept a connection",
+    "first_byte": "did not begin its response",
+    "first_token": "sent no content",
+    "idle": "sent no more data of its response",
+    "total": "did not complete its response",
 }
 
 # Error class, status and text for the client. The first match is used. AiohttpTransport raises the
@@ -555,10 +597,7 @@ def _create_error(status: int, name: str, text: str, phase: Phase) -> UpstreamEr
     return UpstreamError(status, f"The upstream {name} {text}", phase)
 
 
-def _timeout_error(name: str, phase: Phase, timeouts: Timeouts, *, is_total: bool) -> UpstreamError:
-    """Create the error for a timeout.
-
-    is_total: whether the limit of the complete request has expired, and not the phase's limit.
-    """
-    seconds, text = _TIMEOUT_TEXTS["total" if is_total else phase]
-    return _create_error(504, name, f"{text} within {seconds(timeouts):g} s", phase)
+def _timeout_error(name: str, phase: Phase, timeouts: Timeouts, limit: str) -> UpstreamError:
+    """Create the error for a timeout. limit: the name of the expired limit in `timeouts`."""
+    seconds: float = getattr(timeouts, limit)
+    return _create_error(504, name, f"{_TIMEOUT_TEXTS[limit]} within {seconds:g} s", phase)

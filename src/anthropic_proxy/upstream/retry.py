@@ -49,7 +49,8 @@ def is_outage(status: int) -> bool:
     These statuses are not, because other requests may succeed: a rate limit, which often applies to
     one model and cools down the key (`KeyRing`); a missing model; a refused key; and 500, which
     some servers return for a request that they cannot process (llama.cpp for an image that its
-    model does not support).
+    model does not support), so that only several in a row count
+    (`CircuitBreaker.record_server_error`).
     """
     return is_transient(status) and status not in (429, 500)
 
@@ -82,8 +83,8 @@ def cool_down_seconds(status: int, retry_after: float | None) -> float | None:
 class KeyRing:
     """The keys of one upstream, used in turn. Keys that cool down are skipped.
 
-    A single key never cools down, because no other key can replace it. The client then receives the
-    error of the upstream.
+    A single key never cools down here, because no other key can replace it. Its models cool down
+    for requests with another target (`target_health`).
     """
 
     def __init__(self, keys: Iterable[str]) -> None:

@@ -16,7 +16,8 @@ There are six reasons to send a request again. Each reason has its own limit, an
   direction.
 
 A compaction needs two upstream requests: one for the summary, and one that continues from it. Both
-count, and a compaction begins only if two requests are left.
+count, and a compaction begins only if two requests are left. Repetitions of the second one use the
+same summary.
 
 Queries (token counts, lists of models) do not count, because they do not run a model. Only their
 resends on a new connection count.
@@ -68,6 +69,8 @@ class RetryPlan:
         self._requests_per_attempt = 1
         # Whether the limit has prevented a request.
         self.was_limited = False
+        # Whether the request can fail over from the target to which it is sent.
+        self.has_other_target = False
         self._budget = budget
         self._policy = policy or RetryPolicy()
         self._draw = draw
@@ -96,6 +99,10 @@ class RetryPlan:
         self._requests_per_attempt = 2
         if not self.allows_attempt():
             raise self._limit_error()
+
+    def end_compaction(self) -> None:
+        """Reserve one request for each later attempt, because all of them use the summary."""
+        self._requests_per_attempt = 1
 
     def record_request(self) -> None:
         """Count an upstream request before it is sent. Raises ApiError (500) beyond the limit."""
@@ -158,6 +165,8 @@ class RetryPlan:
 
 def can_fail_over(error: ApiError) -> bool:
     """Return whether another upstream may succeed after this error."""
+    if error.concerns_target is not None:
+        return error.concerns_target
     if _is_request_error_with_5xx(error):
         return False
     if error.upstream_status:

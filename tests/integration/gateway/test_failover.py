@@ -132,14 +132,16 @@ def test_what_is_wrong_everywhere_is_told_at_once(status: int) -> None:
 
 def test_a_prompt_that_is_too_long_is_too_long_whatever_the_status() -> None:
     text = "the request exceeds the available context size (8192 tokens)"
+    overflow = answers({"error": {"message": text, "type": "exceed_context_size_error"}}, 500)
     with proxy_of(2, UPSTREAM_RETRIES=1) as (proxy, (first, second)):
-        first.then(answers({"error": {"message": text, "type": "exceed_context_size_error"}}, 500))
+        first.then(overflow)
+        second.then(overflow)
         response = post(proxy, REQUEST)
         assert (response.status_code, response.json()["error"]["type"]) == (
             400,
             "invalid_request_error",
         )
-        assert (len(first.requests), len(second.requests)) == (1, 0)
+        assert (len(first.requests), len(second.requests)) == (1, 1)
 
 
 def test_when_all_fail_the_first_says_why() -> None:

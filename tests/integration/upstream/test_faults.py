@@ -379,6 +379,61 @@ def test_a_request_is_not_sent_again_for_ever() -> None:
     run(work, [READ, WHOLE, READ], [READ])
 
 
+@pytest.mark.parametrize("end", [[], [RESET]], ids=["closed", "reset"])
+def test_a_reused_connection_that_ends_later_is_not_replaced(
+    monkeypatch: pytest.MonkeyPatch, end: list[Any]
+) -> None:
+    """The server may have worked on the request for minutes, which may cost money."""
+    monkeypatch.setattr(http_client, "_IDLE_CLOSE_SECONDS", -1)
+
+    async def work(server: RawServer, upstream: UpstreamHTTPClient) -> None:
+        await exchange(server, upstream, SLOW)
+        with pytest.raises(UpstreamError, match="closed the connection"):
+            await exchange(server, upstream, SLOW)
+        assert (server.connections, server.requests) == (1, 2)
+
+    run(work, [READ, WHOLE, READ, *end], [READ, WHOLE, STALL])
+
+
+@pytest.mark.parametrize("phase", ["head", "body"])
+def test_no_first_token_in_time(phase: str) -> None:
+    head = [CHUNKED] if phase == "body" else []
+
+    async def work(server: RawServer, upstream: UpstreamHTTPClient) -> None:
+        with pytest.raises(UpstreamError, match=r"sent no content within 0\.05 s") as caught:
+            await exchange(server, upstream, Timeouts(first_token=0.05))
+        assert (caught.value.status, caught.value.phase) == (504, phase)
+
+    run(work, [READ, *head, STALL])
+
+
+def test_a_shorter_limit_of_the_first_byte_applies() -> None:
+    async def work(server: RawServer, upstream: UpstreamHTTPClient) -> None:
+        with pytest.raises(UpstreamError, match=r"did not begin its response within 0\.05 s"):
+            await exchange(server, upstream, Timeouts(first_byte=0.05, first_token=9))
+
+    run(work, [READ, STALL])
+
+
+def test_after_the_first_token_its_limit_has_ended() -> None:
+    limit = 0.3
+
+    async def work(server: RawServer, upstream: UpstreamHTTPClient) -> bytes:
+        timeouts = Timeouts(first_token=limit)
+        reply = await upstream.post(server.url, b"{}", {}, timeouts, NAME)
+        loop = asyncio.get_running_loop()
+        # Silence does not end the limit.
+        assert await reply.read_available(loop.time() + SILENCE) == b""
+        reply.end_first_token_limit()
+        assert await reply.read_available(loop.time() + limit) == b""
+        server.go()
+        reads = await reads_of(reply, server)
+        await reply.aclose()
+        return b"".join(reads)
+
+    assert run(work, [READ, CHUNKED, NEXT, b"2\r\nok\r\n0\r\n\r\n"]) == b"ok"
+
+
 def test_a_silent_reused_connection_is_not_replaced() -> None:
     async def work(server: RawServer, upstream: UpstreamHTTPClient) -> None:
         await exchange(server, upstream, SLOW)

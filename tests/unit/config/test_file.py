@@ -77,6 +77,7 @@ def test_the_complete_documented_example_is_parsed() -> None:
     assert upstreams["openai"].timeouts.model_dump() == {
         "connect": 5,
         "first_byte": 600,
+        "first_token": None,
         "idle": 600,
         "total": 3600,
     }
@@ -216,7 +217,7 @@ PROBLEMS: dict[str, tuple[str, str]] = {
         "upstreams: {a: {url: http://a, timeouts: {read: 5}}}",
         (
             "x.yaml:1:43: upstreams.a.timeouts.read: is not known (known: connect, first_byte, "
-            "idle, total)"
+            "first_token, idle, total)"
         ),
     ),
     "unknown limit": (
@@ -521,7 +522,7 @@ def test_toml_errors_contain_the_line_of_the_statement() -> None:
     """
     assert error_message(text, "dir/x.toml") == dedent(
         "dir/x.toml:3: upstreams.a.timeouts.conect: is not known; did you mean connect? "
-        "(known: connect, first_byte, idle, total)\n"
+        "(known: connect, first_byte, first_token, idle, total)\n"
         'dir/x.toml:6: routes[0].targets[1]: "b/m" does not name an upstream (known: a)\n'
         "dir/x.toml:10: routes[1].targets: is required"
     )

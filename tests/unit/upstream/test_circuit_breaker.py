@@ -14,8 +14,10 @@ from anthropic_proxy.upstream.circuit_breaker import BreakerConfig, CircuitBreak
 class BreakerScenario:
     """A circuit breaker with named permits, for scenarios of text steps."""
 
-    def __init__(self, random: Callable[[], float] = lambda: 0) -> None:
-        self.breaker = CircuitBreaker(random)
+    def __init__(
+        self, random: Callable[[], float] = lambda: 0, config: BreakerConfig | None = None
+    ) -> None:
+        self.breaker = CircuitBreaker(random, config)
         self.permits: dict[str, Permit] = {}
 
     def run_step(self, now: float, step: str) -> Any:
@@ -26,6 +28,13 @@ class BreakerScenario:
             for _ in range(int(name)):
                 if self._begin(now, "one of them"):
                     self.permits["one of them"].record_failure(now)
+            return None
+        if verb == "errors":
+            for _ in range(int(name)):
+                self.breaker.record_server_error(now)
+            return None
+        if verb == "usable":
+            self.breaker.record_usable_response()
             return None
         return getattr(self.permits[name], verb)(*([now] if verb == "record_failure" else []))
 
@@ -125,9 +134,57 @@ BREAKER: dict[str, list[tuple[float, str, str, float]]] = {
 }
 
 
+SERVER_ERRORS: dict[str, list[tuple[float, str, str, float]]] = {
+    "the fifth server error opens it": [
+        (0, "errors 4", "closed", 0),
+        (1, "errors 1", "open", 10),
+    ],
+    "a usable response resets the count": [
+        (0, "errors 4", "closed", 0),
+        (0, "usable response", "closed", 0),
+        (0, "errors 4", "closed", 0),
+    ],
+    "the success of a permit does not reset the count": [
+        # The end of a stream that contained only an error.
+        (0, "errors 4", "closed", 0),
+        (0, "begin a", "closed", 0),
+        (0, "record_success a", "closed", 0),
+        (0, "errors 1", "open", 10),
+    ],
+    "failures of permits count separately": [
+        (0, "errors 4", "closed", 0),
+        (0, "fails 4", "closed", 0),
+        (0, "errors 1", "open", 10),
+        (10, "begin probe", "half_open", 1),
+        (10, "record_success probe", "closed", 0),
+        (10, "errors 4", "closed", 0),
+        (10, "fails 4", "closed", 0),
+    ],
+    "server errors of an open breaker do not count": [*OPEN, (9, "errors 9", "open", 1)],
+    "server errors during a probe do not count": [*PROBING, (11, "errors 9", "half_open", 1)],
+    "a probe with a server error opens it again": [
+        *PROBING,
+        (11, "abandon probe", "half_open", 0),
+        (11, "errors 1", "open", 20),
+    ],
+}
+
+
+@pytest.mark.parametrize("steps", SERVER_ERRORS.values(), ids=SERVER_ERRORS)
+def test_server_errors(steps: Sequence[tuple[float, str, str, float]]) -> None:
+    run_scenario(BreakerScenario(config=BreakerConfig(counts_server_errors=True)), steps)
+
+
+def test_server_errors_do_not_count_by_default() -> None:
+    run_scenario(BreakerScenario(), [(0, "errors 9", "closed", 0)])
+
+
 @pytest.mark.parametrize("steps", BREAKER.values(), ids=BREAKER)
 def test_breaker_scenarios(steps: Sequence[tuple[float, str, str, float]]) -> None:
-    scenario = BreakerScenario()
+    run_scenario(BreakerScenario(), steps)
+
+
+def run_scenario(scenario: BreakerScenario, steps: Sequence[tuple[float, str, str, float]]) -> None:
     for now, step, state, retry_after in steps:
         permitted = scenario.run_step(now, step)
         assert (scenario.breaker.state(now), scenario.breaker.retry_after(now)) == (

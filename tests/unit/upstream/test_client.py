@@ -2,12 +2,16 @@
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, cast
 
+import pytest
+
 from anthropic_proxy.providers.profiles import GENERIC
-from anthropic_proxy.routing.upstream import Upstream
+from anthropic_proxy.routing.upstream import Timeouts, Upstream
 from anthropic_proxy.upstream.client import UpstreamClient, create_upstream_client
 from anthropic_proxy.upstream.http_client import UpstreamHTTPClient
+from anthropic_proxy.upstream.retry_plan import RetryPlan
 
 UPSTREAM = Upstream("up", "http://127.0.0.1:1/v1", GENERIC, keys=("first", "second"))
 
@@ -30,11 +34,19 @@ class _HTTPClient:
 
     def __init__(self, statuses: Mapping[str, list[int]]) -> None:
         self._statuses = statuses
+        self.timeouts: list[Timeouts] = []
         self.responses: list[_Response] = []
 
     async def post(
-        self, _url: str, _payload: bytes, headers: Mapping[str, str], *_: Any, **__: Any
+        self,
+        _url: str,
+        _payload: bytes,
+        headers: Mapping[str, str],
+        timeouts: Timeouts,
+        *_: Any,
+        **__: Any,
     ) -> _Response:
+        self.timeouts.append(timeouts)
         key = headers["authorization"].removeprefix("Bearer ")
         self.responses.append(_Response(self._statuses[key].pop(0)))
         return self.responses[-1]
@@ -73,3 +85,40 @@ def test_the_rate_limit_is_returned_if_other_keys_have_failed() -> None:
         return statuses
 
     assert asyncio.run(post_all())[-1] == 429
+
+
+@pytest.mark.parametrize(
+    ("configured", "is_stream", "has_other_target", "expected"),
+    [
+        (None, True, True, 60),
+        (None, True, False, None),
+        (None, False, True, None),
+        (7, True, True, 7),
+        (7, True, False, 7),
+        (7, False, True, None),
+        (90, True, True, 90),
+    ],
+)
+def test_the_time_limit_of_the_first_token(
+    configured: float | None, expected: float | None, *, is_stream: bool, has_other_target: bool
+) -> None:
+    """A response that is not streamed begins when it is complete."""
+    http_client = _HTTPClient({"first": [200]})
+    plan = RetryPlan()
+    plan.has_other_target = has_other_target
+    upstream = replace(UPSTREAM, timeouts=Timeouts(first_token=configured, idle=5))
+    client = create_upstream_client(upstream, cast("UpstreamHTTPClient", http_client))
+
+    async def post() -> None:
+        await replace(client, retry_plan=plan).post("", b"", is_stream=is_stream)
+
+    asyncio.run(post())
+    assert http_client.timeouts == [Timeouts(first_token=expected, idle=5)]
+
+
+def test_queries_have_no_time_limit_of_the_first_token() -> None:
+    http_client = _HTTPClient({"first": [200]})
+    upstream = replace(UPSTREAM, timeouts=Timeouts(first_token=7))
+    client = create_upstream_client(upstream, cast("UpstreamHTTPClient", http_client))
+    asyncio.run(client.query("", b""))
+    assert http_client.timeouts == [Timeouts()]

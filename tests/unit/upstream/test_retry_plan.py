@@ -72,6 +72,15 @@ def test_errors(name: str) -> None:
     assert outcome == OUTCOMES[name]
 
 
+@pytest.mark.parametrize("name", ERRORS)
+@pytest.mark.parametrize("concerns_target", [True, False])
+def test_the_meaning_of_an_error_decides_about_failover(
+    monkeypatch: pytest.MonkeyPatch, name: str, *, concerns_target: bool
+) -> None:
+    monkeypatch.setattr(ERRORS[name], "concerns_target", concerns_target)
+    assert can_fail_over(ERRORS[name]) is concerns_target
+
+
 @pytest.mark.parametrize(("retries", "resends"), [(0, 1), (1, 1), (2, 2)])
 def test_retries_and_reused_connections_are_counted_together(retries: int, resends: int) -> None:
     upstream, plan = with_retries(retries), RetryPlan()
@@ -125,6 +134,17 @@ def test_a_compaction_needs_two_requests() -> None:
     assert plan.was_limited
     with pytest.raises(ApiError, match="MAX_UPSTREAM_REQUESTS"):
         plan.begin_compaction()
+
+
+def test_after_the_summary_of_a_compaction_an_attempt_needs_one_request() -> None:
+    plan = RetryPlan(3)
+    plan.begin_compaction()
+    plan.record_request()
+    plan.end_compaction()
+    plan.record_request()
+    assert plan.allows_attempt()
+    plan.record_request()
+    assert not plan.allows_attempt()
 
 
 def test_no_more_retries_than_the_budget() -> None:

@@ -89,6 +89,7 @@ class EventStream(ABC, Generic[Batch]):
         except BaseException:
             await self.aclose()
             raise
+        self._response.end_first_token_limit()
         self.started = True
 
     def __aiter__(self) -> Self:

@@ -5,7 +5,6 @@ keeps upstream prefix caches valid.
 """
 
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -25,18 +24,10 @@ from anthropic_proxy.translate.request.tool_choice import TOOL_CHOICE_CONVERTERS
 from anthropic_proxy.translate.request.tools import resolve_tools
 from anthropic_proxy.translate.tool_names import ToolName
 from anthropic_proxy.wire import openai
-from anthropic_proxy.wire.json_codec import JsonObject, loads_object
+from anthropic_proxy.wire.anthropic.claude_code import split_user_id
+from anthropic_proxy.wire.json_codec import JsonObject
 
 _SERVICE_TIERS = {"auto": "auto", "standard_only": "default"}
-
-# In characters. This is the limit of the Messages API; Claude Code's ids have about 170. Longer ids
-# are hashed as a unit.
-_MAX_PARSED_LENGTH = 256
-
-# The format of Claude Code before 2.1: user_HASH_account_UUID_session_UUID.
-_USER = "user_"
-_SESSION = "_session_"
-_SESSION_ID = re.compile(r"[\w-]+")
 
 
 @dataclass(frozen=True)
@@ -171,44 +162,14 @@ def to_user_fields(request: JsonObject, profile: ProviderProfile) -> JsonObject:
     user_id = (request.get("metadata") or {}).get("user_id")
     if not user_id:
         return {}
-    user, session = _split_user_id(user_id)
+    # Longer ids and ids of other clients are hashed as a unit.
+    user, session = split_user_id(user_id) or (user_id, user_id)
     fields: JsonObject = {}
     if profile.user_field:
         fields[profile.user_field] = _hash(user)
     if profile.prompt_cache_key:
         fields["prompt_cache_key"] = _hash(session)
     return fields
-
-
-def _split_user_id(user_id: str) -> tuple[str, str]:
-    """Return the parts that identify the user and the session.
-
-    If the format is unknown, both are the complete id.
-    """
-    parts = None
-    if len(user_id) <= _MAX_PARSED_LENGTH:
-        parts = _parse_json_id(user_id) or _parse_legacy_id(user_id)
-    return parts or (user_id, user_id)
-
-
-def _parse_json_id(user_id: str) -> tuple[str, str] | None:
-    if not user_id.startswith("{"):
-        return None
-    payload = loads_object(user_id.encode("utf-8", "replace"))
-    if not payload or not isinstance(payload.get("session_id"), str):
-        return None
-    user = "/".join(str(payload.get(name) or "") for name in ("device_id", "account_uuid"))
-    return user, payload["session_id"]
-
-
-def _parse_legacy_id(user_id: str) -> tuple[str, str] | None:
-    # The session has at least one character, so the search ends before the last character.
-    position = user_id.rfind(_SESSION, 0, len(user_id) - 1)
-    user, session = user_id[: max(position, 0)], user_id[position + len(_SESSION) :]
-    is_user = user.startswith(_USER) and len(user) > len(_USER) and "\n" not in user
-    if not is_user or not _SESSION_ID.fullmatch(session):
-        return None
-    return user, session
 
 
 def _hash(text: str) -> str:

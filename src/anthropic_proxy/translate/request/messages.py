@@ -24,7 +24,6 @@ from anthropic_proxy.translate.request.content import (
 )
 from anthropic_proxy.translate.request.context import TranslationContext
 from anthropic_proxy.translate.request.prefill import to_prefill_message
-from anthropic_proxy.translate.request.system_prompt import strip_billing_header
 from anthropic_proxy.translate.request.tool_ids import IdForm, ToolCallIds
 from anthropic_proxy.translate.request.turns import (
     AssistantTurn,
@@ -36,6 +35,7 @@ from anthropic_proxy.translate.request.turns import (
 from anthropic_proxy.translate.tool_calls.native_ids import restore_native_id
 from anthropic_proxy.translate.tool_names import to_upstream_name
 from anthropic_proxy.wire import openai
+from anthropic_proxy.wire.anthropic.claude_code import strip_billing_header
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
 from anthropic_proxy.wire.quoting import shorten
 

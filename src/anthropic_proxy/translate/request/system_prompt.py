@@ -3,18 +3,6 @@
 from anthropic_proxy.wire import openai
 from anthropic_proxy.wire.json_codec import JsonObject
 
-# Claude Code's first system block, or the first line if a gateway joined the blocks. It differs
-# between conversations, and would invalidate prefix caches because it comes first. Clients that
-# have no top-level `system` send it as a system message.
-_BILLING_HEADER = "x-anthropic-billing-header:"
-
-
-def strip_billing_header(text: str) -> str:
-    """Return the text of a system block without Claude Code's billing header."""
-    if not text.startswith(_BILLING_HEADER):
-        return text
-    return text.partition("\n")[2].lstrip("\n")
-
 
 def append_system_text(messages: list[JsonObject], text: str) -> list[JsonObject]:
     """Append `text` to the system prompt, or insert it as the system prompt."""

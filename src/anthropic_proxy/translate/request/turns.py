@@ -16,7 +16,7 @@ from anthropic_proxy.translate.request.server_tool_blocks import (
     SILENT_TYPES,
     render_as_text,
 )
-from anthropic_proxy.translate.request.system_prompt import strip_billing_header
+from anthropic_proxy.wire.anthropic.claude_code import strip_billing_header
 from anthropic_proxy.wire.anthropic.tools import TOOL_CHANGE_TYPES
 from anthropic_proxy.wire.json_codec import JsonObject
 

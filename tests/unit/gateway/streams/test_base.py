@@ -23,6 +23,9 @@ class Response:
         self._reads = iter(reads)
         self.is_closed = False
 
+    def end_first_token_limit(self) -> None:
+        """Do nothing: the given reads have no time limit."""
+
     async def read_available(self, _: float) -> bytes | None:
         read = next(self._reads, None)
         if isinstance(read, BaseException):

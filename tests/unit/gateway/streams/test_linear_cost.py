@@ -34,6 +34,9 @@ class _Reply:
     def __init__(self, reads: Iterable[bytes]) -> None:
         self._reads = iter(reads)
 
+    def end_first_token_limit(self) -> None:
+        """Do nothing: the reads have no time limit."""
+
     async def read_available(self, _: float) -> bytes | None:
         return next(self._reads, None)
 

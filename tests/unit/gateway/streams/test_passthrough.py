@@ -31,6 +31,9 @@ class _OpenResponse:
         self._reads = filter(None, reads)
         self.is_released = False
 
+    def end_first_token_limit(self) -> None:
+        """Do nothing: the reads have no time limit."""
+
     async def read_available(self, _: float) -> bytes | None:
         read = next(self._reads, None)
         assert read is not None, "reads after the end of the message"

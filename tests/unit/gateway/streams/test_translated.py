@@ -37,6 +37,9 @@ class Reply:
     def __init__(self, reads: Iterable[bytes]) -> None:
         self._reads = iter([read for read in reads if read])
 
+    def end_first_token_limit(self) -> None:
+        """Do nothing: the reads have no time limit."""
+
     async def read_available(self, _: float) -> bytes | None:
         return next(self._reads, None)
 
@@ -187,6 +190,9 @@ class _OpenReply(Reply):
         self._heartbeat = heartbeat
         # The number of reads after the given reads.
         self.late_reads = 0
+
+    def end_first_token_limit(self) -> None:
+        """Do nothing: the reads have no time limit."""
 
     async def read_available(self, _: float) -> bytes | None:
         read = next(self._reads, None)
