@@ -69,6 +69,14 @@ class KeyLimits:
 LIMIT_NAMES = tuple(each.name for each in fields(KeyLimits))
 
 
+def describe_limit(name: str, amount: int) -> str:
+    """Return a limit in words, such as `30 requests per minute`. name: of LIMIT_NAMES."""
+    unit, _, period = name.partition("_")
+    if amount == 1:
+        unit = unit.removesuffix("s")
+    return f"{amount} {unit} {period.replace('_', ' ')}"
+
+
 @dataclass(frozen=True)
 class ApiKey:
     """The key of a caller."""

@@ -18,7 +18,13 @@ from typing import Any, Protocol
 from limits import RateLimitItem, RateLimitItemPerMinute, RateLimitItemPerMonth, WindowStats
 from limits.aio.strategies import FixedWindowRateLimiter
 
-from anthropic_proxy.auth.api_keys import ApiKey, ApiKeyRegistry, DenialReason, RequestDeniedError
+from anthropic_proxy.auth.api_keys import (
+    ApiKey,
+    ApiKeyRegistry,
+    DenialReason,
+    RequestDeniedError,
+    describe_limit,
+)
 from anthropic_proxy.auth.counter_storage import StorageHandle
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.observability.observation import Observation
@@ -256,7 +262,7 @@ def _build_denial(
 ) -> RequestDeniedError:
     window = state.window
     seconds = max(math.ceil((state.resets - now).total_seconds()), 1)
-    limit = f"{window.item.amount} {window.reason.replace('_', ' ')}"
+    limit = describe_limit(window.reason, window.item.amount)
     message = f"Rate limit exceeded: {limit} for this API key. Retry in {seconds} s."
     headers = headers | {"retry-after": str(seconds)}
     if window.resets is not None:

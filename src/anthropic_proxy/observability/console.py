@@ -173,9 +173,9 @@ def _format_outcome(event: Mapping[str, Any]) -> str:
         words.append(_quote(str(event["stop_reason"])))
     if event.get("outcome") in _OUTCOME_WORDS:
         words.append(_OUTCOME_WORDS[event["outcome"]])
-    for name in ("retries", "failovers"):
+    for name, one in (("retries", "retry"), ("failovers", "failover")):
         if event.get(name):
-            words.append(f"{event[name]} {name}")
+            words.append(f"{event[name]} {one if event[name] == 1 else name}")
     return ", ".join(words)
 
 
