@@ -1,23 +1,33 @@
 """The commands `anthropic-proxy keys create|list|revoke`, which edit the file of API keys.
 
 A key is printed only when it is created, because the file stores its hash. A running server reloads
-the file after a change.
+the file after a change. A server rejects a file with an invalid key and keeps its previous keys, so
+the commands check each change with the settings of the server.
 """
 
+import os
 import secrets
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+from pydantic import ValidationError
 
-from anthropic_proxy.auth.api_keys import ApiKey, KeyLimits, hash_key, validate_key_name
+from anthropic_proxy.auth.api_keys import (
+    ApiKey,
+    KeyLimits,
+    describe_limit,
+    hash_key,
+    validate_key_name,
+)
 from anthropic_proxy.config import keys_file
-from anthropic_proxy.config.env_file import find_env_file
+from anthropic_proxy.config.env_file import find_env_file, read_env_file
 from anthropic_proxy.config.key_settings import KeySettings
+from anthropic_proxy.config.messages import variable_problem
 from anthropic_proxy.config.upstreams import read_text
 from anthropic_proxy.errors import ConfigError
 
@@ -27,19 +37,34 @@ _LIMIT = click.IntRange(min=1)
 
 
 class _TimeParameter(click.DateTime):
-    """A date or time. The error message shows examples instead of format strings."""
+    """A date or time, in UTC unless it has a zone. The error message shows examples."""
 
     name = "time"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         try:
-            return super().convert(value, param, ctx)
-        except click.BadParameter:
+            time = super().convert(value, param, ctx)
+            return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+        except (click.BadParameter, OverflowError):
             self.fail(
                 f"got {value!r}, expected a date (2026-12-31) or a time (2026-12-31T18:00:00)",
                 param,
                 ctx,
             )
+
+
+# The last format has a zone: `keys list` and the file show the time of a key in it.
+_TIME = _TimeParameter(
+    ("%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S%z")
+)
+
+
+def _check_globs(_: click.Context, __: click.Parameter, globs: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the globs of `--model`. Raises BadParameter for an empty one."""
+    for glob in globs:
+        if not glob.strip():
+            raise click.BadParameter(f"got {glob!r}, expected the name of a model or a glob")
+    return tuple(glob.strip() for glob in globs)
 
 
 _FILE = click.option(
@@ -61,14 +86,16 @@ def keys() -> None:
     "--model",
     "models",
     multiple=True,
+    callback=_check_globs,
     metavar="GLOB",
     help="Model that the key may use; may be repeated.  [default: all models]",
 )
 @click.option(
     "--expires",
-    type=_TimeParameter(),
+    type=_TIME,
     metavar="TIME",
-    help="Expiry in UTC: a date (2026-12-31) or a time (2026-12-31T18:00:00).  [default: never]",
+    help="Expiry: a date (2026-12-31) or a time (2026-12-31T18:00:00), in UTC unless the time ends "
+    "with a zone (+02:00).  [default: never]",
 )
 @click.option(
     "--requests-per-minute",
@@ -94,15 +121,20 @@ def create(
     **limits: int | None,
 ) -> None:
     """Create a key called NAME and print it. It cannot be printed again."""
+    path, is_of_server = _choose_path(path)
     secret = _PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
-    expiry = expires.replace(tzinfo=UTC) if expires else None
-    new_key = ApiKey(name, hash_key(secret), models, expiry, KeyLimits(**limits))
+    new_key = ApiKey(name, hash_key(secret), models, expires, KeyLimits(**limits))
 
     def add_key(existing_keys: tuple[ApiKey, ...]) -> tuple[ApiKey, ...]:
         validate_key_name(name)
-        return (*existing_keys, new_key)
+        changed_keys = (*existing_keys, new_key)
+        if is_of_server:
+            _check_for_server(path, changed_keys)
+        return changed_keys
 
-    _change_keys_file(path, add_key)
+    changed_keys = _change_keys_file(path, add_key)
+    if not is_of_server:
+        _warn_of_server(path, changed_keys)
     click.echo(secret)
 
 
@@ -110,7 +142,7 @@ def create(
 @_FILE
 def list_keys(path: Path | None) -> None:
     """List the keys with their models, expiry and limits."""
-    path = _choose_path(path)
+    path, is_of_server = _choose_path(path)
     try:
         existing_keys = keys_file.parse_keys_file(read_text(path), str(path))
     except (ConfigError, OSError, UnicodeDecodeError) as error:
@@ -119,6 +151,8 @@ def list_keys(path: Path | None) -> None:
     for key in existing_keys:
         models = ", ".join(key.models) or "*"
         click.echo(f"{key.name}\t{models}\t{_describe_expiry(key)}\t{_describe_limits(key)}")
+    if is_of_server:
+        _warn_of_server(path, existing_keys)
 
 
 @keys.command()
@@ -126,6 +160,7 @@ def list_keys(path: Path | None) -> None:
 @_FILE
 def revoke(name: str, path: Path | None) -> None:
     """Revoke the key called NAME."""
+    path, is_of_server = _choose_path(path)
 
     def remove_key(existing_keys: tuple[ApiKey, ...]) -> tuple[ApiKey, ...]:
         remaining_keys = tuple(key for key in existing_keys if key.name != name)
@@ -133,28 +168,79 @@ def revoke(name: str, path: Path | None) -> None:
             raise ValueError(f"no key is called {name!r}")
         return remaining_keys
 
-    _change_keys_file(path, remove_key)
+    remaining_keys = _change_keys_file(path, remove_key)
+    if not is_of_server:
+        _warn_of_server(path, remaining_keys)
+    else:
+        try:
+            _check_for_server(path, remaining_keys)
+        except ConfigError as error:
+            _fail(
+                f"Revoked {name} in {path}, but a running server keeps its previous keys until "
+                f"this is fixed: {error}"
+            )
     click.echo(f"✓ Revoked {name}")
 
 
 def _change_keys_file(
-    path: Path | None, change: Callable[[tuple[ApiKey, ...]], tuple[ApiKey, ...]]
-) -> None:
+    path: Path, change: Callable[[tuple[ApiKey, ...]], tuple[ApiKey, ...]]
+) -> tuple[ApiKey, ...]:
     if sys.platform == "win32":
         _fail("keys can only be changed on Unix systems")
     try:
-        keys_file.change_keys_file(_choose_path(path), change)
+        return keys_file.change_keys_file(path, change)
     except (ConfigError, OSError, ValueError) as error:
         _fail(str(error))
 
 
-def _choose_path(path: Path | None) -> Path:
-    # Load only these settings: others may be invalid.
-    settings: Any = {"_env_file": find_env_file(None), "PROXY_API_KEYS": None}
-    path = path or KeySettings(**settings).proxy_api_keys_file
+def _choose_path(path: Path | None) -> tuple[Path, bool]:
+    """Return the keys file, and whether it is the one of PROXY_API_KEYS_FILE."""
+    env_file = find_env_file(None)
+    # The defaults replace all other settings, because they may be invalid.
+    values: dict[str, Any] = {}
+    for name, field in KeySettings.model_fields.items():
+        values[name.upper()] = field.default
+    del values["PROXY_API_KEYS_FILE"]
+    try:
+        read_env_file(env_file)
+        configured = KeySettings(_env_file=env_file, **values).proxy_api_keys_file
+    except ConfigError as error:
+        if path is None:
+            _fail(str(error))
+        configured = None
+    path = path or configured
     if path is None:
         _fail("no keys file: set PROXY_API_KEYS_FILE or use --file")
-    return path.expanduser()
+    path = path.expanduser()
+    if configured is None:
+        return path, False
+    return path, os.path.realpath(path) == os.path.realpath(configured.expanduser())
+
+
+def _check_for_server(path: Path, changed_keys: Iterable[ApiKey]) -> None:
+    """Raise ConfigError if a server with the settings of this environment rejects the keys."""
+    env_file = find_env_file(None)
+    read_env_file(env_file)
+    options: dict[str, Any] = {"_env_file": env_file}
+    try:
+        settings = KeySettings(**options)
+    except ValidationError as error:
+        problems = []
+        for each in error.errors(include_url=False):
+            problems.append(variable_problem(each, KeySettings.model_fields))
+        raise ConfigError("\n".join(problems)) from None
+    text = keys_file.format_keys_file(changed_keys).decode()
+    keys_file.load_api_keys(
+        settings.model_copy(update={"proxy_api_keys_file": path}), lambda _: text
+    )
+
+
+def _warn_of_server(path: Path, changed_keys: Iterable[ApiKey]) -> None:
+    """Report a problem of a file that a server with other settings may use."""
+    try:
+        _check_for_server(path, changed_keys)
+    except ConfigError as error:
+        click.echo(f"! a server with these settings rejects {path}: {error}", err=True)
 
 
 def _describe_expiry(key: ApiKey) -> str:
@@ -168,7 +254,7 @@ def _describe_limits(key: ApiKey) -> str:
     descriptions = []
     for name, amount in asdict(key.limits).items():
         if amount:
-            descriptions.append(f"{amount} {name.replace('_', ' ')}")
+            descriptions.append(describe_limit(name, amount))
     return ", ".join(descriptions) or "-"
 
 

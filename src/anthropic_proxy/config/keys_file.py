@@ -44,6 +44,13 @@ _BUDGET_NEEDS_STORAGE = (
 )
 
 
+def _to_utc(time: datetime) -> datetime:
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("the time is out of range in UTC") from None
+
+
 def _check_hash(sha256: str) -> str:
     if sha256 in _EMPTY:
         raise ValueError("this is the hash of an empty key")
@@ -60,7 +67,7 @@ class _KeyEntry(BaseModel):
     models: Annotated[
         tuple[Annotated[str, Field(min_length=1)], ...] | None, Field(min_length=1)
     ] = None
-    expires: AwareDatetime | None = None
+    expires: Annotated[AwareDatetime, AfterValidator(_to_utc)] | None = None
     requests_per_minute: _Limit = None
     tokens_per_minute: _Limit = None
     tokens_per_month: _Limit = None
@@ -127,8 +134,9 @@ def load_api_keys(settings: KeySettings, read: Callable[[PurePath], str]) -> Api
     keys = []
     for key in configured:
         keys.append(replace(key, limits=key.limits.with_defaults(settings.key_limits)))
-    if settings.counts_in_process and any(key.limits.tokens_per_month for key in keys):
-        raise ConfigError(_BUDGET_NEEDS_STORAGE)
+    limited = [key.name for key in keys if key.limits.tokens_per_month]
+    if settings.counts_in_process and limited:
+        raise ConfigError(f"{_BUDGET_NEEDS_STORAGE} (first key with this limit: {limited[0]})")
     try:
         return ApiKeyRegistry(keys)
     except ValueError as error:
@@ -167,10 +175,12 @@ def format_time(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def change_keys_file(path: Path, edit: Callable[[tuple[ApiKey, ...]], tuple[ApiKey, ...]]) -> None:
-    """Replace the keys of a file with the result of `edit`. A missing file has no keys.
+def change_keys_file(
+    path: Path, edit: Callable[[tuple[ApiKey, ...]], tuple[ApiKey, ...]]
+) -> tuple[ApiKey, ...]:
+    """Replace the keys of a file with the result of `edit`, and return it.
 
-    Raises ConfigError, OSError, and what `edit` raises.
+    A missing file has no keys. Raises ConfigError, OSError, and what `edit` raises.
     """
     if path.suffix.lower() != ".json":
         raise ConfigError(
@@ -182,6 +192,7 @@ def change_keys_file(path: Path, edit: Callable[[tuple[ApiKey, ...]], tuple[ApiK
         keys = edit(before)
         ApiKeyRegistry(keys)
         _replace(path, format_keys_file(keys))
+    return keys
 
 
 @contextlib.contextmanager

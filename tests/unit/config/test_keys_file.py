@@ -82,6 +82,14 @@ def test_a_written_file_can_be_parsed() -> None:
             "keys.json",
             "keys.0.expires",
         ),
+        *(
+            (
+                f'{{"keys": [{{"name": "a", "sha256": "{_HASH}", "expires": "{time}"}}]}}',
+                "keys.json",
+                "keys.0.expires: Value error, the time is out of range in UTC",
+            )
+            for time in ("0001-01-01T00:00:00+02:00", "9999-12-31T23:00:00-02:00")
+        ),
         (
             (
                 f'{{"keys": [{{"name": "a", "sha256": "{_HASH}"}}, '
@@ -171,7 +179,10 @@ def test_limits_in_the_file_override_limits_in_variables(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"PROXY_API_KEYS": "b=b", "KEY_TOKENS_PER_MONTH": 100}, "requires RATE_LIMIT_STORAGE_URL"),
+        (
+            {"PROXY_API_KEYS": "b=b", "KEY_TOKENS_PER_MONTH": 100},
+            r"requires RATE_LIMIT_STORAGE_URL, .* \(first key with this limit: b\)",
+        ),
         ({"KEY_TOKENS_PER_MINUTE": 100}, "set PROXY_API_KEYS"),
     ],
 )
