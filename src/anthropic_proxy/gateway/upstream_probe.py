@@ -40,10 +40,16 @@ _RETRY_SECONDS = 10.0
 _MAX_RETRY_SECONDS = 300.0
 # Seconds between two reads of the shared results, in a process that does not probe.
 _READ_SECONDS = 1.0
-# Settings that a reason may contain, and the advice for the operator.
-_ADVICE_BY_SETTING = {
-    "SSL_CERT_FILE": "set SSL_CERT_FILE",
+# Texts that a reason may contain, and the advice that complements it; the first match is used.
+# The advice is empty if the reason contains the remedy, or passes by itself.
+_ADVICE_BY_TEXT = {
+    "SSL_CERT_FILE": "",
     "HTTP_PROXY": "check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY",
+    "This server has run out of": "",
+    "check that it is running": "check {url}",
+    "the URL must begin with": "check {url}",
+    "over TLS": "check {url}",
+    "has no address": "check the host name in {url}",
 }
 # Paths that check a key, for servers whose list of models does not require a key.
 _KEY_PATHS = {"openrouter": "/key"}
@@ -64,7 +70,7 @@ _KEY_TEXTS: Mapping[KeyState, str] = {
     "the client's": "the client's key is sent",
     "not checked": "key not checked",
 }
-# States in which the operator must set a key.
+# States in which the operator must set or correct a key.
 _BAD_KEY_STATES = ("rejected", "missing")
 _KEY_REFUSED_STATUSES = (401, 403)
 _WANTS_TLS = "its port requires TLS: the URL must begin with https://"
@@ -511,18 +517,19 @@ def _hint(upstream: Upstream, result: ProbeResult, *, is_from_file: bool) -> str
         url = f"url of {upstream.name} in CONFIG_FILE"
         key = f"the key of {upstream.name} in CONFIG_FILE"
     if not result.is_reachable:
-        advice = _find_advice(result.reason) or f"check that it is running, and check {url}"
-        return f"{advice}; the proxy probes it every {_RETRY_SECONDS:g} s"
+        advice = _find_advice(result.reason, "check that it is running, and check {url}")
+        again = f"the proxy probes it every {_RETRY_SECONDS:g} s"
+        return "; ".join(filter(None, (advice.format(url=url), again)))
     if result.key in _BAD_KEY_STATES:
-        return f"set {key}"
+        return f"set {key}" if result.key == "missing" else f"check {key}"
     if not result.reason:
         return ""
-    return _find_advice(result.reason) or f"check {url}"
+    return _find_advice(result.reason, "check {url}").format(url=url)
 
 
-def _find_advice(reason: str) -> str | None:
-    """Return the advice for the setting that a reason contains; None if it contains none."""
-    for setting, advice in _ADVICE_BY_SETTING.items():
-        if setting in reason:
+def _find_advice(reason: str, default: str) -> str:
+    """Return the advice that complements a reason, with the placeholder `{url}`."""
+    for text, advice in _ADVICE_BY_TEXT.items():
+        if text in reason:
             return advice
-    return None
+    return default

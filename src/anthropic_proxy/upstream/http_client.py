@@ -470,7 +470,7 @@ class _IteratedBody:
         return await anext(self._chunks, b"")
 
 
-_UNREACHABLE = "refuses connections or can't be reached: is it running?"
+_UNREACHABLE = "refuses connections or can't be reached; check that it is running"
 # The beginning of a TLS alert (RFC 8446, 5.1), as aiohttp quotes an invalid status line.
 _TLS_ALERT = repr(b"\x15\x03")[:-1]
 _ENDED_HANDSHAKE = (

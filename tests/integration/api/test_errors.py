@@ -235,8 +235,8 @@ def test_an_unreachable_upstream_is_reported() -> None:
             status, error_type, message = read_error(response)
             assert (status, error_type) == (500, "api_error")
             assert (
-                message == "The upstream 127.0.0.1:9 refuses connections or can't be reached: "
-                "is it running?"
+                message == "The upstream 127.0.0.1:9 refuses connections or can't be reached; "
+                "check that it is running"
             )
             assert "sk-secret" not in response.text
 

@@ -11,6 +11,7 @@ import pytest
 from anthropic_proxy.api.health import HealthChecks
 from anthropic_proxy.config.settings import Settings
 from anthropic_proxy.config.upstreams import upstreams_from_settings
+from anthropic_proxy.errors import resource_exhausted_error
 from anthropic_proxy.gateway import upstream_probe
 from anthropic_proxy.gateway.upstream_probe import (
     ProbeResult,
@@ -154,7 +155,7 @@ def test_outcomes(
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
-        ("http://127.0.0.1:9", "refuses connections or can't be reached: is it running?"),
+        ("http://127.0.0.1:9", "refuses connections or can't be reached; check that it is running"),
         ("http://no-such-host.invalid", "has no address (its name can't be resolved)"),
     ],
 )
@@ -438,6 +439,10 @@ _UNTRUSTED = ProbeResult(
 _DEAD_PROXY = ProbeResult(
     is_reachable=False, reason="the HTTP proxy (HTTP_PROXY, ...) refuses connections"
 )
+_SHORTAGE = ProbeResult(
+    is_reachable=True, reason="This server has run out of open files, so it can't connect"
+)
+_MISSING = ProbeResult(is_reachable=True, key="missing")
 _AGAIN = "; the proxy probes it every 10 s"
 
 
@@ -449,13 +454,16 @@ _AGAIN = "; the proxy probes it every 10 s"
             f"check that it is running, and check UPSTREAM_BASE_URL{_AGAIN}",
             f"check that it is running, and check url of u in CONFIG_FILE{_AGAIN}",
         ),
-        (_UNTRUSTED, f"set SSL_CERT_FILE{_AGAIN}", f"set SSL_CERT_FILE{_AGAIN}"),
+        (_UNTRUSTED, _AGAIN.removeprefix("; "), _AGAIN.removeprefix("; ")),
+        (_SHORTAGE, "", ""),
         (
             _DEAD_PROXY,
             f"check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY{_AGAIN}",
             f"check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY{_AGAIN}",
         ),
-        (_REJECTED, "set UPSTREAM_API_KEY", "set the key of u in CONFIG_FILE"),
+        (_REJECTED, "check UPSTREAM_API_KEY", "check the key of u in CONFIG_FILE"),
+        (_ONE_OF_TWO, "check UPSTREAM_API_KEY", "check the key of u in CONFIG_FILE"),
+        (_MISSING, "set UPSTREAM_API_KEY", "set the key of u in CONFIG_FILE"),
         (_BAD, "check UPSTREAM_BASE_URL", "check url of u in CONFIG_FILE"),
         (_GOOD, "", ""),
     ],
@@ -466,6 +474,43 @@ def test_hints(found: ProbeResult, hint: str, hint_in_file: str) -> None:
     for prober.has_config_file in (False, True):
         hints.append(prober._hint(endpoint, found))
     assert hints == [hint, hint_in_file]
+
+
+_TLS_MISMATCH = "the URL must begin with http://"
+
+
+@pytest.mark.parametrize(
+    ("reason", "advice"),
+    [
+        (http_client._UNREACHABLE, "check UPSTREAM_BASE_URL"),
+        ("has no address (its name can't be resolved)", "check the host name in UPSTREAM_BASE_URL"),
+        (http_client._ENDED_HANDSHAKE, "check UPSTREAM_BASE_URL"),
+        (f"can't be reached over TLS: {_TLS_MISMATCH}", "check UPSTREAM_BASE_URL"),
+        ("can't be reached over TLS", "check UPSTREAM_BASE_URL"),
+        (f"has a TLS certificate that can't be trusted; {http_client._TRUST_HINT}", ""),
+        (
+            "did not accept a connection in 5 s",
+            "check that it is running, and check UPSTREAM_BASE_URL",
+        ),
+        (
+            f"has no address (its name can't be resolved): this is {http_client._PROXY}",
+            "check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY",
+        ),
+    ],
+)
+def test_hints_do_not_repeat_the_reason(reason: str, advice: str) -> None:
+    prober, endpoint = _prober()
+    line = prober._describe_result(endpoint, ProbeResult(is_reachable=False, reason=reason))
+    parts = [f"{endpoint.base_url}: {reason}", advice, _AGAIN.removeprefix("; ")]
+    assert line == "; ".join(filter(None, parts))
+    for phrase in ("running", "SSL_CERT_FILE"):
+        assert line.count(phrase) <= 1
+
+
+def test_the_advice_matches_texts_of_errors() -> None:
+    reasons = "\n".join(text for _, _, text in http_client._FAILURES)
+    reasons += http_client._ENDED_HANDSHAKE + resource_exhausted_error("files", "read").message
+    assert [text for text in upstream_probe._ADVICE_BY_TEXT if text not in reasons] == []
 
 
 def test_an_untrusted_certificate_and_a_dead_proxy(monkeypatch: pytest.MonkeyPatch) -> None:

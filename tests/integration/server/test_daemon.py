@@ -139,7 +139,8 @@ def test_an_unreachable_upstream_is_printed_at_startup(command: Command, workers
     with ScriptedUpstream() as stopped:
         url = stopped.url
     result = _daemon(command, url, WORKERS=workers)
-    line = f"  Upstream: {url}/v1: refuses connections or can't be reached: is it running?; "
+    line = f"  Upstream: {url}/v1: refuses connections or can't be reached; "
+    line += "check that it is running; check UPSTREAM_BASE_URL; the proxy probes it every 10 s"
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1].startswith(line)
     assert line in _run(command, "status")[1]
