@@ -279,8 +279,9 @@ def test_one_that_comes_up_later(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         down = until(lambda: _if_probed(client, proxy), "it is probed")
         assert (down.status_code, "[-]upstreams failed" in down.text) == (503, True)
-        with ScriptedUpstream(port) as upstream:
-            upstream.on_probe = answers(_MODELS)
+        upstream = ScriptedUpstream(port)
+        upstream.on_probe = answers(_MODELS)
+        with upstream:
             up = until(lambda: _if_ready(client, proxy), "it is reached")
     assert f"[+]upstream 127.0.0.1:{port} ok: reachable, no key set, 2 models" in up.text
 
