@@ -12,7 +12,6 @@ import signal
 import socket
 import ssl
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -32,6 +31,7 @@ from anthropic_proxy.server.configuration import load_routing_and_keys
 from anthropic_proxy.server.early_signals import EarlyHangup
 from anthropic_proxy.server.hypercorn_server import HypercornServer
 from anthropic_proxy.server.reload import Reloader, WatchedFiles
+from anthropic_proxy.server.shared_directory import create_shared_directory
 from anthropic_proxy.server.sockets import (
     format_base_url,
     open_metrics_listener,
@@ -158,7 +158,7 @@ def _run_workers(
             Log().print_banner(render_banner(settings, load_routing(settings), address))
         on_ready(address)
 
-    with tempfile.TemporaryDirectory(prefix="anthropic-proxy-") as directory:
+    with create_shared_directory() as directory:
         multiprocess.share_metrics(directory)
         worker_settings = settings.sharing_limits(directory)
 
