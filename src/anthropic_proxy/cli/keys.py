@@ -5,6 +5,7 @@ the file after a change. A server rejects a file with an invalid key and keeps i
 the commands check each change with the settings of the server.
 """
 
+import logging
 import os
 import secrets
 import sys
@@ -78,6 +79,8 @@ _FILE = click.option(
 @click.group()
 def keys() -> None:
     """Create, list and revoke API keys of clients."""
+    # The library logs invalid lines of the .env file each time; the server reports them.
+    logging.getLogger("dotenv.main").setLevel(logging.ERROR)
 
 
 @keys.command()

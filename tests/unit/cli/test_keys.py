@@ -217,3 +217,10 @@ def test_an_unreadable_env_file_is_reported(path: Path, content: bytes) -> None:
     created = _run_keys("create", "a", "--file", str(path))
     assert (created.exit_code, _names(path)) == (0, ["a"])
     assert created.stderr.startswith("! a server with these settings rejects")
+
+
+def test_invalid_lines_of_the_env_file_are_not_logged(path: Path) -> None:
+    env_file = path.parent / ".env"
+    env_file.write_text(env_file.read_text() + "not a variable\n")
+    created = _run_keys("create", "a")
+    assert (created.exit_code, created.stderr) == (0, "")
