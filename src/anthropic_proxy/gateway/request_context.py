@@ -1,11 +1,11 @@
 """Context of one client request, shared by routing, failover and the backends."""
 
-import asyncio
 from dataclasses import dataclass, field
 from functools import partial
 
 from anthropic_proxy.auth.caller import ANONYMOUS, Caller
 from anthropic_proxy.errors import ApiError
+from anthropic_proxy.gateway.acceptance import Acceptance
 from anthropic_proxy.gateway.ids import new_id
 from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.routing.router import Route
@@ -41,7 +41,7 @@ class RequestContext:
     # Estimated input tokens of the last upstream request.
     input_estimate: int = 0
     # Set when an upstream has accepted the request.
-    accepted: asyncio.Event = field(default_factory=asyncio.Event)
+    accepted: Acceptance = field(default_factory=Acceptance)
     response_status: int = 200
     response_headers: dict[str, str] = field(default_factory=dict)
 
