@@ -39,11 +39,8 @@ class Reply:
     async def read_available(self, _: float) -> bytes | None:
         return next(self._reads, None)
 
-    async def read(self) -> bytes:
-        return b"".join(self._reads)
-
-    def limit_size(self) -> None:
-        """There is no limit."""
+    async def read(self, beginning: bytes) -> bytes:
+        return beginning + b"".join(self._reads)
 
     async def release(self) -> None:
         """There is nothing to give back."""
