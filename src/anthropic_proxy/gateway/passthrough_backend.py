@@ -15,6 +15,7 @@ from anthropic_proxy.gateway.request_context import RequestContext
 from anthropic_proxy.gateway.streams.passthrough import PassthroughStream
 from anthropic_proxy.gateway.thinking_memory import ThinkingAdapter, ThinkingMemory
 from anthropic_proxy.gateway.upstream_response import (
+    create_read_logger,
     parse_caller_error,
     raise_for_web_page,
     read_body,
@@ -25,7 +26,7 @@ from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.observability.metrics import Metrics
 from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.routing.router import Route
-from anthropic_proxy.translate import passthrough, upstream_errors, upstream_failure
+from anthropic_proxy.translate import passthrough, upstream_failure
 from anthropic_proxy.translate.compaction_blocks import expand_compaction_blocks
 from anthropic_proxy.translate.reasoning.thinking_history import ThinkingPolicy
 from anthropic_proxy.translate.tokens.estimate import estimate_untranslated
@@ -96,11 +97,18 @@ class PassthroughBackend:
     ) -> bytes:
         client = self._client_for(context)
         response = await self._open_response(context, route, client, policy)
-        body = await read_body(response, self._log, context.request_id)
-        if not passthrough.is_message(body):
-            invalid_response = _to_invalid_message_error(client, response, body)
-            raise_for_web_page(client, response, invalid_response)
-            raise invalid_response
+        stream = PassthroughStream(
+            response,
+            client.identity,
+            context.request_id,
+            on_read=create_read_logger(self._log, context.request_id),
+            on_end=lambda _: None,
+        )
+        try:
+            body = await stream.read_message()
+        except ApiError as error:
+            raise_for_web_page(client, response, error)
+            raise
         _set_media_type(context, "application/json")
         context.observation.record_response(*passthrough.parse_message_usage(body))
         return body
@@ -213,9 +221,7 @@ class PassthroughBackend:
     ) -> PassthroughStream:
         # The stream must not refer to the request, which may be several megabytes, because a
         # stream may be open for minutes.
-        on_read = None
-        if self._log.verbose:
-            on_read = partial(self._log.log_body, "upstream chunk received", observation.request_id)
+        on_read = create_read_logger(self._log, observation.request_id)
         on_end = partial(self._record_stream_end, observation)
         return PassthroughStream(
             response, client.identity, observation.request_id, on_read=on_read, on_end=on_end
@@ -245,20 +251,6 @@ def _set_media_type(context: RequestContext, media_type: str) -> None:
         context.response_headers["content-type"] = media_type
 
 
-def _to_invalid_message_error(
-    client: UpstreamClient, response: UpstreamResponse, body: bytes
-) -> ApiError:
-    """Return the error for a successful response whose body is not a Message."""
-    error = passthrough.parse_success_error(body, client.identity)
-    if error is not None:
-        return error
-    text = (
-        f"The upstream {client.upstream.name} returned status {response.status} with a body "
-        "that is not a message"
-    )
-    return ApiError(500, text)
-
-
 def _to_passthrough_error(
     client: UpstreamClient, response: UpstreamResponse, body: bytes, path: str = ""
 ) -> ApiError:
@@ -272,7 +264,7 @@ def _to_passthrough_error(
         headers = _headers_without_secrets(client, response)
         native_error = passthrough.parse_native_error(status, headers, body)
         failure = upstream_failure.parse_failure(status, headers, body, client.identity)
-        if native_error is not None and not upstream_errors.needs_mapping(failure):
+        if native_error is not None and not passthrough.needs_mapping(failure):
             return native_error
     return parse_caller_error(client, response, body, path)
 

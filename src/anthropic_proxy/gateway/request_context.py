@@ -1,11 +1,11 @@
 """Context of one client request, shared by routing, failover and the backends."""
 
-import asyncio
 from dataclasses import dataclass, field
 from functools import partial
 
 from anthropic_proxy.auth.caller import ANONYMOUS, Caller
 from anthropic_proxy.errors import ApiError
+from anthropic_proxy.gateway.acceptance import Acceptance
 from anthropic_proxy.gateway.ids import new_id
 from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.routing.router import Route
@@ -43,7 +43,7 @@ class RequestContext:
     # The Message with the summary of the conversation, which all later upstream requests use.
     summary_message: JsonObject | None = None
     # Set when an upstream has accepted the request.
-    accepted: asyncio.Event = field(default_factory=asyncio.Event)
+    accepted: Acceptance = field(default_factory=Acceptance)
     response_status: int = 200
     response_headers: dict[str, str] = field(default_factory=dict)
 

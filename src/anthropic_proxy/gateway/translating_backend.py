@@ -1,14 +1,12 @@
 """The translating backend: convert requests to an OpenAI-compatible API, and responses back."""
 
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
 from functools import partial
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from anthropic_proxy.gateway.adaptive_sender import AdaptiveSender
+from anthropic_proxy.gateway.conversation_sender import ConversationSender, Delivery
 from anthropic_proxy.gateway.exchange import Exchange
-from anthropic_proxy.gateway.prepared_request import PreparedRequest
 from anthropic_proxy.gateway.request_context import RequestContext
 from anthropic_proxy.gateway.request_preparation import RequestPreparer
 from anthropic_proxy.gateway.request_translation import RequestTranslator
@@ -16,30 +14,16 @@ from anthropic_proxy.gateway.streams.message_stream import EventListStream, Mess
 from anthropic_proxy.gateway.token_counting import TokenCounter
 from anthropic_proxy.gateway.upstream_response import parse_caller_error, read_successful_body
 from anthropic_proxy.routing.router import Route
-from anthropic_proxy.translate import compaction
-from anthropic_proxy.translate.adaptation.output_rules import is_output_limit_reached
-from anthropic_proxy.translate.apis import APIS, Api
+from anthropic_proxy.translate.apis import APIS
 from anthropic_proxy.translate.compaction_blocks import expand_compaction_blocks
-from anthropic_proxy.translate.context_edits import apply_edits
 from anthropic_proxy.translate.reasoning.signatures import Signer
-from anthropic_proxy.translate.response.spec import ReasoningDisplay
-from anthropic_proxy.translate.response.whole import build_empty_events, collect_message
+from anthropic_proxy.translate.response.whole import collect_message
 from anthropic_proxy.translate.upstream_errors import UpstreamFailureError
 from anthropic_proxy.upstream.client import UpstreamClient
 from anthropic_proxy.upstream.http_client import UpstreamResponse
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
 
 _Result = TypeVar("_Result")
-
-
-@dataclass(frozen=True)
-class _Delivery(Generic[_Result]):
-    """The form in which a response is returned: as one Message, or as a stream of events."""
-
-    # Sends a request to the upstream, and returns its response.
-    fetch: Callable[[RequestContext, PreparedRequest], Awaitable[_Result]]
-    # Returns a response that is created from events, without a request to the upstream.
-    from_events: Callable[[list[JsonObject]], _Result]
 
 
 class TranslatingBackend:
@@ -62,13 +46,13 @@ class TranslatingBackend:
         self.sender = sender
         self._log = sender.log
         self._counter = TokenCounter(translator.translate_for_counting)
-        self._preparer = RequestPreparer(
+        preparer = RequestPreparer(
             client, translator, signer, sender, self._counter, calls_in_text=calls_in_text
         )
         exchange = Exchange(sender, self._counter, translator.threads)
-        self._exchange = exchange
-        self._as_message = _Delivery(exchange.fetch_message, collect_message)
-        self._as_stream = _Delivery[MessageStream](exchange.open_stream, EventListStream)
+        self._conversation = ConversationSender(preparer, self._counter, exchange.fetch_message)
+        self._as_message = Delivery(exchange.fetch_message, collect_message)
+        self._as_stream = Delivery[MessageStream](exchange.open_stream, EventListStream)
 
     async def create_message(self, context: RequestContext, route: Route) -> bytes:
         """Send a request, and return the Message as JSON. Raises ApiError."""
@@ -99,14 +83,14 @@ class TranslatingBackend:
         return self._counter.estimate(route, expand_compaction_blocks(request))
 
     async def _respond(
-        self, context: RequestContext, route: Route, delivery: _Delivery[_Result]
+        self, context: RequestContext, route: Route, delivery: Delivery[_Result]
     ) -> _Result:
         """Respond with the model's API, or with the other API if the upstream requires it."""
         while True:
             memory = self.sender.get_memory(route.model)
             api = memory.api or self.client.upstream.api
             try:
-                return await self._respond_by(context, route, APIS[api], delivery)
+                return await self._conversation.send(context, route, APIS[api], delivery)
             except UpstreamFailureError as error:
                 if not self._change_api(context, route, api, error):
                     raise
@@ -132,61 +116,3 @@ class TranslatingBackend:
         )
         self.sender.metrics.count_request_change(upstream.name, f"api_{api}")
         return True
-
-    async def _respond_by(
-        self, context: RequestContext, route: Route, api: Api, delivery: _Delivery[_Result]
-    ) -> _Result:
-        """Respond with one API. Applies the request's context edits and its compaction first."""
-        profile = api.to_profile(route.upstream.profile)
-        if profile is not route.upstream.profile:
-            route = replace(route, upstream=replace(route.upstream, profile=profile))
-        count = partial(self._counter.estimate, route)
-        request, applied_edits = apply_edits(expand_compaction_blocks(context.request), count)
-        plan = compaction.plan_summary(request, count)
-        prepare = partial(self._preparer.prepare, context, route=route, api=api)
-        prepared = await prepare(request)
-        if request.get("context_management") is not None:
-            report = {"applied_edits": applied_edits}
-            prepared = replace(prepared, spec=replace(prepared.spec, context_management=report))
-        if request["max_tokens"] == 0:
-            # In the API, `max_tokens: 0` only checks whether the request can be served.
-            return delivery.from_events(build_empty_events(prepared.spec))
-        if plan is not None:
-            return await self._respond_compacted(
-                context, prepare, request, prepared=prepared, plan=plan, delivery=delivery
-            )
-        try:
-            return await delivery.fetch(context, prepared)
-        except UpstreamFailureError as error:
-            if not is_output_limit_reached(error.failure):
-                raise
-            return delivery.from_events(build_empty_events(prepared.spec))
-
-    async def _respond_compacted(  # noqa: PLR0913 - the state of `_respond_by`
-        self,
-        context: RequestContext,
-        prepare: Callable[[JsonObject], Awaitable[PreparedRequest]],
-        request: JsonObject,
-        *,
-        prepared: PreparedRequest,
-        plan: compaction.SummaryPlan,
-        delivery: _Delivery[_Result],
-    ) -> _Result:
-        """Request a summary of the conversation, and send the request with that summary."""
-        if context.summary_message is None:
-            context.retry_plan.begin_compaction()
-            summary_request = await prepare(compaction.build_summary_request(request, plan))
-            spec = replace(summary_request.spec, reasoning=ReasoningDisplay.HIDDEN)
-            context.summary_message = await self._exchange.fetch_message(
-                context, replace(summary_request, spec=spec)
-            )
-            context.retry_plan.end_compaction()
-        summary = compaction.parse_summary(context.summary_message, request, plan)
-        if plan.ends_response(summary):
-            events = compaction.build_summary_events(prepared.spec, summary, plan)
-            return delivery.from_events(events)
-        continuation = await prepare(compaction.apply_summary(request, summary))
-        spec = replace(
-            prepared.spec, compaction=summary, input_estimate=continuation.spec.input_estimate
-        )
-        return await delivery.fetch(context, replace(continuation, spec=spec))

@@ -4,18 +4,33 @@ import time
 from collections.abc import Callable, Mapping
 
 from anthropic_proxy.errors import ApiError
+from anthropic_proxy.gateway.streams.base import ReadLogger
 from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.translate import rate_limit_headers, upstream_errors, upstream_failure
 from anthropic_proxy.upstream.client import UpstreamClient
 from anthropic_proxy.upstream.http_client import UpstreamError, UpstreamResponse
 
 
+def create_read_logger(log: Log, request_id: str) -> ReadLogger | None:
+    """Return the function that logs the reads of a stream; None if bodies are not logged."""
+    if not log.verbose:
+        return None
+
+    def log_read(data: bytes, *, is_complete: bool) -> None:
+        event = "upstream response received" if is_complete else "upstream chunk received"
+        log.log_body(event, request_id, data)
+
+    return log_read
+
+
 async def read_body(response: UpstreamResponse, log: Log, request_id: str) -> bytes:
-    """Return the body of a response, and close the response. Raises ApiError."""
+    """Return the body of a response, and release the response. Raises ApiError."""
     try:
         body = await response.read()
-    finally:
+    except BaseException:
         await response.aclose()
+        raise
+    await response.release()
     log.log_body("upstream response received", request_id, body)
     return body
 
@@ -23,7 +38,7 @@ async def read_body(response: UpstreamResponse, log: Log, request_id: str) -> by
 async def read_successful_body(
     response: UpstreamResponse, log: Log, request_id: str, to_error: Callable[[bytes], ApiError]
 ) -> bytes:
-    """Return the body of a successful response, and close the response.
+    """Return the body of a successful response, and release the response.
 
     Raises the error that `to_error` returns for the body of an unsuccessful response, and ApiError
     when the body cannot be read.

@@ -22,10 +22,14 @@ from anthropic_proxy.translate.reasoning.thinking_history import (
     drop_blocks,
     is_proxy_thinking,
 )
-from anthropic_proxy.translate.upstream_failure import UpstreamIdentity
+from anthropic_proxy.translate.upstream_failure import (
+    UpstreamFailure,
+    UpstreamIdentity,
+    find_chunk_error,
+)
 from anthropic_proxy.wire.json_codec import JsonObject, loads_object
 from anthropic_proxy.wire.json_edit import remove_members, replace_members
-from anthropic_proxy.wire.sse import SSEDecoder
+from anthropic_proxy.wire.sse import SSEDecoder, is_error_event, parse_data
 
 UPSTREAM_REQUEST_ID = "anthropic-proxy-upstream-request-id"
 
@@ -38,6 +42,13 @@ _ERROR_TYPE = re.compile(r"[a-z][a-z_]*")
 _STATUS_BY_TYPE = {name: status for status, name in TYPE_BY_STATUS.items()}
 
 _INPUT_TOKENS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+
+# The texts on which Claude Code 2.1 removes an image.
+_API_IMAGE_TEXTS = re.compile(
+    r"could not process image|image exceeds|image dimensions exceed"
+    r"|image does not match the provided media type",
+    re.IGNORECASE,
+)
 
 
 def build_request_body(
@@ -164,10 +175,16 @@ def is_error_body(raw: bytes) -> bool:
     return b'"error"' in raw and _parse_envelope(raw) is not None
 
 
-def is_message(raw: bytes) -> bool:
-    """Return whether the body of a successful response is a Message."""
-    message = loads_object(raw) or {}
-    return isinstance(message.get("content"), list)
+def parse_message(raw: bytes) -> JsonObject | None:
+    """Return the Message in the body of a successful response; None if it is none."""
+    message = loads_object(raw)
+    if message is None or message.get("type", "message") != "message":
+        return None
+    content = message.get("content")
+    if not isinstance(content, list) or not all(isinstance(block, dict) for block in content):
+        return None
+    # MiniMax sends an empty message with its error.
+    return None if find_chunk_error(message) is not None else message
 
 
 def parse_success_error(raw: bytes, upstream: UpstreamIdentity) -> ApiError | None:
@@ -181,9 +198,33 @@ def parse_success_error(raw: bytes, upstream: UpstreamIdentity) -> ApiError | No
     if native_error is None or mapped_error is None:
         return mapped_error
     text = raw.decode("utf-8", "surrogateescape")
-    if upstream.redact(text) != text or upstream_errors.needs_mapping(mapped_error.failure):
+    if upstream.redact(text) != text or needs_mapping(mapped_error.failure):
         return mapped_error
     return native_error
+
+
+def parse_stream_error(raw_event: bytes, upstream: UpstreamIdentity) -> ApiError | None:
+    """Return the error that a complete event of a stream reports; None if it reports none."""
+    lines = raw_event.replace(b"\r\n", b"\n").replace(b"\r", b"\n").strip(b"\n")
+    payload = parse_data(lines) or b""
+    if is_error_event(lines):
+        error = parse_success_error(payload, upstream)
+        return error or upstream_errors.parse_error_event(payload, upstream)
+    event = loads_object(payload)
+    # Other events of the API may contain errors of tools.
+    if event is None or event.get("type", "error") != "error" or find_chunk_error(event) is None:
+        return None
+    return parse_success_error(payload, upstream)
+
+
+def needs_mapping(failure: UpstreamFailure) -> bool:
+    """Return whether clients would not recognize an error in the format of the Messages API."""
+    if upstream_errors.needs_mapping(failure):
+        return True
+    # Claude Code removes the image from the conversation only if the error has one of these texts.
+    if _API_IMAGE_TEXTS.search(failure.text):
+        return False
+    return _API_IMAGE_TEXTS.match(upstream_errors.to_api_error(failure).message) is not None
 
 
 def parse_event_error(event: bytes) -> PassthroughError | None:

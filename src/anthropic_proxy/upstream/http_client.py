@@ -19,8 +19,10 @@ import httpx
 from anthropic_proxy.errors import ApiError, resource_exhausted_error
 from anthropic_proxy.observability.resource_exhaustion import find_exhausted_resource
 from anthropic_proxy.routing.upstream import Timeouts
+from anthropic_proxy.upstream.complete_body import CompleteBody
 from anthropic_proxy.upstream.interruption import ReadDeadline
 from anthropic_proxy.upstream.transport import AiohttpTransport
+from anthropic_proxy.wire.payloads import BodyFormat, detect_format
 
 # Bytes of a response that is not streamed, after decompression. The largest real responses have a
 # few MB: tool calls that write files.
@@ -177,14 +179,25 @@ class UpstreamResponse:
         """Limit the rest of the body to the maximum size of a response that is not streamed."""
         self._bytes_left = self._max_bytes
 
-    async def read(self) -> bytes:
-        """Return the complete body. Raises UpstreamError."""
+    async def read(self, beginning: bytes = b"") -> bytes:
+        """Return the complete body. Raises UpstreamError.
+
+        The body is complete at the end of a JSON document, even if the connection stays open. An
+        error and a web page are also complete after a short silence.
+
+        beginning: bytes of the body that have been read.
+        """
         self.limit_size()
         self.end_first_token_limit()
-        chunks = []
-        while (chunk := await self.read_available()) is not None:
-            chunks.append(chunk)
-        return b"".join(chunks)
+        is_error = self.status >= 300 or detect_format(beginning) is BodyFormat.MARKUP
+        body = CompleteBody(self.read_available, beginning, is_error=is_error)
+        try:
+            await body.read()
+        except UpstreamError:
+            if not body.is_usable or self._bytes_left < 0:
+                raise
+            await self.aclose()
+        return body.join()
 
     async def release(self) -> None:
         """End a response whose message is complete, and reuse the connection if possible.

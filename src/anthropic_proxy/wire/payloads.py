@@ -5,6 +5,7 @@ end mark with white space, or text that is not valid UTF-8.
 """
 
 import re
+from enum import Enum
 from typing import Any
 
 from anthropic_proxy.wire.json_codec import (
@@ -42,6 +43,15 @@ _KEEP_ALIVE = re.compile(
 _REPEATED_FIELD = re.compile(rb"\s*data:")
 
 
+class BodyFormat(Enum):
+    """The format of the body of a response."""
+
+    EVENTS = "server-sent events"
+    JSON = "JSON"
+    # HTML or XML
+    MARKUP = "markup"
+
+
 class InvalidPayloadError(ValueError):
     """The data contains neither JSON objects nor a keep-alive."""
 
@@ -69,6 +79,19 @@ def parse_payload(payload: bytes) -> list[JsonObject]:
     if objects is None:
         raise InvalidPayloadError
     return objects
+
+
+def detect_format(beginning: bytes) -> BodyFormat | None:
+    """Return the format of a body from its first bytes; None if they are only white space.
+
+    The content type is not sufficient: some servers send a wrong one with a correct body.
+    """
+    beginning = strip_leading(beginning)
+    if not beginning:
+        return None
+    if is_json(beginning):
+        return BodyFormat.JSON
+    return BodyFormat.MARKUP if beginning.startswith(b"<") else BodyFormat.EVENTS
 
 
 def strip_leading(body: bytes) -> bytes:

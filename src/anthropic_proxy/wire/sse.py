@@ -8,7 +8,7 @@ be split between reads.
 
 import re
 
-from anthropic_proxy.wire.json_codec import JsonObject, dumps
+from anthropic_proxy.wire.json_codec import JsonObject, dumps, loads_object
 
 DONE = b"[DONE]"
 
@@ -18,6 +18,10 @@ _EVENT_END = b"\n\n"
 _BLANK_LINES = re.compile(rb"\n{3,}")
 _DATA_FIELD = b"\ndata:"
 _DATA_LINE = re.compile(rb"\ndata: ?([^\n]*)")
+_DATA_LINE_END = re.compile(rb"^(data:[^\n]*)\n", re.MULTILINE)
+# The fields that begin the next event after a line of data. The name may also follow the data.
+_NEXT_FIELDS = (b"event:", b"data:", b"id:", b"retry:", b":")
+_EVENT_NAME = re.compile(rb"^event:", re.MULTILINE)
 _ERROR_LINE = re.compile(rb"^event: ?error$", re.MULTILINE)
 _FIELD = re.compile(rb"(?:data|event|id|retry)?:|$")
 _BOM = b"\xef\xbb\xbf"
@@ -25,6 +29,9 @@ _BOM = b"\xef\xbb\xbf"
 # Incomplete events up to this size are joined with each read and searched again from their start.
 # For longer ones, only the new bytes are searched.
 _SHORT_BYTES = 4096
+
+# The first event of a stream is shorter if its form has to be detected.
+_MAX_DETECTION_BYTES = 4096
 
 # No known upstream sends larger events. The limit protects the memory of the proxy.
 MAX_EVENT_BYTES = 32 * 1024 * 1024
@@ -49,6 +56,10 @@ class SSEDecoder:
         self._after_cr = False
         # True if a byte order mark may still come.
         self._at_start = True
+        # The beginning of the stream, until it shows whether empty lines separate the events.
+        self._beginning: bytes | None = b""
+        # If no empty lines separate the events: the incomplete line.
+        self._line: bytearray | None = None
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the data of the events that are now complete, in order.
@@ -66,6 +77,8 @@ class SSEDecoder:
             data = self._strip_bom(data)
         if self._after_cr or b"\r" in data:
             data = self._normalize_line_ends(data)
+        if self._beginning is not None or self._line is not None:
+            data = self._separate_lines(data)
         if b"\n\n\n" in data:
             # Extra blank lines would produce empty events.
             data = _BLANK_LINES.sub(_EVENT_END, data)
@@ -96,10 +109,42 @@ class SSEDecoder:
 
         Several servers end their streams with such an event.
         """
-        rest = self._buffer + self._long_buffer
+        rest = self._buffer + self._long_buffer + (self._line or b"")
+        self._line = None
         self._buffer = b""
         self._long_buffer.clear()
         return [rest] if rest else []
+
+    def _separate_lines(self, data: bytes) -> bytes:
+        """Insert empty lines between the events if the stream has none."""
+        if self._beginning is not None:
+            data = self._detect_lines(self._beginning, data)
+        return data if self._line is None else self._end_data_lines(self._line, data)
+
+    def _detect_lines(self, beginning: bytes, data: bytes) -> bytes:
+        """Detect a stream without empty lines. Return the bytes to decode."""
+        beginning += data
+        is_event = is_each_line_an_event(beginning)
+        is_undecided = is_event is None and len(beginning) <= _MAX_DETECTION_BYTES
+        self._beginning = beginning if is_undecided else None
+        if not is_event:
+            return data
+        # What has been decoded so far contains no complete data.
+        self._buffer = b""
+        self._line = bytearray()
+        return beginning
+
+    def _end_data_lines(self, line: bytearray, data: bytes) -> bytes:
+        """Return the complete lines, with an empty line after each line of data."""
+        head, line_end, tail = data.rpartition(b"\n")
+        if not line_end:
+            line += data
+            if len(line) > MAX_EVENT_BYTES:
+                raise _event_too_large()
+            return b""
+        lines = bytes(line) + head + line_end
+        line[:] = tail
+        return _DATA_LINE_END.sub(rb"\1\n\n", lines)
 
     def _completes_event(self, data: bytes) -> bool:
         """Return whether the incomplete long event ends in `data`."""
@@ -119,6 +164,24 @@ class SSEDecoder:
         text = b"\r" + data if self._after_cr else data
         self._after_cr = text.endswith(b"\r")
         return text.removesuffix(b"\r").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+
+def is_each_line_an_event(beginning: bytes) -> bool | None:
+    """Return whether no empty lines separate the events of a stream, as some gateways send it.
+
+    Returns None if its first bytes, with LF line endings, do not show it.
+    """
+    first = _DATA_LINE.search(b"\n" + beginning)
+    if first is None:
+        return None
+    # The match begins with a line feed that is not in `beginning`.
+    name, following = beginning[: first.start()], beginning[first.end() :]
+    fields = _NEXT_FIELDS if _EVENT_NAME.search(name) else _NEXT_FIELDS[1:]
+    if following.startswith(fields):
+        return loads_object(first[1]) is not None
+    if any(field.startswith(following) for field in fields):
+        return None
+    return False
 
 
 def _event_too_large() -> EventTooLargeError:

@@ -11,10 +11,12 @@ import httpx
 import pytest
 
 from anthropic_proxy.gateway.streams import base, deferred, passthrough
+from anthropic_proxy.translate.passthrough_conversion import to_events
 from anthropic_proxy.translate.reasoning.fields import ReasoningBlock
 from anthropic_proxy.translate.reasoning.signatures import UNSIGNED
 from anthropic_proxy.translate.tokens.estimate import estimate_untranslated
 from anthropic_proxy.upstream import http_client
+from anthropic_proxy.wire.sse import encode_event
 from tests.support.messages_api import events_of, post, text_of
 from tests.support.metrics import parse_samples
 from tests.support.running_command import until
@@ -168,7 +170,8 @@ def test_what_follows_the_end_is_dropped(
 
 def test_an_end_without_an_empty_line(proxy: str, upstream: ScriptedUpstream) -> None:
     upstream.then(events(*EVENTS[:-1], STOP.rstrip()))
-    assert post(proxy, STREAM).content == b"".join(EVENTS).rstrip()
+    # The SDKs ignore an event without an empty line.
+    assert post(proxy, STREAM).content == b"".join(EVENTS)
 
 
 def test_events_come_one_by_one(proxy: str, upstream: ScriptedUpstream) -> None:
@@ -307,7 +310,7 @@ OVERFLOW = (
             "I know ***",
         ),
         (302, OVERLOADED, 500, "redirects"),
-        (200, b"<html>Welcome</html>", 500, "not a message"),
+        (200, b"<html>Welcome</html>", 500, "not a message (application/json)"),
     ],
 )
 def test_other_errors_are_translated(
@@ -402,8 +405,8 @@ def test_an_error_event_with_other_words(proxy: str, upstream: ScriptedUpstream)
     [
         ("text/html", b"<html>", "returned an HTML page: it is not an OpenAI-compatible API"),
         ("text/html", b"\n\n", "returned an HTML page: it is not an OpenAI-compatible API"),
-        ("Application/JSON; charset=utf-8", MESSAGE, "application/json and no stream of events"),
-        ("text/event-stream", b"\n" + MESSAGE, "text/event-stream and no stream of events"),
+        ("Application/JSON; charset=utf-8", b"{}", "not a message (application/json)"),
+        ("text/event-stream", b"\n[1]", "not a message (text/event-stream)"),
         ("application/json", b"\n\n", "ended its stream before the end of the message"),
     ],
 )
@@ -412,6 +415,99 @@ def test_a_stream_that_is_none(
 ) -> None:
     upstream.then(answers(body, headers={"content-type": kind}))
     assert text in post(proxy, STREAM).json()["error"]["message"]
+
+
+_WORDS = {"type": "text", "text": "Hello"}
+_COMPLETE: dict[str, Any] = {
+    "id": "msg_theirs",
+    "type": "message",
+    "role": "assistant",
+    "model": "m",
+    "content": [_WORDS],
+    "stop_reason": "end_turn",
+    "stop_sequence": None,
+    "usage": {"input_tokens": 5, "output_tokens": 2},
+}
+_COMPLETE_EVENTS = [encode_event(event) for event in to_events(_COMPLETE)]
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/event-stream", "text/plain"])
+def test_the_client_gets_the_form_that_it_requests(
+    proxy: str, upstream: ScriptedUpstream, kind: str
+) -> None:
+    stream = b"".join(_COMPLETE_EVENTS)
+    content_type = {"content-type": kind}
+    upstream.then(answers(_COMPLETE, headers=content_type), answers(stream, headers=content_type))
+    streamed, whole = post(proxy, STREAM), post(proxy, REQUEST)
+    assert (streamed.content, whole.json()) == (stream, _COMPLETE)
+    assert streamed.headers["content-type"] == "text/event-stream"
+    assert whole.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize("rest", [b"data: [DONE]\n\n", _COMPLETE_EVENTS[-1].rstrip()])
+@pytest.mark.parametrize("request_", [REQUEST, STREAM], ids=["whole", "stream"])
+def test_a_stream_without_its_last_event(
+    proxy: str, upstream: ScriptedUpstream, request_: bytes, rest: bytes
+) -> None:
+    upstream.then(events(*_COMPLETE_EVENTS[:-1], rest))
+    response = post(proxy, request_)
+    if request_ is STREAM:
+        assert response.content == b"".join(_COMPLETE_EVENTS)
+    else:
+        assert response.json() == _COMPLETE
+
+
+_NO_MESSAGES = [
+    OVERLOADED,
+    b'{"code":500,"msg":"404 NOT_FOUND","success":false}',
+    b'{"content":null,"base_resp":{"status_code":1008,"status_msg":"no balance"}}',
+    b'{"error":{"type":"rate_limit_error","message":"slow"}}',
+    b"{}",
+    b"<html></html>",
+    b"",
+    b"upstream timed out",
+    OVERLOADED_EVENT,
+    b'data: {"error":{"message":"slow","code":429}}\n\n',
+    START + OVERLOADED_EVENT,
+    START,
+]
+
+
+@pytest.mark.parametrize("body", _NO_MESSAGES)
+@pytest.mark.parametrize("request_", [PLAIN, PLAIN_STREAM], ids=["whole", "stream"])
+def test_a_response_that_is_no_message_fails_over(
+    tmp_path: Path, request_: dict[str, Any], body: bytes
+) -> None:
+    with mixed(tmp_path) as (proxy, native, chat):
+        native.then(answers(body))
+        chat.then(
+            streams(text_chunks("Hello")) if request_ is PLAIN_STREAM else answers(completion())
+        )
+        assert text_of(post(proxy, request_)) == "Hello"
+
+
+@pytest.mark.parametrize("request_", [REQUEST, STREAM], ids=["whole", "stream"])
+@pytest.mark.parametrize(
+    ("status", "text", "shown"),
+    [
+        (400, "this model does not support image input", "Could not process image: this model"),
+        (500, "image input is not supported", "Could not process image: image input"),
+        (400, "messages.0: Could not process image", "messages.0: Could not process image"),
+        (400, "image exceeds 5 MB maximum", "image exceeds 5 MB maximum"),
+        (429, "image rate limit: support image", "image rate limit: support image"),
+    ],
+)
+def test_a_refused_image_gets_the_text_of_the_api(
+    proxy: str, upstream: ScriptedUpstream, request_: bytes, status: int, text: str, shown: str
+) -> None:
+    kind = "rate_limit_error" if status == 429 else "invalid_request_error"
+    error = {"type": "error", "error": {"type": kind, "message": text}}
+    event = b"event: error\ndata: " + json.dumps(error).encode() + b"\n\n"
+    upstream.then(answers(error, status), answers(event))
+    for _ in range(2):
+        response = post(proxy, request_)
+        assert response.status_code == (429 if status == 429 else 400)
+        assert response.json()["error"]["message"].startswith(shown)
 
 
 @pytest.mark.parametrize("kind", ["application/json", "text/plain; charset=utf-8", "text/html"])

@@ -17,6 +17,7 @@ from anthropic_proxy.wire.sse import (
     is_error_event,
     parse_data,
 )
+from tests.support.splits import byte_by_byte, random_splits, whole
 
 # Everything that means something to the decoder, and a character of several bytes.
 _PIECES = st.sampled_from(
@@ -257,3 +258,65 @@ def test_events_named_error(event: bytes, is_error: bool) -> None:
 def test_errors_and_text_outside_of_events(event: bytes, *, is_error: bool, stray: bytes) -> None:
     assert is_error_event(event) is is_error
     assert get_stray_text(event) == stray
+
+
+_LINES = {
+    "data": b'data: {"a":1}\ndata: {"b":[2]}\ndata: [DONE]\n',
+    "names": b'event: a\ndata: {"a":1}\nevent: b\ndata: {"b":[2]}\nevent: c\ndata: [DONE]\n',
+    "no line end": b'data: {"a":1}\ndata: {"b":[2]}\ndata: [DONE]',
+    "no spaces": b'data:{"a":1}\ndata:{"b":[2]}\ndata:[DONE]\n',
+    "one empty line": b'data: {"a":1}\ndata: {"b":[2]}\n\ndata: [DONE]\n\n',
+    "last empty line": b'data: {"a":1}\ndata: {"b":[2]}\ndata: [DONE]\n\n',
+    "comments": b': hb\n\ndata: {"a":1}\n: hb\ndata: {"b":[2]}\n: hb\ndata: [DONE]\n',
+    "ids": b'id: 1\ndata: {"a":1}\nid: 2\ndata: {"b":[2]}\nid: 3\ndata: [DONE]\n',
+    "byte order mark": b'\xef\xbb\xbfdata: {"a":1}\ndata: {"b":[2]}\ndata: [DONE]\n',
+}
+
+
+@pytest.mark.parametrize("split", [whole, byte_by_byte, random_splits])
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("raw", _LINES.values(), ids=_LINES)
+def test_events_without_empty_lines_between(raw: bytes, line_end: bytes, split: Any) -> None:
+    """Each line of data is an event, as some gateways send it."""
+    decoder = SSEDecoder()
+    payloads = []
+    for read in split(raw.replace(b"\n", line_end)):
+        payloads += decoder.feed(read)
+    assert [*payloads, *decoder.close()] == [b'{"a":1}', b'{"b":[2]}', b"[DONE]"]
+
+
+def test_a_line_is_an_event_as_soon_as_the_next_one_begins() -> None:
+    decoder = SSEDecoder()
+    assert decoder.feed(b'data: {"a":1}\n') == []
+    assert decoder.feed(b'data: {"b":2}\n') == [b'{"a":1}', b'{"b":2}']
+    assert decoder.feed(b'data: {"c":3}\n') == [b'{"c":3}']
+
+
+@pytest.mark.parametrize("split", [whole, byte_by_byte, random_splits])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'data: {"a":\ndata: 1}\n\n',
+        b"data: text\ndata: more\n\n",
+        b"data: [DONE]\ndata: more\n\n",
+        b"data: \ndata: {}\n\n",
+        # Only the first event shows the form of a stream.
+        b'data: {}\n\ndata: {"a":1}\ndata: {"a":1}\n\n',
+    ],
+)
+def test_data_in_several_lines(raw: bytes, split: Any) -> None:
+    decoder = SSEDecoder()
+    payloads = []
+    for read in split(raw):
+        payloads += decoder.feed(read)
+    expected = [event.replace(b"data: ", b"") for event in raw.split(b"\n\n")[:-1]]
+    assert payloads == expected
+
+
+def test_a_line_without_an_end_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sse, "MAX_EVENT_BYTES", 100)
+    decoder = SSEDecoder()
+    decoder.feed(b"data: {}\ndata: {}\ndata: ")
+    decoder.feed(b"x" * 94)
+    with pytest.raises(EventTooLargeError):
+        decoder.feed(b"x")

@@ -11,11 +11,12 @@ import asyncio
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.upstream.http_client import UpstreamResponse
 from anthropic_proxy.wire.json_codec import JsonObject
+from anthropic_proxy.wire.payloads import BodyFormat, detect_format
 
 # Seconds. How long deferred and passed-through streams wait for the first content after the first
 # bytes of a response: some upstreams report an overload only within the stream.
@@ -28,6 +29,17 @@ SILENCE_SECONDS = 10
 # Seconds. How long a stream waits for the usage after a finish reason. Some servers send none, and
 # keep the connection open, even with heartbeats (maximhq/bifrost#6784).
 USAGE_SECONDS = 1
+
+# The formats of bodies that are read as a whole.
+_DOCUMENT_FORMATS = (BodyFormat.JSON, BodyFormat.MARKUP)
+
+
+class ReadLogger(Protocol):
+    """Logs bytes of a response."""
+
+    def __call__(self, data: bytes, *, is_complete: bool) -> None:
+        """Log the bytes of one read, or of a complete body that is not streamed."""
+
 
 Batch = TypeVar("Batch", bound=list[JsonObject] | bytes)
 
@@ -45,14 +57,14 @@ class EventStream(ABC, Generic[Batch]):
         request_id: str,
         output: Batch,
         *,
-        on_read: Callable[[bytes], None] | None,
+        on_read: ReadLogger | None,
         on_end: Callable[[Any], None],
     ) -> None:
         """Read `response`.
 
         Args:
             output: an empty batch, the first value of `_output`.
-            on_read: called with the bytes of each read.
+            on_read: called for each read.
             on_end: called with this stream once, when it is closed.
         """
         # True if the response has begun.
@@ -66,6 +78,8 @@ class EventStream(ABC, Generic[Batch]):
         self._on_read = on_read
         self._on_end: Callable[[Any], None] | None = on_end
         self._loop = asyncio.get_running_loop()
+        # The format of the body. None until its first byte has arrived.
+        self._format: BodyFormat | None = None
         # Events for the next batch.
         self._output = output
         # True if no events follow those of `_output`.
@@ -139,13 +153,27 @@ class EventStream(ABC, Generic[Batch]):
             self._is_input_complete = True
             self._end_of_input()
         elif data:
-            if self._on_read is not None:
-                self._on_read(data)
-            self._feed(data)
+            if self._format is None:
+                self._format = detect_format(data)
+            if self._format in _DOCUMENT_FORMATS:
+                await self._read_document(data)
+            else:
+                if self._on_read is not None:
+                    self._on_read(data, is_complete=False)
+                self._feed(data)
         if self._is_finished and not self._is_input_complete:
             # A stop sequence was found, or the usage did not arrive: the upstream should stop.
             await self._response.aclose()
         return data != b""
+
+    async def _read_document(self, beginning: bytes) -> None:
+        """Read a complete body, which an upstream sent instead of a stream of events."""
+        body = await self._response.read(beginning)
+        self._is_input_complete = True
+        if self._on_read is not None:
+            self._on_read(body, is_complete=True)
+        await self._convert_document(body)
+        self._is_finished = True
 
     def _is_message_complete(self) -> bool:
         """Return whether the message is complete, so that a failed read only ends the stream."""
@@ -158,6 +186,10 @@ class EventStream(ABC, Generic[Batch]):
     @abstractmethod
     async def _wait_for_content(self) -> None:
         """Read until the response begins. Raises ApiError."""
+
+    @abstractmethod
+    async def _convert_document(self, body: bytes) -> None:
+        """Add the events for a body that is not a stream of events. Raises ApiError."""
 
     @abstractmethod
     def _feed(self, data: bytes) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from anthropic_proxy.errors import ApiError
+from anthropic_proxy.gateway.acceptance import Acceptance
 from anthropic_proxy.gateway.streams.base import FIRST_CONTENT_SECONDS, SILENCE_SECONDS
 from anthropic_proxy.gateway.streams.message_stream import (
     EventBatch,
@@ -64,7 +65,7 @@ class DeferredStream:
         opening_events: Callable[[], list[JsonObject]],
         request_id: str,
         on_error: Callable[[Exception], None],
-        accepted: asyncio.Event,
+        accepted: Acceptance,
     ) -> None:
         """Start `work`.
 
@@ -100,12 +101,14 @@ class DeferredStream:
     async def _wait_until_accepted(self) -> None:
         """Wait until an upstream has accepted the request and FIRST_CONTENT_SECONDS have passed.
 
-        If the upstream fails in this time, `work` may send the request to another upstream.
+        If the upstream fails in this time, `work` may send the request to another upstream, which
+        gets the same time.
         """
         while not self._task.done():
             await self._accepted.wait()
+            count = self._accepted.count
             await asyncio.wait({self._task}, timeout=FIRST_CONTENT_SECONDS)
-            if self._accepted.is_set():
+            if self._accepted.is_set() and self._accepted.count == count:
                 return
 
     def unwrap(self) -> MessageStream:

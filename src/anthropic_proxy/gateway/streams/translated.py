@@ -3,7 +3,12 @@
 from collections.abc import Callable
 
 from anthropic_proxy.errors import ApiError
-from anthropic_proxy.gateway.streams.base import SILENCE_SECONDS, USAGE_SECONDS, EventStream
+from anthropic_proxy.gateway.streams.base import (
+    SILENCE_SECONDS,
+    USAGE_SECONDS,
+    EventStream,
+    ReadLogger,
+)
 from anthropic_proxy.gateway.translation_threads import TranslationThreads
 from anthropic_proxy.translate.apis import Api
 from anthropic_proxy.translate.response.event_translator import EventTranslator
@@ -12,7 +17,6 @@ from anthropic_proxy.translate.response.whole import translate_body
 from anthropic_proxy.upstream.http_client import UpstreamResponse
 from anthropic_proxy.wire.anthropic import events
 from anthropic_proxy.wire.json_codec import JsonObject
-from anthropic_proxy.wire.payloads import is_json, strip_leading
 from anthropic_proxy.wire.sse import EventTooLargeError, SSEDecoder
 
 
@@ -27,7 +31,7 @@ class TranslatedStream(EventStream[list[JsonObject]]):
         request_id: str,
         *,
         threads: TranslationThreads,
-        on_read: Callable[[bytes], None] | None,
+        on_read: ReadLogger | None,
         on_end: Callable[["TranslatedStream"], None],
     ) -> None:
         """Translate the stream of `response`.
@@ -35,7 +39,7 @@ class TranslatedStream(EventStream[list[JsonObject]]):
         Args:
             api: the API of the upstream.
             threads: translate a large response that is not streamed.
-            on_read: called with the bytes of each read.
+            on_read: called for each read.
             on_end: called with this stream once, when it is closed.
         """
         super().__init__(response, request_id, [], on_read=on_read, on_end=on_end)
@@ -46,10 +50,6 @@ class TranslatedStream(EventStream[list[JsonObject]]):
         self._template = self._event_translator.template
         self._decoder = SSEDecoder()
         self._api = api
-        # True if the first byte of the body has arrived, which shows its format.
-        self._has_format = False
-        # The beginning of a body that is JSON instead of the requested stream.
-        self._json_beginning: bytes | None = None
         # The content so far when `_complete_at` was set.
         self._content_count = -1
 
@@ -57,10 +57,6 @@ class TranslatedStream(EventStream[list[JsonObject]]):
     def usage(self) -> JsonObject | None:
         """The usage of the complete response, in tokens; None before its end."""
         return self._translator.usage
-
-    def limit_size(self) -> None:
-        """Limit the size of the remaining response, for callers that collect all events."""
-        self._response.limit_size()
 
     def _take_output(self) -> list[JsonObject]:
         batch, self._output = self._output, []
@@ -71,28 +67,17 @@ class TranslatedStream(EventStream[list[JsonObject]]):
         while not self._output and not self._is_finished:
             if not await self._step(self._complete_at):
                 self._handle_silence()
-            if self._json_beginning is not None:
-                await self._translate_json(self._json_beginning)
         self._output = [*self._translator.start(), *self._output]
 
-    async def _translate_json(self, beginning: bytes) -> None:
-        """Translate a complete response, which an upstream sent instead of the requested stream."""
-        rest = await self._response.read()
-        self._is_input_complete = True
-        if rest and self._on_read is not None:
-            self._on_read(rest)
-        body = beginning + rest
+    async def _convert_document(self, body: bytes) -> None:
         self._output += await self._threads.run_if_large(
             body, lambda: translate_body(body, self._api, self._translator)
         )
-        self._is_finished = True
 
     def _is_message_complete(self) -> bool:
         return self._translator.has_finish_reason
 
     def _feed(self, data: bytes) -> None:
-        if not self._has_format and self._is_json(data):
-            return
         try:
             raw_events = self._decoder.split_events(data)
         except EventTooLargeError as error:
@@ -111,15 +96,6 @@ class TranslatedStream(EventStream[list[JsonObject]]):
         if self._translator.has_finish_reason and not self._translator.is_finished:
             self._limit_wait_for_usage()
         self._is_finished = self._translator.is_finished
-
-    def _is_json(self, data: bytes) -> bool:
-        """Return whether the first bytes of the body show that it is JSON."""
-        beginning = strip_leading(data)
-        self._has_format = bool(beginning)
-        if not is_json(beginning):
-            return False
-        self._json_beginning = beginning
-        return True
 
     def _limit_wait_for_usage(self) -> None:
         """Limit the time without content after the finish reason. Heartbeats do not extend it."""

@@ -79,8 +79,8 @@ class StreamTranslator:
         self.is_finished = False
         # True if the upstream has sent a finish reason and its usage: no content follows.
         self.is_complete = False
-        # True if a finish reason arrived together with content. Gateways for Gemini send one with
-        # each piece, so it does not show the end of the content.
+        # True if the first content arrived in a delta with a finish reason. Gateways for Gemini
+        # send one with each piece, so it does not show the end of the content.
         self._finishes_pieces = False
         # The stop reason and the usage of a response that ended without a failure.
         self.stop_reason: str | None = None
@@ -193,13 +193,12 @@ class StreamTranslator:
         content_count = self._counter.delta_count
         has_usage = self._counter.record(chunk)
         choices = find_choices(chunk)
-        has_finish_reason = False
         for choice in choices:
             self._feed_choice(choice)
-            has_finish_reason = has_finish_reason or bool(choice.get("finish_reason"))
-        if self._counter.delta_count != content_count:
-            self._finishes_pieces |= has_finish_reason
-        elif has_usage and self.reported_input_tokens:
+        has_content = self._counter.delta_count != content_count
+        if has_content and not content_count:
+            self._finishes_pieces = any(map(_may_be_piece, choices))
+        elif not has_content and has_usage and self.reported_input_tokens:
             # Some servers send zeros with the finish reason, and the usage later.
             self.is_complete = not self.may_continue
         if self._content.is_stopped:
@@ -506,3 +505,11 @@ class StreamTranslator:
         self.usage = usage
         message_delta = events.message_delta(stop, usage, self.spec.context_management)
         self._writer.pending_events += [message_delta, events.message_stop()]
+
+
+def _may_be_piece(choice: JsonObject) -> bool:
+    """Return whether a choice with content may be a piece of the response, although it is finished.
+
+    A choice with a `message` is the complete response.
+    """
+    return bool(choice.get("finish_reason")) and not choice.get("message")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from anthropic_proxy.errors import ApiError
+from anthropic_proxy.gateway.acceptance import Acceptance
 from anthropic_proxy.gateway.streams import deferred
 from anthropic_proxy.gateway.streams.deferred import DeferredStream
 from anthropic_proxy.gateway.streams.message_stream import EventListStream
@@ -34,7 +35,7 @@ def run(
     seen: list[Exception] = []
 
     async def main() -> Any:
-        accepted, go = asyncio.Event(), asyncio.Event()
+        accepted, go = Acceptance(), asyncio.Event()
         if accepts:
             accepted.set()
         stream = DeferredStream(work(go, accepted), lambda: OPENING, "req_1", seen.append, accepted)
@@ -180,3 +181,35 @@ def test_who_leaves_before_the_result_is_read_leaves_the_result_too() -> None:
         return await kinds(stream)
 
     assert run(work, use, accepts=False)[0] == []
+
+
+def test_each_upstream_gets_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second upstream fails after the time of the first one, which is raised."""
+    wait = asyncio.wait
+    waits = 0
+
+    async def main() -> None:
+        accepted, go = Acceptance(), asyncio.Event()
+
+        async def work() -> EventListStream:
+            accepted.set()
+            await go.wait()
+            raise ApiError(529, "failed")
+
+        async def fake_wait(tasks: set[asyncio.Task[Any]], **_: Any) -> Any:
+            nonlocal waits
+            waits += 1
+            if waits > 1:
+                go.set()
+                return await wait(tasks)
+            # The first upstream fails, and the next one accepts the request.
+            accepted.clear()
+            accepted.set()
+            return set(), tasks
+
+        monkeypatch.setattr(asyncio, "wait", fake_wait)
+        stream = DeferredStream(work(), lambda: OPENING, "req_1", lambda _: None, accepted)
+        with pytest.raises(ApiError, match="failed"):
+            await stream.start()
+
+    asyncio.run(main())

@@ -74,6 +74,10 @@ def _decoded(make: Callable[[int], bytes], read: int) -> Callable[[int], Work]:
             lambda size: b"data: " + b"x" * (size * 64) + b"\n\n", 64, id="one-long-line-that-ends"
         ),
         pytest.param(lambda size: b": x\n" * (size * 16), 64, id="comments"),
+        pytest.param(lambda size: b"data: {}\n" * (size * 8), 64, id="an-event-in-each-line"),
+        pytest.param(
+            lambda size: b"data: {}\n" * 2 + b"x" * (size * 64), 64, id="a-long-line-without-end"
+        ),
         pytest.param(lambda size: b"data:\n" * (size * 16), 64, id="lines-of-data"),
         pytest.param(lambda size: b"event: x\r\n" * (size * 8), 64, id="CRLF"),
         pytest.param(lambda size: b"event: x\r" * (size * 8), 63, id="CR"),
@@ -172,6 +176,16 @@ _USAGE = (
         ),
         pytest.param(lambda size: iter([_BEGINNING, *[_USAGE] * size]), id="usage-in-each-event"),
         pytest.param(lambda size: iter([_BEGINNING, *[b"x" * 1024] * size]), id="one-long-line"),
+        pytest.param(
+            lambda size: iter([_BEGINNING + b'event: x\ndata: {"type":"x","error":1}\n\n' * size]),
+            id="errors-within-events",
+        ),
+        pytest.param(
+            lambda size: iter(
+                [b'data: {"type":"ping"}\n' * size, *[b'data: {"type":"ping"}\n'] * size]
+            ),
+            id="events-without-names",
+        ),
     ],
 )
 def test_passed_streams(

@@ -43,11 +43,8 @@ class Reply:
     async def read_available(self, _: float) -> bytes | None:
         return next(self._reads, None)
 
-    async def read(self) -> bytes:
-        return b"".join(self._reads)
-
-    def limit_size(self) -> None:
-        """There is no limit."""
+    async def read(self, beginning: bytes) -> bytes:
+        return beginning + b"".join(self._reads)
 
     async def release(self) -> None:
         """There is nothing to give back."""
@@ -294,6 +291,43 @@ def test_content_after_a_finish_reason_is_not_lost(split: Any) -> None:
     received, _ = open_streamed(split(wire([*pieces, _FINISH], done=True)))
     texts = [event["delta"]["text"] for event in received if _is_text(event)]
     assert "".join(texts) == "abc"
+
+
+@pytest.mark.parametrize("heartbeat", _HEARTBEATS)
+@pytest.mark.parametrize("usage", [None, _USAGE, {"prompt_tokens": 0}])
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        # The server does not send a finish reason with each piece.
+        [saying("a"), {"choices": [{"delta": {"content": "b"}, "finish_reason": "stop"}]}],
+        [
+            {"choices": [{"delta": {"reasoning_content": "hm"}}]},
+            {"choices": [{"delta": {"content": "b"}, "finish_reason": "length"}]},
+        ],
+        # The complete response in one event.
+        [{"choices": [{"message": {"content": "ab"}, "finish_reason": "stop"}]}],
+        [{"choices": [{"message": {"content": "ab"}, "delta": {}, "finish_reason": "stop"}]}],
+    ],
+)
+def test_content_beside_the_finish_reason_ends_after_a_second(
+    chunks: list[Json], usage: Json | None, heartbeat: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the shorter one of the two limits passes."""
+    monkeypatch.setattr("anthropic_proxy.gateway.streams.translated.USAGE_SECONDS", 0)
+    chunks = [*chunks[:-1], {**chunks[-1], "usage": usage}]
+    received, late_reads = open_streamed([wire(chunks, done=False)], heartbeat=heartbeat)
+    assert late_reads == 1
+    assert any("b" in event["delta"]["text"] for event in received if _is_text(event))
+
+
+def test_content_after_it_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within the limit, the wait begins again with each content."""
+    monkeypatch.setattr("anthropic_proxy.gateway.streams.translated.USAGE_SECONDS", 3600)
+    last = {"choices": [{"delta": {"content": "b"}, "finish_reason": "stop"}], "usage": _USAGE}
+    reads = [wire([saying("a"), last], done=False), _PAUSE, wire([last], done=True)]
+    received, _ = open_streamed(reads)
+    texts = [event["delta"]["text"] for event in received if _is_text(event)]
+    assert "".join(texts) == "abb"
 
 
 _PAUSE = b": hb\n\n"

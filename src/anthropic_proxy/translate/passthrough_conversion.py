@@ -1,0 +1,141 @@
+"""Convert a Message of an upstream to the events of a stream, and events to a Message.
+
+Some servers stream although the request has no `stream`, and some send a Message although it has.
+Blocks and members that the proxy does not know are kept.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from anthropic_proxy.errors import ApiError, TruncatedError
+from anthropic_proxy.wire.anthropic import events
+from anthropic_proxy.wire.json_codec import JsonObject, dumps, loads, loads_partial
+
+# The member of a block that a delta extends, and the member of the delta.
+_TEXT_MEMBERS = {
+    "text_delta": ("text", "text"),
+    "thinking_delta": ("thinking", "thinking"),
+    "signature_delta": ("signature", "signature"),
+    "compaction_delta": ("content", "content"),
+}
+# Members of message_delta, besides its `delta`, that are members of the Message.
+_MESSAGE_MEMBERS = ("context_management",)
+
+
+def to_events(message: JsonObject) -> Iterator[JsonObject]:
+    """Yield the events of the stream of a Message."""
+    stop = {"stop_reason": message.get("stop_reason"), "stop_sequence": None}
+    for name in ("stop_sequence", "stop_details", "container"):
+        if name in message:
+            stop[name] = message[name]
+    usage = {"input_tokens": 0, "output_tokens": 0, **(message.get("usage") or {})}
+    start = {"type": "message", "role": "assistant", **message}
+    for name in (*stop, *_MESSAGE_MEMBERS):
+        start.pop(name, None)
+    start |= {"content": [], "stop_reason": None, "stop_sequence": None}
+    yield events.message_start({**start, "usage": {**usage, "output_tokens": 0}})
+    for index, block in enumerate(message["content"]):
+        yield from _block_events(index, block)
+    yield events.message_delta(stop, usage, message.get("context_management"))
+    yield events.message_stop()
+
+
+def _block_events(index: int, block: JsonObject) -> Iterator[JsonObject]:
+    start = dict(block)
+    deltas: list[JsonObject] = []
+    match block.get("type"):
+        case "text":
+            start["text"] = ""
+            if block.get("citations"):
+                start["citations"] = []
+            for citation in block.get("citations") or ():
+                deltas.append({"type": "citations_delta", "citation": citation})
+            deltas.append({"type": "text_delta", "text": block.get("text") or ""})
+        case "thinking":
+            start |= {"thinking": "", "signature": ""}
+            deltas.append({"type": "thinking_delta", "thinking": block.get("thinking") or ""})
+            deltas.append({"type": "signature_delta", "signature": block.get("signature") or ""})
+        case "tool_use" | "server_tool_use" | "mcp_tool_use":
+            start["input"] = {}
+            arguments = dumps(block.get("input") or {}).decode()
+            deltas.append({"type": "input_json_delta", "partial_json": arguments})
+        case "compaction":
+            start["content"] = None
+            deltas.append({"type": "compaction_delta", "content": block.get("content")})
+    yield events.block_start(index, start)
+    for delta in deltas:
+        yield {"type": "content_block_delta", "index": index, "delta": delta}
+    yield events.block_stop(index)
+
+
+def to_message(stream_events: Iterable[JsonObject]) -> JsonObject:
+    """Return the Message of a stream that has ended. Raises ApiError for invalid events."""
+    message: JsonObject = {}
+    blocks: dict[object, _Block] = {}
+    try:
+        for event in stream_events:
+            match event.get("type"):
+                case "message_start":
+                    message = dict(event["message"])
+                case "content_block_start":
+                    blocks[event.get("index")] = _Block(event["content_block"])
+                case "content_block_delta":
+                    blocks[event.get("index")].add(event["delta"])
+                case "message_delta":
+                    _apply_message_delta(message, event)
+        is_cut = message.get("stop_reason") == "max_tokens"
+        content = [block.finish(is_cut=is_cut) for block in blocks.values()]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ApiError(500, "The upstream sent an invalid event of a stream") from error
+    return {**message, "content": content}
+
+
+def _apply_message_delta(message: JsonObject, event: JsonObject) -> None:
+    message |= event["delta"]
+    reported = {k: v for k, v in (event.get("usage") or {}).items() if v is not None}
+    message["usage"] = {**(message.get("usage") or {}), **reported}
+    for name in _MESSAGE_MEMBERS:
+        if name in event:
+            message[name] = event[name]
+
+
+class _Block:
+    """A content block, to which deltas are added."""
+
+    def __init__(self, start: JsonObject) -> None:
+        self._start = start
+        self._texts: dict[str, list[str]] = {}
+        self._arguments: list[str] = []
+        self._citations: list[JsonObject] = list(start.get("citations") or ())
+
+    def add(self, delta: JsonObject) -> None:
+        """Add a delta. Raises KeyError if its type is unknown."""
+        kind = delta["type"]
+        if kind == "input_json_delta":
+            self._arguments.append(delta["partial_json"])
+        elif kind == "citations_delta":
+            self._citations.append(delta["citation"])
+        else:
+            member, source = _TEXT_MEMBERS[kind]
+            self._texts.setdefault(member, []).append(delta[source] or "")
+
+    def finish(self, *, is_cut: bool) -> JsonObject:
+        """Return the block. Raises ApiError if the input of a tool is incomplete.
+
+        is_cut: whether the token limit may have cut the block.
+        """
+        block = dict(self._start)
+        for member, texts in self._texts.items():
+            block[member] = (block.get(member) or "") + "".join(texts)
+        if self._citations:
+            block["citations"] = self._citations
+        arguments = "".join(self._arguments)
+        if arguments.strip():
+            block["input"] = _parse_arguments(arguments, is_cut=is_cut)
+        return block
+
+
+def _parse_arguments(arguments: str, *, is_cut: bool) -> object:
+    try:
+        return loads_partial(arguments) if is_cut else loads(arguments)
+    except ValueError as error:
+        raise TruncatedError("The upstream sent an incomplete tool call") from error
