@@ -11,7 +11,7 @@ from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from anthropic_proxy.errors import ApiError
+from anthropic_proxy.errors import ApiError, build_retry_headers
 from anthropic_proxy.providers.base_url import strip_version
 from anthropic_proxy.translate.context_overflow import is_context_overflow, parse_context_sizes
 from anthropic_proxy.translate.error_codes import find_status
@@ -30,8 +30,6 @@ from anthropic_proxy.translate.upstream_failure import (
 )
 from anthropic_proxy.wire.json_codec import JsonObject, dumps, loads_object, loads_received
 
-# In seconds. The SDKs obey any retry-after, even weeks; Claude Code fails if it exceeds an hour.
-_MAX_RETRY_AFTER = 60
 _OVERLOADED_RETRY_AFTER = "2"
 
 # For failures that retries cannot fix. Claude Code would retry an invalid key for three minutes.
@@ -394,7 +392,7 @@ def _map_busy(failure: UpstreamFailure) -> ApiError | None:
 def _build_retry_after(failure: UpstreamFailure, default: str | None) -> dict[str, str]:
     seconds = find_retry_delay(failure)
     if seconds is not None:
-        return {"retry-after": f"{min(seconds, _MAX_RETRY_AFTER):g}"}
+        return build_retry_headers(seconds)
     if default is not None:
         return {"retry-after": default}
     return {}

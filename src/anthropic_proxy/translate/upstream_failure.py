@@ -129,7 +129,7 @@ def parse_message(parsed: Any) -> tuple[str, JsonObject]:
         return _to_text(parsed), {}
     error = parsed.get("error") or _get_first_error(parsed)
     if isinstance(error, dict):
-        return _parse_error_object(error)
+        return _parse_error_object(_get_outer_delays(parsed) | error)
     status = _parse_minimax_status(parsed)
     if not error and status is not None:
         return status
@@ -180,6 +180,12 @@ def _parse_error_object(error: JsonObject) -> tuple[str, JsonObject]:
     if isinstance(metadata, dict):
         texts.append(metadata.get("raw"))
     return ": ".join(_to_text(text) for text in texts if text), error
+
+
+def _get_outer_delays(parsed: JsonObject) -> JsonObject:
+    """Return the fields about a retry that some gateways put beside the error object."""
+    prefixes = ("retry", "reset")
+    return {name: value for name, value in parsed.items() if name.lower().startswith(prefixes)}
 
 
 def _get_text(record: JsonObject) -> Any:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TypedDict
 
 from anthropic_proxy.auth.caller import ANONYMOUS, Caller
-from anthropic_proxy.errors import ApiError
+from anthropic_proxy.errors import ApiError, build_retry_headers
 from anthropic_proxy.observability.metrics import Metrics
 from anthropic_proxy.observability.observation import Observation, UpstreamRequest
 from anthropic_proxy.routing.upstream import Timeouts, Upstream
@@ -495,4 +495,4 @@ def create_upstream_client(
 def _retry_later_error(status: int, text: str, seconds: float) -> ApiError:
     wait_seconds = max(math.ceil(seconds), 1)
     text = f"{text}. Retry in {wait_seconds} s."
-    return UnavailableError(status, text, {"retry-after": str(wait_seconds)}, status)
+    return UnavailableError(status, text, build_retry_headers(wait_seconds), status)

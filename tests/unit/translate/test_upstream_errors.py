@@ -38,6 +38,19 @@ def test_case(case: Json) -> None:
     assert told | ({"headers": error.headers} if error.headers else {}) == case["told"]
 
 
+@pytest.mark.parametrize("case", texts("waits"))
+def test_the_wait_before_a_retry(case: Json) -> None:
+    """Clients wait for up to a minute. They report an error with a longer wait at once."""
+    body, seconds = dumps(case["body"]), case["seconds"]
+    status = case.get("status", 429)
+    error = to_api_error(parse_failure(status, case.get("headers", {}), body, SOURCE))
+    waits = {} if seconds is None else {"retry-after": str(seconds)}
+    if seconds and seconds > 60:
+        waits["x-should-retry"] = "false"
+    assert error.status == (429 if status in (413, 429) else 529)
+    assert error.headers == waits
+
+
 def test_a_chunk_without_an_error_is_none() -> None:
     assert parse_chunk_error({"choices": [], "error": None}, SOURCE) is None
 
