@@ -122,6 +122,17 @@ class PassthroughError(ApiError):
         self._raw = raw
         self._envelope = envelope
 
+    def adopt(self, mapped_error: ApiError) -> None:
+        """Adopt the meaning of the proxy's own error for the same failure.
+
+        The upstream's own headers have precedence.
+        """
+        self.concerns_target = mapped_error.concerns_target
+        added = dict(mapped_error.headers)
+        if self.status != 429 or "retry-after-ms" in self.headers:
+            added.pop("retry-after", None)
+        self.headers = {**added, **self.headers}
+
     @property
     def type(self) -> str:
         return str(self._envelope["error"]["type"])

@@ -65,6 +65,8 @@ class UpstreamFailure:
     path: str = ""
     # whether the response contained an error text
     has_reason: bool = True
+    # whether the request contained an image; None if it is unknown
+    has_image: bool | None = None
 
     @property
     def upstream_name(self) -> str:
@@ -87,10 +89,29 @@ class UpstreamFailure:
         return f"{self.text} {self.codes}"
 
 
-def parse_failure(
-    status: int, headers: Mapping[str, str], body: bytes, upstream: UpstreamIdentity, path: str = ""
+# An image in a request of the Messages API, Chat Completions or the Responses API. Quotes in texts
+# are escaped.
+_IMAGE = re.compile(rb'"type"\s*:\s*"(?:image|image_url|input_image)"')
+
+
+def contains_image(payload: bytes) -> bool:
+    """Return whether the body of a request contains an image."""
+    return _IMAGE.search(payload) is not None
+
+
+def parse_failure(  # noqa: PLR0913 - the parts of an exchange
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    upstream: UpstreamIdentity,
+    path: str = "",
+    *,
+    payload: bytes | None = None,
 ) -> UpstreamFailure:
-    """Parse an HTTP response with `status` >= 300. `path` is as in `UpstreamFailure`."""
+    """Parse an HTTP response with `status` >= 300.
+
+    path: as in `UpstreamFailure`. payload: the body of the request, if it is known.
+    """
     try:
         text, error = parse_message(loads_received(body))
     except ValueError:
@@ -98,8 +119,9 @@ def parse_failure(
     has_reason = bool(text)
     if not has_reason:
         text = f"The upstream {upstream.name} returned status {status} without an error message"
+    has_image = None if payload is None else contains_image(payload)
     return UpstreamFailure(
-        status, text[:MAX_TEXT_LENGTH], error, headers, upstream, path, has_reason
+        status, text[:MAX_TEXT_LENGTH], error, headers, upstream, path, has_reason, has_image
     )
 
 
@@ -179,6 +201,13 @@ def _parse_error_object(error: JsonObject) -> tuple[str, JsonObject]:
     metadata = error.get("metadata")
     if isinstance(metadata, dict):
         texts.append(metadata.get("raw"))
+    # OpenAI's reasons for a `misalignment_policy_violation`, on which the user can act.
+    misalignment = error.get("misalignment")
+    if isinstance(misalignment, dict):
+        texts.append(misalignment.get("error_type"))
+        texts.append(misalignment.get("detailed_explanation"))
+        steer = misalignment.get("steer")
+        texts.append(steer.get("message") if isinstance(steer, dict) else steer)
     return ": ".join(_to_text(text) for text in texts if text), error
 
 
