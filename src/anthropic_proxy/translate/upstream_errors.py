@@ -55,6 +55,11 @@ class UpstreamFailureError(ApiError):
         self.concerns_target = error.status not in _REQUEST_STATUSES or failure.status == 404
 
     @property
+    def is_policy_violation(self) -> bool:
+        """True if the code of the error shows that the upstream refuses the content."""
+        return self.status == 400 and wordings.has_policy_code(self.failure)
+
+    @property
     def concerns_key(self) -> bool:
         """True if another key of the upstream may be accepted, and this one is not usable now."""
         failure = self.failure

@@ -201,14 +201,21 @@ def _parse_error_object(error: JsonObject) -> tuple[str, JsonObject]:
     metadata = error.get("metadata")
     if isinstance(metadata, dict):
         texts.append(metadata.get("raw"))
-    # OpenAI's reasons for a `misalignment_policy_violation`, on which the user can act.
+    text = ": ".join(_to_text(text) for text in texts if text)
+    reasons = _describe_misalignment(error)
+    return (f"{text} ({reasons})" if reasons else text), error
+
+
+def _describe_misalignment(error: JsonObject) -> str:
+    """Return OpenAI's reasons for a `misalignment_policy_violation`, on which the user can act."""
     misalignment = error.get("misalignment")
-    if isinstance(misalignment, dict):
-        texts.append(misalignment.get("error_type"))
-        texts.append(misalignment.get("detailed_explanation"))
-        steer = misalignment.get("steer")
-        texts.append(steer.get("message") if isinstance(steer, dict) else steer)
-    return ": ".join(_to_text(text) for text in texts if text), error
+    if not isinstance(misalignment, dict):
+        return ""
+    steer = misalignment.get("steer")
+    hint = steer.get("message") if isinstance(steer, dict) else steer
+    sentences = [_to_text(text) for text in (misalignment.get("detailed_explanation"), hint)]
+    reasons = [_to_text(misalignment.get("error_type")), " ".join(filter(None, sentences))]
+    return ": ".join(filter(None, reasons))
 
 
 def _get_outer_delays(parsed: JsonObject) -> JsonObject:
