@@ -79,13 +79,11 @@ _REQUEST_STATUSES = frozenset({400, 413})
 def needs_mapping(failure: UpstreamFailure) -> bool:
     """Return whether clients would not recognize an error in the format of the Messages API.
 
-    Servers that implement this API use their own texts for a context overflow and for a refused
-    image. MiniMax returns 500 for spent credit, which clients retry.
+    Servers that implement this API use their own texts for a context overflow. MiniMax returns 500
+    for spent credit, which clients retry.
     """
     if is_context_overflow(failure):
         return _API_OVERFLOW_TEXTS.search(failure.text) is None
-    if wordings.is_refused_image(failure) or wordings.may_be_refused_image(failure):
-        return _API_IMAGE_TEXTS.search(failure.text) is None
     return failure.status == 500 and wordings.is_spent_credit(failure)
 
 
@@ -287,14 +285,6 @@ def _map_failed_generation(failure: UpstreamFailure) -> ApiError | None:
     if failure.error.get("code") != "tool_use_failed":
         return None
     return ApiError(500, failure.redacted_text)
-
-
-# The texts on which Claude Code replaces the images of a conversation.
-_API_IMAGE_TEXTS = re.compile(
-    r"could not process image|image exceeds|image dimensions exceed"
-    r"|image does not match the provided media type",
-    re.IGNORECASE,
-)
 
 
 def _map_refused_image(failure: UpstreamFailure) -> ApiError | None:
