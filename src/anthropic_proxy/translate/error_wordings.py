@@ -13,6 +13,11 @@ def _pattern(text: str) -> re.Pattern[str]:
     return re.compile(text, re.IGNORECASE)
 
 
+def _get_text(failure: UpstreamFailure) -> str:
+    """Return the text of an error with its code and type."""
+    return f"{failure.stated_text} {failure.codes}"
+
+
 # Credit and budgets that no retry restores. The texts and codes are of OpenRouter, DeepSeek, xAI,
 # Anthropic, DashScope, OpenAI, Volcengine, Moonshot, MiniMax, LiteLLM, one-api and new-api.
 _SPENT_CREDIT = _pattern(
@@ -34,7 +39,7 @@ _SPENT_CREDIT = _pattern(
 
 def is_spent_credit(failure: UpstreamFailure) -> bool:
     """Return whether the account has no credit, or has reached its spend limit."""
-    return failure.status == 402 or _SPENT_CREDIT.search(failure.searchable_text) is not None
+    return failure.status == 402 or _SPENT_CREDIT.search(_get_text(failure)) is not None
 
 
 _RATE_LIMIT = _pattern(
@@ -53,7 +58,7 @@ _LONG_LIMIT = _pattern(
 
 def is_rate_limit(failure: UpstreamFailure) -> bool:
     """Return whether a limit of a time or a quota is exceeded, although the status is not 429."""
-    text = failure.searchable_text
+    text = _get_text(failure)
     if _RATE_LIMIT.search(text):
         return True
     return failure.status == 403 and _FORBIDDEN_RATE.search(text) is not None
@@ -61,12 +66,12 @@ def is_rate_limit(failure: UpstreamFailure) -> bool:
 
 def exceeds_rate_alone(failure: UpstreamFailure) -> bool:
     """Return whether the request alone exceeds a rate limit, so that it fails at any time."""
-    return _TOO_LARGE.search(failure.text) is not None
+    return _TOO_LARGE.search(failure.stated_text) is not None
 
 
 def is_long_limit(failure: UpstreamFailure) -> bool:
     """Return whether the exceeded limit is one of a day or longer."""
-    return _LONG_LIMIT.search(failure.searchable_text) is not None
+    return _LONG_LIMIT.search(_get_text(failure)) is not None
 
 
 # Texts of OpenAI, Google and DashScope, which also have status 400.
@@ -90,17 +95,17 @@ def is_rejected_key(failure: UpstreamFailure) -> bool:
     """Return whether an upstream rejected the API key, or the request without one."""
     if failure.status in (401, 403):
         return True
-    return failure.status == 400 and _BAD_KEY.search(failure.searchable_text) is not None
+    return failure.status == 400 and _BAD_KEY.search(_get_text(failure)) is not None
 
 
 def names_key(failure: UpstreamFailure) -> bool:
     """Return whether an error is about a key or another credential."""
-    return _ABOUT_KEY.search(failure.searchable_text) is not None
+    return _ABOUT_KEY.search(_get_text(failure)) is not None
 
 
 def is_about_location(failure: UpstreamFailure) -> bool:
     """Return whether an upstream refuses the place from which the proxy sends requests."""
-    return _ABOUT_TARGET.search(failure.searchable_text) is not None
+    return _ABOUT_TARGET.search(_get_text(failure)) is not None
 
 
 # Codes of content that an upstream refuses: OpenAI (`misalignment_policy_violation`, `bio_policy`,
@@ -130,7 +135,7 @@ def is_policy_violation(failure: UpstreamFailure) -> bool:
     """Return whether an upstream refuses the content of the request."""
     if has_policy_code(failure):
         return True
-    text = failure.text
+    text = failure.stated_text
     return _POLICY_TEXT.search(text) is not None and _ABOUT_ACCOUNT.search(text) is None
 
 
@@ -166,7 +171,7 @@ def is_unknown_model(failure: UpstreamFailure) -> bool:
     """Return whether the upstream does not have the model, or not for this key."""
     if _UNKNOWN_MODEL_CODES.search(failure.codes):
         return True
-    return _UNKNOWN_MODEL.search(failure.text) is not None
+    return _UNKNOWN_MODEL.search(failure.stated_text) is not None
 
 
 # A failure behind a gateway, which reports it as an error of the request: `Error from provider
@@ -186,7 +191,7 @@ _GATEWAY_FAILURE = _pattern(
 
 def is_gateway_failure(failure: UpstreamFailure) -> bool:
     """Return whether a server behind a gateway failed, and not the request."""
-    return _GATEWAY_FAILURE.search(failure.searchable_text) is not None
+    return _GATEWAY_FAILURE.search(_get_text(failure)) is not None
 
 
 _IMAGE_STATUSES = frozenset({400, 404, 415, 422, 500, 501})
@@ -214,6 +219,8 @@ _IMAGE_WORDS = _pattern(
 _NOT_ABOUT_CONTENT = _pattern(
     r"\btools?\b[\W_]|\bfunctions?\b|\bschema\b|tool_(?:calls?|choice)|out of memory|\bcuda\b"
     r"|internal (?:server )?error|time-?d? ?out"
+    # Another form of a message without an image: `content` is null, or a text is an object.
+    r"|\bnull\b|\bnone\b|\.text\b"
 )
 # The words of a refusal, in an error with the status of a failure.
 _REFUSES = _pattern(
@@ -225,14 +232,14 @@ def is_refused_image(failure: UpstreamFailure) -> bool:
     """Return whether the words of an error show that an upstream refuses an image."""
     if failure.has_image is False or failure.status not in _IMAGE_STATUSES:
         return False
-    return _REFUSED_IMAGE.search(failure.searchable_text) is not None
+    return _REFUSED_IMAGE.search(_get_text(failure)) is not None
 
 
 def may_be_refused_image(failure: UpstreamFailure) -> bool:
     """Return whether an error of a request with an image is probably about the image."""
     if not failure.has_image or failure.status not in _IMAGE_STATUSES:
         return False
-    text = failure.searchable_text
+    text = _get_text(failure)
     if _IMAGE_WORDS.search(text) is None or _NOT_ABOUT_CONTENT.search(text):
         return False
     return failure.status < 500 or _REFUSES.search(text) is not None

@@ -153,10 +153,14 @@ def _build_success_error(
     text: str, error: JsonObject, upstream: UpstreamIdentity
 ) -> UpstreamFailureError:
     """Return the client's error for an error within a response with status 200."""
-    if not text:
+    has_reason = bool(text)
+    if not has_reason:
         text = f"The upstream {upstream.name} aborted the response without an error message"
     status = find_status(error, text)
-    return to_api_error(UpstreamFailure(status, text[:MAX_TEXT_LENGTH], error, {}, upstream))
+    failure = UpstreamFailure(
+        status, text[:MAX_TEXT_LENGTH], error, {}, upstream, has_reason=has_reason
+    )
+    return to_api_error(failure)
 
 
 _HTML_TYPE = re.compile(r"\s*(?:text/html|application/xhtml\+xml)\b", re.IGNORECASE)

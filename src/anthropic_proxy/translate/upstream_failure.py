@@ -77,6 +77,21 @@ class UpstreamFailure:
         """The beginning of the text without secrets, at most 2,000 characters."""
         return self.upstream.redact_beginning(self.text)[:_MAX_REDACTED_LENGTH]
 
+    @cached_property
+    def stated_text(self) -> str:
+        """The text without the parts of the conversation that validation errors repeat.
+
+        FastAPI's errors contain the path, the text and the rejected value of each problem. Empty
+        if the upstream stated no reason.
+        """
+        if not self.has_reason:
+            return ""
+        detail = self.error.get("detail")
+        if not isinstance(detail, list):
+            return self.text
+        problems = [_describe_problem(item) for item in detail if isinstance(item, dict)]
+        return "\n".join(problems)[:MAX_TEXT_LENGTH]
+
     @property
     def codes(self) -> str:
         """The error's code and type, truncated because some patterns are slow."""
@@ -87,6 +102,14 @@ class UpstreamFailure:
     def searchable_text(self) -> str:
         """The text with the error's code and type."""
         return f"{self.text} {self.codes}"
+
+
+def _describe_problem(item: JsonObject) -> str:
+    """Return the path and the text of a problem; of its value only whether it is null."""
+    path = item.get("loc")
+    names = map(str, path) if isinstance(path, list) else ()
+    value = " (null)" if item.get("input", "") is None else ""
+    return f"{'.'.join(names)}: {item.get('msg')}{value}"
 
 
 # An image in a request of the Messages API, Chat Completions or the Responses API. Quotes in texts
