@@ -230,7 +230,7 @@ _REFUSES = _pattern(
 
 def is_refused_image(failure: UpstreamFailure) -> bool:
     """Return whether the words of an error show that an upstream refuses an image."""
-    if failure.has_image is False or failure.status not in _IMAGE_STATUSES:
+    if failure.status not in _IMAGE_STATUSES:
         return False
     return _REFUSED_IMAGE.search(_get_text(failure)) is not None
 
