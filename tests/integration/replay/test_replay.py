@@ -33,8 +33,8 @@ NAMES: list[Any] = [
 
 NEVER_SAID = "\0never said\0"
 
-# The client's status for an upstream's, where they differ: the key and the base URL are the proxy's,
-# and a wrong request is a 400 in the API.
+# The client's status for an upstream's, where they differ: the key and the base URL are the
+# proxy's, and a wrong request is a 400 in the API.
 STATUS = {401: 500, 405: 500, 422: 400}
 TYPES = {
     400: "invalid_request_error",
