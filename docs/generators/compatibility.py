@@ -11,6 +11,36 @@ from anthropic_proxy.errors import TYPE_BY_STATUS
 from anthropic_proxy.translate.request.field_table import REQUEST_FIELDS
 from anthropic_proxy.translate.response.stop_reasons import FAILURES, STOP_REASONS
 
+# Errors of upstreams, by their subject: see `translate/upstream_errors`.
+UPSTREAM_ERRORS: tuple[tuple[str, str, str, str], ...] = (
+    ("a prompt that is too long", "400, `prompt is too long: ...`", "no", "no"),
+    ("a refused image", "400, `Could not process image: ...`", "no", "no"),
+    (
+        "refused content, such as `content_filter` and `misalignment_policy_violation`",
+        "400; `refusal` after the first content",
+        "no",
+        "no",
+    ),
+    ("other problems of the request", "400 or 413", "no", "no"),
+    (
+        "a refused key",
+        "500 without retries; 401 or 403 for a forwarded client key",
+        "yes",
+        "5 minutes",
+    ),
+    ("spent credit, a spend limit", "402 without retries", "yes", "5 minutes"),
+    ("a rate limit, an exceeded quota", "429", "yes", "until the end of the wait"),
+    ("a model that the upstream does not have", "404", "yes", "no"),
+    (
+        "a region, legal reasons, a method (403, 405, 451 and similar)",
+        "500 without retries",
+        "yes",
+        "no",
+    ),
+    ("a failure behind the upstream (400, 424 and similar)", "500", "yes", "no"),
+    ("an overload", "529", "yes", "no"),
+)
+
 # Content blocks of requests, by type.
 REQUEST_BLOCKS: Mapping[str, str] = {
     "text": (
@@ -18,8 +48,8 @@ REQUEST_BLOCKS: Mapping[str, str] = {
         "accepts `cache_control`; empty texts and `citations` are left out"
     ),
     "image": (
-        "`image_url`; the proxy downloads images by URL if the upstream does not; file ids are "
-        "rejected"
+        "`image_url`, with the type that the bytes show; the proxy downloads images by URL if the "
+        "upstream does not; file ids are rejected"
     ),
     "document": (
         "a PDF becomes a `file` part, or text if the upstream accepts no files; text and content "
@@ -197,6 +227,11 @@ def render_page() -> str:
             "Errors",
             ("Status", "Type"),
             ((str(status), f"`{kind}`") for status, kind in TYPE_BY_STATUS.items()),
+        ),
+        _render_table(
+            "Errors of upstreams",
+            ("Words and codes of the error", "Status for the client", "Failover", "Key cools down"),
+            UPSTREAM_ERRORS,
         ),
     )
     return "\n".join([_HEAD, *sections])

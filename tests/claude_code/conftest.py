@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.claude_code import claude
+from tests.claude_code.claude import Outcome
 from tests.claude_code.strict_upstream import Script, StrictUpstream
 from tests.support.running_command import Command
 
@@ -44,8 +45,24 @@ class Scene:
     record: Callable[[str, object], None]
     seconds: float = 0
 
-    def claude(self, prompt: str, *arguments: str, **variables: str) -> claude.Outcome:
+    def claude(self, prompt: str, *arguments: str, **variables: str) -> Outcome:
         """Run the CLI; its exit code must be 0, and only the script may have refused requests."""
+        outcome = self._run(prompt, *arguments, **variables)
+        assert outcome.code == 0, outcome
+        assert (outcome.result["type"], outcome.result["is_error"]) == ("result", False), (
+            outcome.result
+        )
+        return outcome
+
+    def failing_claude(self, prompt: str) -> str:
+        """Run the CLI, which must report an error. Return its text."""
+        outcome = self._run(prompt)
+        assert (outcome.result["type"], outcome.result["is_error"]) == ("result", True), (
+            outcome.result
+        )
+        return str(outcome.result["result"])
+
+    def _run(self, prompt: str, *arguments: str, **variables: str) -> Outcome:
         outcome = claude.run(
             self.address, self.home, self.workspace, prompt, *arguments, **variables
         )
@@ -54,10 +71,6 @@ class Scene:
         self.record("refused", sum(exchange.status >= 400 for exchange in self.upstream.exchanges))
         self.record("seconds", f"{self.seconds:.1f}")
         assert self.upstream.problems == []
-        assert outcome.code == 0, outcome
-        assert (outcome.result["type"], outcome.result["is_error"]) == ("result", False), (
-            outcome.result
-        )
         return outcome
 
     @property

@@ -1,5 +1,6 @@
 """Upstreams that fail during Claude Code's work: it recovers by the proxy's error, and finishes."""
 
+import base64
 import json
 
 import pytest
@@ -10,6 +11,10 @@ from tests.claude_code.strict_upstream import Conversation, Cut, Refused
 
 _LONGEST = "This model's maximum context length is 8192 tokens. However,"
 _SHORTEN = "Please reduce the length of the messages or completion."
+# One black pixel.
+_PNG = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII="
+)
 OVERFLOWS = {
     "openai": (
         f"{_LONGEST} your messages resulted in 9131 tokens. {_SHORTEN}",
@@ -139,6 +144,51 @@ def test_a_busy_upstream(scene: StartScene, refused: Refused) -> None:
     started = scene(script)
     assert started.claude("Hello").result["result"] == "Here I am"
     assert [exchange.status for exchange in started.upstream.exchanges] == [refused.status, 200]
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        pytest.param(Refused(429, "Limit reached", {"retry-after": "3600"}), id="header"),
+        pytest.param(Refused(429, "Limit reached, please try again in 2h30m0s."), id="text"),
+        pytest.param(Refused(503, "Down for an hour", {"retry-after": "3600"}), id="overload"),
+        pytest.param(Refused(429, "You have reached your weekly usage limit"), id="week"),
+        pytest.param(Refused(400, "Insufficient balance"), id="credit"),
+        pytest.param(
+            Refused(403, "Limit reached", code="project_spend_limit_exceeded"), id="spend-limit"
+        ),
+    ],
+)
+def test_a_problem_that_lasts(scene: StartScene, refused: Refused) -> None:
+    """It is reported at once: no retry within minutes would help."""
+    started = scene(lambda _: refused)
+    assert refused.message in started.failing_claude("Hello")
+    assert len(started.bodies) == 1
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        Refused(400, "At most 0 image(s) may be provided in one prompt."),
+        Refused(422, "messages.3.content.0.type: Input should be 'text'"),
+        Refused(404, "No endpoints found that support image input"),
+    ],
+    ids=["vllm", "cerebras", "openrouter"],
+)
+def test_a_model_without_images(scene: StartScene, refused: Refused) -> None:
+    """The image is removed from the conversation, and the work goes on."""
+
+    def script(asked: Conversation) -> Said | Refused:
+        if "image_url" in asked.text:
+            return refused
+        if asked.number == 1:
+            return call("Read", file_path=str(started.workspace / "picture.png"))
+        return Said("The picture cannot be seen")
+
+    started = scene(script)
+    (started.workspace / "picture.png").write_bytes(base64.b64decode(_PNG))
+    outcome = started.claude("Describe picture.png")
+    assert outcome.result["result"] == "The picture cannot be seen"
 
 
 def test_an_answer_without_content(scene: StartScene) -> None:

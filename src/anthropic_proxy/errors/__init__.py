@@ -3,6 +3,7 @@
 Source: the Anthropic API's error page and the official SDK's status classes.
 """
 
+import math
 from collections.abc import Mapping
 
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
@@ -15,6 +16,10 @@ _MAX_MESSAGE_LENGTH = 4000
 # A retry would fail again. Without this header, Claude Code sends a request with an invalid key ten
 # times within three minutes before it shows the error.
 _HEADERS_BY_STATUS: Mapping[int, Mapping[str, str]] = {401: {"x-should-retry": "false"}}
+
+# Seconds. Claude Code waits in silence up to this time, for each of ten retries, and reports an
+# error with a longer `retry-after` at once (2.1.332). SDKs wait for weeks.
+_MAX_CLIENT_WAIT = 60
 
 # Statuses that servers return if they do not have the path of a request.
 MISSING_PATH_STATUSES = frozenset({404, 405, 501})
@@ -117,6 +122,17 @@ class PassthroughError(ApiError):
         self._raw = raw
         self._envelope = envelope
 
+    def adopt(self, mapped_error: ApiError) -> None:
+        """Adopt the meaning of the proxy's own error for the same failure.
+
+        The upstream's own headers have precedence.
+        """
+        self.concerns_target = mapped_error.concerns_target
+        added = dict(mapped_error.headers)
+        if self.status != 429 or "retry-after-ms" in self.headers:
+            added.pop("retry-after", None)
+        self.headers = {**added, **self.headers}
+
     @property
     def type(self) -> str:
         return str(self._envelope["error"]["type"])
@@ -126,6 +142,16 @@ class PassthroughError(ApiError):
 
     def to_json(self, request_id: str) -> bytes:  # noqa: ARG002 - as above
         return self._raw
+
+
+def build_retry_headers(seconds: float) -> dict[str, str]:
+    """Return the headers of an error after which a retry can succeed in `seconds`.
+
+    Clients do not retry if the wait is longer than a minute: they report the error at once.
+    """
+    if seconds <= _MAX_CLIENT_WAIT:
+        return {"retry-after": f"{round(seconds, 3):g}"}
+    return {"retry-after": str(math.ceil(seconds)), "x-should-retry": "false"}
 
 
 def invalid_request(message: str) -> ApiError:

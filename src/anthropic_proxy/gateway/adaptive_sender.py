@@ -102,9 +102,13 @@ class AdaptiveSender:
         )
         if response.status >= 300:
             failure_body = await read_body(response, self.log, request_id)
-            raise parse_caller_error(client, response, failure_body, api.path)
+            raise parse_caller_error(client, response, failure_body, api.path, payload)
         try:
             return await read(response, body)
+        except upstream_errors.UpstreamFailureError as error:
+            await response.aclose()
+            # Errors with status 200 may also be about an image of the request.
+            raise upstream_errors.add_payload(error, payload) from error
         except BaseException as error:
             await response.aclose()
             raise_for_web_page(client, response, error)

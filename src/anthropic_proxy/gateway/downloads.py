@@ -33,6 +33,7 @@ from anthropic_proxy.providers.provider_profile import ProviderProfile
 from anthropic_proxy.translate.request.media_sources import (
     RemoteSource,
     count_remote_sources,
+    detect_image_type,
     inline_sources,
 )
 from anthropic_proxy.wire.json_codec import JsonObject
@@ -53,13 +54,7 @@ _MAX_CONNECTIONS = 32
 _MAX_CACHE_SIZE = 64 * 1024 * 1024
 _CACHE_SECONDS = 600.0
 
-# The first bytes of accepted files (WebP: see `_detect_media_type`).
-_MAGIC = (
-    (b"%PDF-", "application/pdf"),
-    (b"\xff\xd8\xff", "image/jpeg"),
-    (b"\x89PNG\r\n\x1a\n", "image/png"),
-    (b"GIF8", "image/gif"),
-)
+_PDF_MAGIC = b"%PDF-"
 # Directives of cache-control (RFC 9111, 5.2.2).
 _NOT_CACHEABLE = re.compile(r"\bno-(store|cache)\b", re.IGNORECASE)
 _MEDIA_TYPE_PREFIXES = {"image": "image/", "document": "application/pdf"}
@@ -310,12 +305,9 @@ def _detect_media_type(data: bytes, kind: str) -> str:
     The `content-type` header of the server may be wrong. Raises DownloadError for an unsupported
     type.
     """
-    media_type = ""
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        media_type = "image/webp"
-    for magic, name in _MAGIC:
-        if data.startswith(magic):
-            media_type = name
+    media_type = detect_image_type(data)
+    if data.startswith(_PDF_MAGIC):
+        media_type = "application/pdf"
     if media_type.startswith(_MEDIA_TYPE_PREFIXES[kind]):
         return media_type
     if kind == "document":

@@ -265,6 +265,7 @@ def _to_passthrough_error(
         native_error = passthrough.parse_native_error(status, headers, body)
         failure = upstream_failure.parse_failure(status, headers, body, client.identity)
         if native_error is not None and not passthrough.needs_mapping(failure):
+            native_error.adopt(upstream_errors.to_api_error(failure))
             return native_error
     return parse_caller_error(client, response, body, path)
 

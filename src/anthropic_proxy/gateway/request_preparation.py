@@ -58,6 +58,8 @@ class RequestPreparer:
 
         request: the client's request, with its context edits applied.
         """
+        # Before the translation, so that its error is not attributed to an earlier route.
+        context.begin_route(route)
         translation = await self._translator.translate(request, route, context.caller.api_key)
         body = translation.body
         self._log.log_ignored(translation.notes.ignored)
@@ -71,7 +73,6 @@ class RequestPreparer:
             tools=len(body.get("tools", ())),
             stream=context.is_stream,
         )
-        context.begin_route(route)
         context.response_headers.update(build_unavailable_header(translation.notes.unavailable))
         estimate = estimate_request(body)
         context.input_estimate = self._counter.predict(route.model, estimate)

@@ -65,15 +65,20 @@ def raise_for_web_page(
 
 
 def parse_caller_error(
-    client: UpstreamClient, response: UpstreamResponse, body: bytes, path: str = ""
+    client: UpstreamClient,
+    response: UpstreamResponse,
+    body: bytes,
+    path: str = "",
+    payload: bytes | None = None,
 ) -> upstream_errors.UpstreamFailureError:
     """Return the error for an unsuccessful response, with the upstream's rate limits.
 
     path: the path of the request, such as `/chat/completions`, for errors about a missing path.
+    payload: the body of the request, for errors about its images.
     """
     return to_caller_error(
         upstream_failure.parse_failure(
-            response.status, response.headers, body, client.identity, path
+            response.status, response.headers, body, client.identity, path, payload=payload
         )
     )
 

@@ -68,7 +68,7 @@ _NAMES_BY_STATUS: Mapping[int, tuple[str, ...]] = {
         "usage_limit_reached",
         "insufficient_quota",
     ),
-    503: (
+    529: (
         # OpenAI, Anthropic, Moonshot, Google
         "server_is_overloaded",
         "server_overloaded",
@@ -120,7 +120,7 @@ _STATUS_BY_ZHIPU_CODE = {
     "1305": 429,
     "1308": 429,
     "1310": 429,
-    "1312": 503,
+    "1312": 529,
 }
 
 # Fields of an error with its HTTP status or with a name of its kind.
@@ -151,7 +151,7 @@ _STATUS_BY_WORDING = (
             r"|service unavailable|upstream connect error|繁忙",
             re.IGNORECASE,
         ),
-        503,
+        529,
     ),
 )
 

@@ -200,6 +200,7 @@ def parse_success_error(raw: bytes, upstream: UpstreamIdentity) -> ApiError | No
     text = raw.decode("utf-8", "surrogateescape")
     if upstream.redact(text) != text or needs_mapping(mapped_error.failure):
         return mapped_error
+    native_error.adopt(mapped_error)
     return native_error
 
 

@@ -11,13 +11,28 @@
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+
+from anthropic_proxy.wire.retry_after import parse_delay
 
 _KINDS = {"-requests": "requests", "-tokens": "tokens", "": "requests"}
 _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _PART = r"(\d++(?:\.\d++)?+)(ms|[dhms])"
 _PART_OF_DURATION = re.compile(_PART, re.ASCII)
 _DURATION = re.compile(f"(?:{_PART})++", re.ASCII)
+# A limit without remaining requests or tokens. Its reset is in the header whose name has `reset`
+# in place of `remaining`: `x-ratelimit-*` of OpenAI and others, also with the unit of time at the
+# end (Cerebras: `-requests-day`), `ratelimit-*` of the IETF drafts, and `anthropic-ratelimit-*`.
+_ZERO = re.compile(r"\s*0(?:\.0+)?\s*", re.ASCII)
+# IETF draft 8 and later: `"default";r=0;t=30`.
+_EXHAUSTED_POLICY = re.compile(r";\s?r=0;\s?t=(\d{1,9})", re.ASCII)
+# Headers with another form: the name and the value that show an exhausted limit, and the reset.
+_EXHAUSTED_STATES = (
+    # ChatGPT's Codex backend.
+    ("x-codex-primary-used-percent", "100", "x-codex-primary-reset-after-seconds"),
+    ("x-codex-secondary-used-percent", "100", "x-codex-secondary-reset-after-seconds"),
+    # Anthropic's subscriptions.
+    ("anthropic-ratelimit-unified-status", "rejected", "anthropic-ratelimit-unified-reset"),
+)
 _MILLISECONDS_SINCE = 1e11
 _SECONDS_SINCE = 1e9
 
@@ -41,23 +56,37 @@ def convert_rate_limit_headers(upstream_headers: Mapping[str, str], now: float) 
 
 
 def find_reset_delay(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds until an exhausted limit is reset, or None.
+    """Return the seconds until all exhausted limits are reset, or None.
 
     A reset that is a time is compared with the response's `date`. The names of `headers` are in
     lower case.
     """
-    try:
-        now = parsedate_to_datetime(headers.get("date", "")).timestamp()
-    except (ValueError, TypeError):
-        now = 0.0
-    for suffix in _KINDS:
-        if headers.get(f"x-ratelimit-remaining{suffix}", "").strip() != "0":
+    date = headers.get("date", "")
+    delays = [_parse_reset_delay(reset, date) for reset in _list_resets(headers)]
+    return max((delay for delay in delays if delay is not None), default=None)
+
+
+def _list_resets(headers: Mapping[str, str]) -> list[str]:
+    """Return the values of the headers with the resets of exhausted limits."""
+    resets = [
+        headers.get(name, "")
+        for state, exhausted, name in _EXHAUSTED_STATES
+        if headers.get(state) == exhausted
+    ]
+    for name, value in headers.items():
+        if "limit" not in name:
             continue
-        reset = _parse_reset(headers.get(f"x-ratelimit-reset{suffix}", ""), now)
-        # Without a date, a time cannot be converted to a delay.
-        if reset is not None and reset - now <= _SECONDS_SINCE / 2:
-            return max(reset - now, 0.0)
-    return None
+        if "remaining" in name and _ZERO.fullmatch(value):
+            resets.append(headers.get(name.replace("remaining", "reset"), ""))
+        elif name == "ratelimit":
+            resets += _EXHAUSTED_POLICY.findall(value)
+    return resets
+
+
+def _parse_reset_delay(reset: str, date: str) -> float | None:
+    # Durations with a fraction after each unit (`1m2.5s`) and times.
+    delay = parse_delay(reset.strip(), date)
+    return None if delay is None else min(delay, _SECONDS_SINCE)
 
 
 def _parse_reset(reset: str, now: float) -> float | None:

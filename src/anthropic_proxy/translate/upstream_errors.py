@@ -8,11 +8,12 @@ the text of a 404. The first matching rule in `_RULES` determines the error. Wit
 
 import re
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from anthropic_proxy.errors import ApiError
+from anthropic_proxy.errors import ApiError, build_retry_headers
 from anthropic_proxy.providers.base_url import strip_version
+from anthropic_proxy.translate import error_wordings as wordings
 from anthropic_proxy.translate.context_overflow import is_context_overflow, parse_context_sizes
 from anthropic_proxy.translate.error_codes import find_status
 from anthropic_proxy.translate.retry_delay import find_retry_delay, list_details
@@ -22,6 +23,7 @@ from anthropic_proxy.translate.upstream_failure import (
     TLS_PORT,
     UpstreamFailure,
     UpstreamIdentity,
+    contains_image,
     drop_thousands_separators,
     find_chunk_error,
     find_error,
@@ -30,8 +32,6 @@ from anthropic_proxy.translate.upstream_failure import (
 )
 from anthropic_proxy.wire.json_codec import JsonObject, dumps, loads_object, loads_received
 
-# In seconds. The SDKs obey any retry-after, even weeks; Claude Code fails if it exceeds an hour.
-_MAX_RETRY_AFTER = 60
 _OVERLOADED_RETRY_AFTER = "2"
 
 # For failures that retries cannot fix. Claude Code would retry an invalid key for three minutes.
@@ -45,9 +45,35 @@ class UpstreamFailureError(ApiError):
     """
 
     def __init__(self, error: ApiError, failure: UpstreamFailure) -> None:
-        super().__init__(error.status, error.message, error.headers, error.details)
+        headers = error.headers
+        if failure.headers.get("x-should-retry", "").lower() == "false":
+            headers = headers | _NO_RETRY_HEADERS
+        super().__init__(error.status, error.message, headers, error.details)
         self.failure = failure
         self.upstream_status = failure.status
+        # OpenRouter's 404 for a request that none of its endpoints supports becomes 400.
+        self.concerns_target = error.status not in _REQUEST_STATUSES or failure.status == 404
+
+    @property
+    def is_policy_violation(self) -> bool:
+        """True if the code of the error shows that the upstream refuses the content."""
+        return self.status == 400 and wordings.has_policy_code(self.failure)
+
+    @property
+    def concerns_key(self) -> bool:
+        """True if another key of the upstream may be accepted, and this one is not usable now."""
+        failure = self.failure
+        if self.status in (402, 429):
+            # A request that is larger than the limit of a minute fails with every key.
+            return not wordings.exceeds_rate_alone(failure)
+        if not self.concerns_target or not wordings.is_rejected_key(failure):
+            return False
+        is_about_place = wordings.is_about_location(failure) or is_html_page(failure.headers)
+        return self.status != 404 and (failure.status != 403 or not is_about_place)
+
+
+# Statuses for the client that state a problem of the request.
+_REQUEST_STATUSES = frozenset({400, 413})
 
 
 def needs_mapping(failure: UpstreamFailure) -> bool:
@@ -58,7 +84,7 @@ def needs_mapping(failure: UpstreamFailure) -> bool:
     """
     if is_context_overflow(failure):
         return _API_OVERFLOW_TEXTS.search(failure.text) is None
-    return failure.status == 500 and _NO_CREDIT.search(failure.text) is not None
+    return failure.status == 500 and wordings.is_spent_credit(failure)
 
 
 def parse_chunk_error(chunk: JsonObject, upstream: UpstreamIdentity) -> UpstreamFailureError | None:
@@ -127,10 +153,14 @@ def _build_success_error(
     text: str, error: JsonObject, upstream: UpstreamIdentity
 ) -> UpstreamFailureError:
     """Return the client's error for an error within a response with status 200."""
-    if not text:
+    has_reason = bool(text)
+    if not has_reason:
         text = f"The upstream {upstream.name} aborted the response without an error message"
     status = find_status(error, text)
-    return to_api_error(UpstreamFailure(status, text[:MAX_TEXT_LENGTH], error, {}, upstream))
+    failure = UpstreamFailure(
+        status, text[:MAX_TEXT_LENGTH], error, {}, upstream, has_reason=has_reason
+    )
+    return to_api_error(failure)
 
 
 _HTML_TYPE = re.compile(r"\s*(?:text/html|application/xhtml\+xml)\b", re.IGNORECASE)
@@ -165,17 +195,38 @@ def not_a_completion_error(upstream: UpstreamIdentity) -> ApiError:
 
 def to_api_error(failure: UpstreamFailure) -> UpstreamFailureError:
     """Map an upstream failure to the error for the client."""
+    return UpstreamFailureError(_map_failure(failure), failure)
+
+
+def add_payload(error: UpstreamFailureError, payload: bytes) -> UpstreamFailureError:
+    """Return the error for the same failure of a request whose body is known."""
+    return to_api_error(replace(error.failure, has_image=contains_image(payload)))
+
+
+def _map_failure(failure: UpstreamFailure) -> ApiError:
     for rule in _RULES:
         error = rule(failure)
         if error is not None:
-            return UpstreamFailureError(error, failure)
+            return error
     status = 400 if 400 <= failure.status < 500 else 500
     status = _STATUS_BY_UPSTREAM_STATUS.get(failure.status, status)
-    return UpstreamFailureError(ApiError(status, failure.redacted_text), failure)
+    return ApiError(status, failure.redacted_text)
 
 
 # Statuses of failures that no rule matches. Other 4xx become 400, other 5xx 500.
-_STATUS_BY_UPSTREAM_STATUS = {404: 404, 408: 504, 409: 409, 413: 413, 504: 504}
+# 410: a retired model. 423, 424, 425 and 499: a failure behind the upstream.
+_STATUS_BY_UPSTREAM_STATUS = {
+    404: 404,
+    408: 504,
+    409: 409,
+    410: 404,
+    413: 413,
+    423: 500,
+    424: 500,
+    425: 500,
+    499: 500,
+    504: 504,
+}
 
 
 @dataclass(frozen=True)
@@ -240,17 +291,47 @@ def _map_failed_generation(failure: UpstreamFailure) -> ApiError | None:
     return ApiError(500, failure.redacted_text)
 
 
-# Texts of OpenAI, Google and DashScope, which also have status 400.
-_BAD_KEY = re.compile(
-    r"(incorrect|invalid)[ _]?api[ _]?key|api[ _]?key[ _](is )?(not valid|invalid|expired)",
-    re.IGNORECASE,
-)
-# Other servers refuse regions, plans and models with 403.
-_ABOUT_KEY = re.compile(
-    r"api[ _-]?key|\bkeys?\b|credential|unauthori[sz]ed|authenticat"
-    r"|token (is )?(invalid|expired)|(access|bearer|auth|invalid|expired)[ _]token",
-    re.IGNORECASE,
-)
+def _map_refused_image(failure: UpstreamFailure) -> ApiError | None:
+    """Map a refused image to the text on which Claude Code removes it from the conversation.
+
+    With another text, every later turn would fail too.
+    """
+    if not wordings.is_refused_image(failure):
+        return None
+    return ApiError(400, f"Could not process image: {failure.redacted_text}")
+
+
+def _map_probably_refused_image(failure: UpstreamFailure) -> ApiError | None:
+    if not wordings.may_be_refused_image(failure):
+        return None
+    return ApiError(400, f"Could not process image: {failure.redacted_text}")
+
+
+def _map_policy_violation(failure: UpstreamFailure) -> ApiError | None:
+    """Map refused content, which every target and key would refuse.
+
+    OpenAI uses status 403, and documents that clients must not retry.
+    """
+    if failure.status == 403:
+        is_violation = wordings.is_policy_violation(failure)
+    else:
+        # Unknown codes in streams and complete responses have status 500.
+        is_violation = failure.status == 500 and wordings.has_policy_code(failure)
+    return ApiError(400, failure.redacted_text) if is_violation else None
+
+
+def _map_unknown_model(failure: UpstreamFailure) -> ApiError | None:
+    """Map a model that an upstream does not have to the status on which clients report it."""
+    if failure.status not in (400, 403, 410, 422) or not wordings.is_unknown_model(failure):
+        return None
+    return ApiError(404, failure.redacted_text)
+
+
+def _map_gateway_failure(failure: UpstreamFailure) -> ApiError | None:
+    """Map a failure behind a gateway, which a retry or another target may avoid."""
+    if failure.status not in (400, 409, 422, 424) or not wordings.is_gateway_failure(failure):
+        return None
+    return ApiError(500, failure.redacted_text, _build_retry_after(failure, None))
 
 
 def _map_rejected_key(failure: UpstreamFailure) -> ApiError | None:
@@ -259,13 +340,12 @@ def _map_rejected_key(failure: UpstreamFailure) -> ApiError | None:
     If the proxy's key was rejected, a 401 would make the client start a new login, although the
     client's key is valid. Claude Code reports any 403 as a failed authentication.
     """
-    is_bad_request = failure.status == 400 and _BAD_KEY.search(failure.searchable_text)
-    if failure.status not in (401, 403) and not is_bad_request:
+    if not wordings.is_rejected_key(failure):
         return None
     if failure.upstream.caller_api_key is not None:
         return ApiError(403 if failure.status == 403 else 401, failure.redacted_text)
     status = failure.status
-    if status == 403 and not _ABOUT_KEY.search(failure.searchable_text):
+    if status == 403 and not wordings.names_key(failure):
         action = f"refused the request ({status})"
     elif failure.upstream.has_key:
         action = f"refused the proxy's UPSTREAM_API_KEY ({status})"
@@ -287,14 +367,15 @@ _NO_SUCH_PATH = re.compile(
 
 
 def _map_missing_path(failure: UpstreamFailure) -> ApiError | None:
-    """Map the 404 for a wrong base URL, which clients would show as an unknown model.
+    """Map the 404 or 405 for a wrong base URL, which clients would show as an unknown model.
 
     The rule applies only to paths of conversations, because other paths, such as the list of
     models, are optional.
     """
-    if failure.status != 404 or not failure.path:
+    if failure.status not in (404, 405) or not failure.path:
         return None
-    if failure.has_reason and not _NO_SUCH_PATH.fullmatch(failure.text):
+    is_about_path = failure.status == 405 or not failure.has_reason
+    if not is_about_path and not _NO_SUCH_PATH.fullmatch(failure.text):
         return None
     base = failure.upstream.base_url
     root = strip_version(base)
@@ -302,24 +383,13 @@ def _map_missing_path(failure: UpstreamFailure) -> ApiError | None:
     location = f" under {root}" if root else ""
     reason = f": {failure.redacted_text}" if failure.has_reason else ""
     text = (
-        f"The upstream {failure.upstream_name} has no {path}{location} (404{reason}): "
+        f"The upstream {failure.upstream_name} has no {path}{location} "
+        f"({failure.status}{reason}): "
         "check UPSTREAM_BASE_URL"
     )
     return ApiError(500, text, _NO_RETRY_HEADERS)
 
 
-# Spent credit in the texts and codes of OpenRouter, DeepSeek, xAI, Anthropic, DashScope, OpenAI,
-# Volcengine, Moonshot, MiniMax and one-api.
-_NO_CREDIT = re.compile(
-    r"insufficient[ _](credits?|balance|funds|user_quota)"
-    r"|balance is (too low|insufficient)"
-    r"|n[o']t? (have )?(any |enough |sufficient )?(remaining )?credits?\b|out of credits?\b"
-    r"|(used|spent) all .{0,60}credits?\b|credits?[ _](are |is |have been )?(exhausted|depleted)"
-    r"|spend(ing)? limit|arrearage|account is in good standing|account_?overdue|overdue balance"
-    r"|billing_hard_limit|billing_not_active|exceeded_current_quota|no payment method"
-    r"|free_?tier_?only|free tier .{0,60}exhausted|余额不足|欠费",
-    re.IGNORECASE,
-)
 # Spent credit at OpenAI; a limit of a minute or a day at Google and DashScope.
 _QUOTA = re.compile(r"insufficient_quota|exceeded your current quota", re.IGNORECASE)
 _RATE_QUOTA = re.compile(
@@ -329,20 +399,14 @@ _RATE_QUOTA = re.compile(
 # Google's models that are not in the free tier have this limit.
 _ZERO_QUOTA = re.compile(r"\blimit: 0\b|\"quotaValue\":\"0\"")
 _DAILY_QUOTA = re.compile(r"\"quotaId\":\"[^\"]{0,100}PerDay")
-_RATE_LIMIT = re.compile(
-    r"\brate[ _-]?limit|\b(tokens|requests) per (min|sec|hour|day)|too many requests|throttl",
-    re.IGNORECASE,
-)
-_TOO_LARGE = re.compile(r"request too large", re.IGNORECASE)
 
 
 def _map_spent_credit(failure: UpstreamFailure) -> ApiError | None:
     """Map spent credit, which no retry restores, to a billing error."""
     if failure.status not in (400, 401, 402, 403, 429, 500):
         return None
-    text = failure.searchable_text
-    is_spent = failure.status == 402 or _NO_CREDIT.search(text) is not None
-    if not is_spent and _QUOTA.search(text):
+    is_spent = wordings.is_spent_credit(failure)
+    if not is_spent and _QUOTA.search(failure.searchable_text):
         is_spent = not _is_rate_quota(failure)
     return ApiError(402, failure.redacted_text, _NO_RETRY_HEADERS) if is_spent else None
 
@@ -365,22 +429,24 @@ def _dump_details(failure: UpstreamFailure) -> str:
 def _map_rate_limit_of_bad_request(failure: UpstreamFailure) -> ApiError | None:
     """Map a rate limit with another status, such as Groq's 413 for the tokens of a minute.
 
+    With 403, an exceeded quota is no problem of the key.
+
     A single request that exceeds the limit would fail again at any time.
     """
-    if failure.status not in (400, 413) or not _RATE_LIMIT.search(failure.searchable_text):
+    if failure.status not in (400, 403, 413) or not wordings.is_rate_limit(failure):
         return None
     headers = _build_retry_after(failure, None)
-    if _TOO_LARGE.search(failure.text):
+    if wordings.exceeds_rate_alone(failure):
         headers = dict(_NO_RETRY_HEADERS)
     return ApiError(429, failure.redacted_text, headers)
 
 
 def _map_busy(failure: UpstreamFailure) -> ApiError | None:
-    is_overloaded = failure.status in (503, 529) or 520 <= failure.status <= 524
+    # Groq returns 498 if the capacity of its flex tier is exceeded, Cloudflare 520 to 524.
+    is_overloaded = failure.status in (498, 503, 529) or 520 <= failure.status <= 524
     if failure.status == 429 and "overloaded" in failure.codes:
         is_overloaded = True
     if is_overloaded:
-        # Cloudflare returns 520 to 524.
         headers = _build_retry_after(failure, _OVERLOADED_RETRY_AFTER)
         return ApiError(529, failure.redacted_text, headers)
     if failure.status != 429:
@@ -388,13 +454,30 @@ def _map_busy(failure: UpstreamFailure) -> ApiError | None:
     if _DAILY_QUOTA.search(_dump_details(failure)):
         # Google's delay is that of a minute.
         return ApiError(429, failure.redacted_text, _NO_RETRY_HEADERS)
-    return ApiError(429, failure.redacted_text, _build_retry_after(failure, None))
+    headers = _build_retry_after(failure, None)
+    if not headers and wordings.is_long_limit(failure):
+        headers = dict(_NO_RETRY_HEADERS)
+    return ApiError(429, failure.redacted_text, headers)
+
+
+# Statuses of a target that does not accept the proxy's requests: a method or version that it does
+# not have (405, 426), an HTTP proxy that requires a login (407), a wrong host (421), and legal
+# reasons (451).
+_REFUSED_TARGET_STATUSES = frozenset({405, 406, 407, 421, 426, 451})
+
+
+def _map_refused_target(failure: UpstreamFailure) -> ApiError | None:
+    if failure.status not in _REFUSED_TARGET_STATUSES:
+        return None
+    reason = f": {failure.redacted_text}" if failure.has_reason else " without an error message"
+    text = f"The upstream {failure.upstream_name} refused the request ({failure.status}){reason}"
+    return ApiError(500, text, _NO_RETRY_HEADERS)
 
 
 def _build_retry_after(failure: UpstreamFailure, default: str | None) -> dict[str, str]:
     seconds = find_retry_delay(failure)
     if seconds is not None:
-        return {"retry-after": f"{min(seconds, _MAX_RETRY_AFTER):g}"}
+        return build_retry_headers(seconds)
     if default is not None:
         return {"retry-after": default}
     return {}
@@ -421,30 +504,18 @@ _RULES: tuple[Callable[[UpstreamFailure], ApiError | None], ...] = (
         _NO_RETRY_HEADERS,
     ),
     _map_context_overflow,
-    # On "Could not process image" Claude Code removes the image from the conversation. With another
-    # text, every later turn would fail too.
-    _ErrorRule(
-        (400, 404, 415, 422, 500),
-        re.compile(
-            r"image input is not supported|not a multimodal model|support (image|vision)"
-            r"|invalid[ _]image|image_url.{0,60}(not|only) supported|unknown variant `image_url`"
-            r"|image.{0,40}(could not|cannot|can't|unable to|failed to) be?"
-            r" ?(process|decode|load|read)"
-            r"|(could not|cannot|can't|unable to|failed to)"
-            r" (process|decode|load|read|parse|download).{0,20}image"
-            r"|mmproj|does not support vision",
-            re.IGNORECASE,
-        ),
-        400,
-        "Could not process image: {failure.redacted_text}",
-    ),
+    _map_refused_image,
     _map_failed_generation,
     _map_spent_credit,
-    _ErrorRule((403,), re.compile(r"moderation|flagged", re.IGNORECASE), 400),
+    _map_rate_limit_of_bad_request,
+    _map_policy_violation,
+    _map_unknown_model,
+    _map_gateway_failure,
+    _map_probably_refused_image,
     _map_rejected_key,
     # OpenRouter's "No endpoints found that support tool use" is about the request.
     _ErrorRule((404,), re.compile(r"\ANo endpoints found that support"), 400),
     _map_missing_path,
-    _map_rate_limit_of_bad_request,
+    _map_refused_target,
     _map_busy,
 )

@@ -65,6 +65,8 @@ class UpstreamFailure:
     path: str = ""
     # whether the response contained an error text
     has_reason: bool = True
+    # whether the request contained an image; None if it is unknown
+    has_image: bool | None = None
 
     @property
     def upstream_name(self) -> str:
@@ -74,6 +76,21 @@ class UpstreamFailure:
     def redacted_text(self) -> str:
         """The beginning of the text without secrets, at most 2,000 characters."""
         return self.upstream.redact_beginning(self.text)[:_MAX_REDACTED_LENGTH]
+
+    @cached_property
+    def stated_text(self) -> str:
+        """The text without the parts of the conversation that validation errors repeat.
+
+        FastAPI's errors contain the path, the text and the rejected value of each problem. Empty
+        if the upstream stated no reason.
+        """
+        if not self.has_reason:
+            return ""
+        detail = self.error.get("detail")
+        if not isinstance(detail, list):
+            return self.text
+        problems = [_describe_problem(item) for item in detail if isinstance(item, dict)]
+        return "\n".join(problems)[:MAX_TEXT_LENGTH]
 
     @property
     def codes(self) -> str:
@@ -87,10 +104,37 @@ class UpstreamFailure:
         return f"{self.text} {self.codes}"
 
 
-def parse_failure(
-    status: int, headers: Mapping[str, str], body: bytes, upstream: UpstreamIdentity, path: str = ""
+def _describe_problem(item: JsonObject) -> str:
+    """Return the path and the text of a problem; of its value only whether it is null."""
+    path = item.get("loc")
+    names = map(str, path) if isinstance(path, list) else ()
+    value = " (null)" if item.get("input", "") is None else ""
+    return f"{'.'.join(names)}: {item.get('msg')}{value}"
+
+
+# An image in a request of the Messages API, Chat Completions or the Responses API. Quotes in texts
+# are escaped.
+_IMAGE = re.compile(rb'"type"\s*:\s*"(?:image|image_url|input_image)"')
+
+
+def contains_image(payload: bytes) -> bool:
+    """Return whether the body of a request contains an image."""
+    return _IMAGE.search(payload) is not None
+
+
+def parse_failure(  # noqa: PLR0913 - the parts of an exchange
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    upstream: UpstreamIdentity,
+    path: str = "",
+    *,
+    payload: bytes | None = None,
 ) -> UpstreamFailure:
-    """Parse an HTTP response with `status` >= 300. `path` is as in `UpstreamFailure`."""
+    """Parse an HTTP response with `status` >= 300.
+
+    path: as in `UpstreamFailure`. payload: the body of the request, if it is known.
+    """
     try:
         text, error = parse_message(loads_received(body))
     except ValueError:
@@ -98,8 +142,9 @@ def parse_failure(
     has_reason = bool(text)
     if not has_reason:
         text = f"The upstream {upstream.name} returned status {status} without an error message"
+    has_image = None if payload is None else contains_image(payload)
     return UpstreamFailure(
-        status, text[:MAX_TEXT_LENGTH], error, headers, upstream, path, has_reason
+        status, text[:MAX_TEXT_LENGTH], error, headers, upstream, path, has_reason, has_image
     )
 
 
@@ -129,7 +174,7 @@ def parse_message(parsed: Any) -> tuple[str, JsonObject]:
         return _to_text(parsed), {}
     error = parsed.get("error") or _get_first_error(parsed)
     if isinstance(error, dict):
-        return _parse_error_object(error)
+        return _parse_error_object(_get_outer_delays(parsed) | error)
     status = _parse_minimax_status(parsed)
     if not error and status is not None:
         return status
@@ -179,7 +224,27 @@ def _parse_error_object(error: JsonObject) -> tuple[str, JsonObject]:
     metadata = error.get("metadata")
     if isinstance(metadata, dict):
         texts.append(metadata.get("raw"))
-    return ": ".join(_to_text(text) for text in texts if text), error
+    text = ": ".join(_to_text(text) for text in texts if text)
+    reasons = _describe_misalignment(error)
+    return (f"{text} ({reasons})" if reasons else text), error
+
+
+def _describe_misalignment(error: JsonObject) -> str:
+    """Return OpenAI's reasons for a `misalignment_policy_violation`, on which the user can act."""
+    misalignment = error.get("misalignment")
+    if not isinstance(misalignment, dict):
+        return ""
+    steer = misalignment.get("steer")
+    hint = steer.get("message") if isinstance(steer, dict) else steer
+    sentences = [_to_text(text) for text in (misalignment.get("detailed_explanation"), hint)]
+    reasons = [_to_text(misalignment.get("error_type")), " ".join(filter(None, sentences))]
+    return ": ".join(filter(None, reasons))
+
+
+def _get_outer_delays(parsed: JsonObject) -> JsonObject:
+    """Return the fields about a retry that some gateways put beside the error object."""
+    prefixes = ("retry", "reset")
+    return {name: value for name, value in parsed.items() if name.lower().startswith(prefixes)}
 
 
 def _get_text(record: JsonObject) -> Any:

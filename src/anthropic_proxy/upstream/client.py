@@ -13,11 +13,13 @@ from dataclasses import dataclass, replace
 from typing import TypedDict
 
 from anthropic_proxy.auth.caller import ANONYMOUS, Caller
-from anthropic_proxy.errors import ApiError
+from anthropic_proxy.errors import ApiError, build_retry_headers
 from anthropic_proxy.observability.metrics import Metrics
 from anthropic_proxy.observability.observation import Observation, UpstreamRequest
 from anthropic_proxy.routing.upstream import Timeouts, Upstream
-from anthropic_proxy.translate.upstream_failure import UpstreamIdentity
+from anthropic_proxy.translate.retry_delay import find_retry_delay
+from anthropic_proxy.translate.upstream_errors import to_api_error
+from anthropic_proxy.translate.upstream_failure import UpstreamIdentity, parse_failure
 from anthropic_proxy.upstream.circuit_breaker import (
     BreakerConfig,
     BreakerState,
@@ -46,10 +48,17 @@ from anthropic_proxy.upstream.target_health import (
     is_about_account,
     model_cool_down_seconds,
 )
-from anthropic_proxy.wire.retry_after import parse_retry_after
+from anthropic_proxy.wire.json_codec import loads_object
 
 # States of circuit breakers, from the best to the worst.
 _BEST_FIRST = ("closed", "half_open", "open")
+
+# Statuses of errors that may concern the key: 400 for invalid keys and spent credit (Google,
+# DashScope, Anthropic), 413 for the tokens of a minute (Groq), 500 for spent credit (MiniMax).
+_KEY_STATUSES = frozenset({400, 401, 402, 403, 413, 429, 500})
+# Limits on what is read of an error before another key is tried.
+_ERROR_SECONDS = 1
+_MAX_ERROR_BYTES = 64 * 1024
 
 # Seconds without content after which a request with another target fails over, if the operator sets
 # no limit.
@@ -351,7 +360,7 @@ class UpstreamClient:
         while True:
             response = await self._post_with_permit(key, permit, post)
             unused_keys -= 1
-            if not self._cool_refused_key(key, response):
+            if not await self._cool_refused_key(key, response):
                 return response, permit
             has_another_key = unused_keys > 0 and self.state.has_usable_key()
             if not has_another_key or not self._allows_request():
@@ -456,17 +465,23 @@ class UpstreamClient:
         self.state.failure_reason = reason
         permit.record_failure(time.monotonic())
 
-    def _cool_refused_key(self, key: UpstreamKey, response: UpstreamResponse) -> bool:
+    async def _cool_refused_key(self, key: UpstreamKey, response: UpstreamResponse) -> bool:
         """Cool down a key if the upstream refused or limited it. Return whether it did.
 
-        A single key never cools down.
+        The words of the error show this, because servers use the same statuses for refused content
+        and for other problems of the request. A single key never cools down.
         """
-        if len(self.state.key_ring) < 2:
+        status = response.status
+        if len(self.state.key_ring) < 2 or status not in _KEY_STATUSES:
             return False
-        seconds = cool_down_seconds(response.status, parse_retry_after(response.headers))
-        if seconds is None:
+        body = await response.peek(_ERROR_SECONDS, _MAX_ERROR_BYTES, _is_json_document)
+        error = to_api_error(parse_failure(status, response.headers, body, self.identity))
+        if not error.concerns_key:
             return False
-        self.state.cool_key(key, response.status, seconds)
+        if error.status in (402, 429):
+            status = error.status
+        seconds = cool_down_seconds(status, find_retry_delay(error.failure))
+        self.state.cool_key(key, status, seconds)
         return True
 
     def _any_key(self) -> str | None:
@@ -492,7 +507,11 @@ def create_upstream_client(
     return UpstreamClient(upstream, http_client, state, metrics or Metrics())
 
 
+def _is_json_document(body: bytes) -> bool:
+    return body.rstrip().endswith(b"}") and loads_object(body) is not None
+
+
 def _retry_later_error(status: int, text: str, seconds: float) -> ApiError:
     wait_seconds = max(math.ceil(seconds), 1)
     text = f"{text}. Retry in {wait_seconds} s."
-    return UnavailableError(status, text, {"retry-after": str(wait_seconds)}, status)
+    return UnavailableError(status, text, build_retry_headers(wait_seconds), status)

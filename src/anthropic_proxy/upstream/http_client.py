@@ -199,6 +199,36 @@ class UpstreamResponse:
             await self.aclose()
         return body.join()
 
+    async def peek(
+        self, seconds: float, max_bytes: int, is_complete: Callable[[bytes], bool]
+    ) -> bytes:
+        """Return the beginning of the body. Later reads return it again.
+
+        The result ends if it is complete, or after `seconds` or `max_bytes`. A failure ends it too,
+        and is raised by later reads.
+        """
+        until = self._loop.time() + seconds
+        beginning = b""
+        with contextlib.suppress(UpstreamError):
+            while len(beginning) < max_bytes and not is_complete(beginning):
+                data = await self.read_available(until)
+                if not data:
+                    break
+                beginning += data
+        if beginning:
+            self._unread(beginning)
+        return beginning
+
+    def _unread(self, data: bytes) -> None:
+        """Return `data` from the next read, before the rest of the body."""
+        read_rest = self._read
+
+        async def read_again() -> bytes:
+            self._read = read_rest
+            return data
+
+        self._read = read_again
+
     async def release(self) -> None:
         """End a response whose message is complete, and reuse the connection if possible.
 

@@ -21,8 +21,6 @@ _REFUSED_HERE = frozenset({401, 402, 403, 404})
 _TRANSIENT = frozenset({408, 429})
 # The server does not support the request (RFC 9110, 15.6.2 and 15.6.6).
 _PERMANENT = frozenset({501, 505})
-# The upstream refuses the key, or the key's account has no credit.
-_KEY_REFUSED = frozenset({401, 402, 403})
 
 # Seconds.
 _REFUSED_KEY_COOL_DOWN = 300.0
@@ -65,16 +63,13 @@ class UpstreamKey:
     value: str | None = field(repr=False)
 
 
-def cool_down_seconds(status: int, retry_after: float | None) -> float | None:
-    """Return the seconds for which a key is not used after this HTTP status.
+def cool_down_seconds(status: int, retry_after: float | None) -> float:
+    """Return the seconds for which a key is not used after it was limited (429) or refused.
 
-    Return None if the key stays in use. A refused key is tried again only after a long time,
-    because the operator has to fix it.
+    A refused key is tried again only after a long time, because the operator has to fix it.
     """
-    if status in _KEY_REFUSED:
-        return _REFUSED_KEY_COOL_DOWN
     if status != 429:
-        return None
+        return _REFUSED_KEY_COOL_DOWN
     if retry_after is None:
         return _LIMITED_KEY_COOL_DOWN
     return min(max(retry_after, 0.0), _MAX_KEY_COOL_DOWN)

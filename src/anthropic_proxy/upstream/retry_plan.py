@@ -141,10 +141,10 @@ class RetryPlan:
 
         Return None if it must not be sent again. retry_count: number of its earlier retries.
         """
-        if _is_request_error_with_5xx(error):
+        if error.headers.get("x-should-retry") == "false" or not can_fail_over(error):
             return None
         has_retries = retry_count < upstream.retries
-        should_retry = has_retries and is_transient(error.upstream_status or error.status)
+        should_retry = has_retries and _is_transient(error)
         should_reconnect = is_only_route and _is_connection_failure(error)
         if not (should_retry or should_reconnect):
             return None
@@ -181,6 +181,16 @@ def _is_request_error_with_5xx(error: ApiError) -> bool:
     Some servers return 500 for a prompt that is too long, or for an image that they do not support.
     """
     return error.status in (400, 413) and (error.upstream_status or 0) >= 500
+
+
+def _is_transient(error: ApiError) -> bool:
+    """Return whether the same request to the same upstream may succeed a moment later.
+
+    Some gateways return 400 or 424 for their failures, so that only the mapped status shows it.
+    """
+    if error.upstream_status is None or is_transient(error.upstream_status):
+        return is_transient(error.upstream_status or error.status)
+    return bool(error.concerns_target) and is_transient(error.status)
 
 
 def _is_connection_failure(error: ApiError) -> bool:

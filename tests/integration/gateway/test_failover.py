@@ -188,7 +188,9 @@ def test_retries_are_configured() -> None:
         )
         assert text_of(post(proxy, REQUEST)) == "Hello"
         only.then(failing(503, **{"retry-after": "3600"}))
-        assert post(proxy, REQUEST).headers["retry-after"] == "60"
+        headers = post(proxy, REQUEST).headers
+        assert (headers["retry-after"], headers["x-should-retry"]) == ("3600", "false")
+        assert len(only.requests) == 4
 
 
 def test_keys_are_used_in_turn() -> None:
@@ -218,6 +220,70 @@ def test_a_limited_key_is_left_alone() -> None:
         refused, limited = post(proxy, REQUEST), post(proxy, REQUEST)
         assert (refused.status_code, limited.status_code) == (500, 429)
         assert 1 <= int(limited.headers["retry-after"]) <= 10
+
+
+_POLICY = {"message": "stopped", "code": "misalignment_policy_violation"}
+_SPENT = {"message": "Your credit balance is too low"}
+_LIMITED = {"message": "limited", "resets_in_seconds": 3600}
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "is_cooled"),
+    [
+        (403, _POLICY, False),
+        (403, {"message": "no", "code": "unsupported_country_region_territory"}, False),
+        (400, {"message": "an invalid field"}, False),
+        (403, {"message": "the key has no permission"}, True),
+        (403, {"message": "You have exceeded your current token quota"}, True),
+        (400, {"message": "API key not valid"}, True),
+        (400, _SPENT, True),
+        (429, _LIMITED, True),
+    ],
+)
+def test_the_words_of_an_error_show_whether_the_key_is_unusable(
+    status: int, error: dict[str, Any], *, is_cooled: bool
+) -> None:
+    with proxy_of(1, UPSTREAM_API_KEY="a;b") as (proxy, (only,)):
+        only.then(answers({"error": error}, status), *[answers(completion("Hello"))] * 2)
+        assert (post(proxy, REQUEST).status_code == 200) is is_cooled
+        assert text_of(post(proxy, REQUEST)) == "Hello"
+        keys = [each.headers["authorization"][-1] for each in only.requests]
+        assert keys == (["a", "b", "b"] if is_cooled else ["a", "b"])
+
+
+def test_a_key_is_not_used_before_the_time_in_the_body() -> None:
+    with proxy_of(1, UPSTREAM_API_KEY="a;b") as (proxy, (only,)):
+        only.then(*[answers({"error": _LIMITED}, 429)] * 2)
+        assert post(proxy, REQUEST).headers["retry-after"] == "3600"
+        response = post(proxy, REQUEST)
+        assert 60 < int(response.headers["retry-after"]) <= 300
+        assert response.headers["x-should-retry"] == "false"
+        assert len(only.requests) == 2
+
+
+@pytest.mark.parametrize("api", ["chat_completions", "messages"])
+@pytest.mark.parametrize(
+    ("status", "error", "fails_over"),
+    [
+        (400, {"type": "invalid_request_error", **_SPENT}, True),
+        (400, {"type": "invalid_request_error", "message": "Model Not Exist"}, True),
+        (400, {"type": "invalid_request_error", "message": "Upstream request failed"}, True),
+        (424, {"type": "api_error", "message": "no"}, True),
+        (451, {"type": "permission_error", "message": "no"}, True),
+        (405, {"type": "invalid_request_error", "message": "no"}, True),
+        (403, {"type": "invalid_request_error", **_POLICY}, False),
+        (400, {"type": "invalid_request_error", "message": "messages: no"}, False),
+    ],
+)
+def test_the_words_of_an_error_show_whether_another_upstream_may_answer(
+    api: str, status: int, error: dict[str, Any], *, fails_over: bool
+) -> None:
+    message = {**completion("Hello"), "type": "message", "content": [{"type": "text", "text": ""}]}
+    with proxy_of(2, UPSTREAM_API=api) as (proxy, (first, second)):
+        first.then(answers({"type": "error", "error": error}, status))
+        second.then(answers(message))
+        assert (post(proxy, REQUEST).status_code == 200) is fails_over
+        assert len(second.requests) == fails_over
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -107,3 +108,30 @@ routes: [{{models: ["*"], targets: [down/m, up/m]}}]
     failures = [line for line in lines if line["event"] == "upstream request failed"]
     statuses = [(each["upstream"], each["action"], each.get("status")) for each in failures]
     assert statuses == [("down", "failed over", None), ("up", "sent again", 503)]
+
+
+_ROUTES = """
+upstreams:
+  native: {{url: "{url}", api: messages}}
+  chat: {{url: "{url}"}}
+routes:
+  - {{targets: [native, chat]}}
+"""
+
+
+def test_an_error_of_the_translation_is_attributed_to_its_route(
+    command: Command, upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    file = tmp_path / "upstreams.yaml"
+    file.write_text(_ROUTES.format(url=upstream.url))
+    upstream.then(answers({"error": {"message": "busy"}}, 503))
+    image = {"type": "image", "source": {"type": "file", "file_id": "file_1"}}
+    request = REQUEST | {"messages": [{"role": "user", "content": [image]}]}
+    with command.serving(CONFIG_FILE=str(file), LOG_FORMAT="json") as server:
+        response = httpx.post(
+            f"{server.address}/v1/messages", json=request, timeout=DEADLINE, trust_env=False
+        )
+        _, log = server.end()
+    assert response.status_code == 400
+    lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+    assert [line["upstream"] for line in lines if line["event"] == "request finished"] == ["chat"]

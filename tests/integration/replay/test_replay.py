@@ -33,9 +33,9 @@ NAMES: list[Any] = [
 
 NEVER_SAID = "\0never said\0"
 
-# The client's status for an upstream's, where they differ: the key is the proxy's, and a wrong
-# request is a 400 in the API.
-STATUS = {401: 500, 405: 400, 422: 400}
+# The client's status for an upstream's, where they differ: the key and the base URL are the
+# proxy's, and a wrong request is a 400 in the API.
+STATUS = {401: 500, 405: 500, 422: 400}
 TYPES = {
     400: "invalid_request_error",
     404: "not_found_error",

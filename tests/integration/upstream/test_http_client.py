@@ -15,6 +15,7 @@ from anthropic_proxy.errors import ApiError
 from anthropic_proxy.routing.upstream import Timeouts
 from anthropic_proxy.upstream.http_client import UpstreamError, UpstreamHTTPClient, UpstreamResponse
 from tests.support.scripted_upstream import (
+    LAST_CHUNK,
     RESET,
     Pause,
     Script,
@@ -70,6 +71,38 @@ def test_a_reply(upstream: ScriptedUpstream) -> None:
         "application/json",
     )
     assert sent.headers["accept-encoding"] == "identity"
+
+
+@pytest.mark.parametrize("max_bytes", [99, 3])
+def test_the_beginning_of_a_body_is_read_again(upstream: ScriptedUpstream, max_bytes: int) -> None:
+    pause = Pause()
+    upstream.then(chunked(b'{"a', b'": 1}', pause, b" ", LAST_CHUNK))
+
+    async def work(client: UpstreamHTTPClient) -> tuple[bytes, bytes]:
+        reply = await client.post(upstream.url, b"{}", {}, Timeouts(), "up:1")
+        beginning = await reply.peek(60, max_bytes, lambda body: body.endswith(b"}"))
+        pause.go.set()
+        body = await reply.read()
+        await reply.aclose()
+        return beginning, body
+
+    beginning, body = run(work)
+    assert body == b'{"a": 1} '
+    assert b'{"a": 1}'.startswith(beginning)
+    assert len(beginning) >= min(max_bytes, 8)
+
+
+def test_a_broken_beginning_fails_when_it_is_read(upstream: ScriptedUpstream) -> None:
+    upstream.then(chunked(b"ok", RESET))
+
+    async def work(client: UpstreamHTTPClient) -> None:
+        reply = await client.post(upstream.url, b"{}", {}, Timeouts(), "up:1")
+        assert await reply.peek(60, 99, lambda _: False) in (b"ok", b"")
+        with pytest.raises(UpstreamError):
+            await reply.read()
+        await reply.aclose()
+
+    run(work)
 
 
 def test_cookies_are_not_kept(upstream: ScriptedUpstream) -> None:

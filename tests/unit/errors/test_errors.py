@@ -10,6 +10,7 @@ from anthropic_proxy.errors import (
     TYPE_BY_STATUS,
     ApiError,
     TruncatedError,
+    build_retry_headers,
     invalid_request,
     resource_exhausted_error,
     server_stopping_error,
@@ -117,3 +118,18 @@ def test_server_errors_have_status_headers_and_message(
 ) -> None:
     assert (error.status, error.headers) == (status, headers)
     assert message in error.message
+
+
+@pytest.mark.parametrize(
+    ("seconds", "headers"),
+    [
+        (0, {"retry-after": "0"}),
+        (1.25, {"retry-after": "1.25"}),
+        (0.00012, {"retry-after": "0"}),
+        (60, {"retry-after": "60"}),
+        (60.1, {"retry-after": "61", "x-should-retry": "false"}),
+        (1_234_567.5, {"retry-after": "1234568", "x-should-retry": "false"}),
+    ],
+)
+def test_clients_wait_for_up_to_a_minute(seconds: float, headers: dict[str, str]) -> None:
+    assert build_retry_headers(seconds) == headers

@@ -30,7 +30,10 @@ def _failure(headers: dict[str, str], error: Json, text: str) -> UpstreamFailure
         (_RESET, {}, "", 12),
         ({}, {"retry_after": 1.5}, "", 1.5),
         ({}, {"retry_after": True, "details": {}}, "", None),
-        ({}, {"retry_after": "5", "details": [{"retryDelay": 5}]}, "", None),
+        ({}, {"retry_after": "5", "details": [{"retryDelay": 5}]}, "", 5),
+        ({}, {"retry_after": "soon"}, "", None),
+        ({}, {"metadata": {"headers": {"Retry-After": 9}}}, "try again in 3s", 3),
+        (_RESET, {"metadata": {"headers": {"Retry-After": 9}}}, "", 9),
         ({}, {"message": '{"details": [{"retryDelay": "11.5s"}]}'}, "", 11.5),
         ({}, {"message": ["retryDelay"]}, "", None),
     ],
@@ -39,7 +42,9 @@ def test_precedence(headers: dict[str, str], error: Json, text: str, seconds: fl
     assert find_retry_delay(_failure(headers, error, text)) == seconds
 
 
-@pytest.mark.parametrize("piece", ["try again in ", "retry in 1s ", "retryDelay: ", "1s "])
+@pytest.mark.parametrize(
+    "piece", ["try again in ", "retry in 1s ", "retryDelay: ", "1s ", "1 秒", "again at 2026-"]
+)
 def test_a_hostile_text_costs_no_more_than_its_length(piece: str) -> None:
     def prepare(size: int) -> Callable[[], object]:
         text = piece * (size // len(piece))

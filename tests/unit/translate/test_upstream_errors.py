@@ -10,6 +10,7 @@ import pytest
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.errors.redaction import MAX_SEARCHED, Redactor, Secret
 from anthropic_proxy.translate.upstream_errors import (
+    UpstreamFailureError,
     html_page_error,
     is_html_page,
     not_a_completion_error,
@@ -36,6 +37,42 @@ def test_case(case: Json) -> None:
     error = to_api_error(parse_failure(case["status"], case.get("headers", {}), body, SOURCE))
     told = {"status": error.status, "type": error.type, "message": error.message}
     assert told | ({"headers": error.headers} if error.headers else {}) == case["told"]
+
+
+@pytest.mark.parametrize("case", texts("waits"))
+def test_the_wait_before_a_retry(case: Json) -> None:
+    """Clients wait for up to a minute. They report an error with a longer wait at once."""
+    body, seconds = dumps(case["body"]), case["seconds"]
+    status = case.get("status", 429)
+    error = to_api_error(parse_failure(status, case.get("headers", {}), body, SOURCE))
+    waits = {} if seconds is None else {"retry-after": str(seconds)}
+    if seconds and seconds > 60:
+        waits["x-should-retry"] = "false"
+    assert error.status == (429 if status in (413, 429) else 529)
+    assert error.headers == waits
+
+
+def _to_error(case: Json) -> UpstreamFailureError:
+    body = case["body"]
+    data = body.encode() if isinstance(body, str) else dumps(body)
+    failure = parse_failure(case["status"], case.get("headers", {}), data, SOURCE)
+    return to_api_error(replace(failure, has_image=case.get("has_image")))
+
+
+@pytest.mark.parametrize("case", texts("meanings"))
+def test_the_meaning_of_an_error(case: Json) -> None:
+    """The words decide: the client's status, whether a retry, key or target may succeed."""
+    error = _to_error(case)
+    may_retry = error.headers.get("x-should-retry") != "false"
+    assert (error.status, error.concerns_target, error.concerns_key, may_retry) == (
+        case["client_status"],
+        case["concerns_target"],
+        case["concerns_key"],
+        case["may_retry"],
+    )
+    prefix = case.get("prefix", "")
+    assert error.message.startswith(prefix)
+    assert prefix or not error.message.startswith("Could not process image")
 
 
 def test_a_chunk_without_an_error_is_none() -> None:

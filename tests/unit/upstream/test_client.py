@@ -23,6 +23,9 @@ class _Response:
         self.observers: list[Any] = []
         self.is_closed = False
 
+    async def peek(self, *_: Any) -> bytes:
+        return b""
+
     async def aclose(self) -> None:
         self.is_closed = True
         for observer in self.observers:

@@ -113,12 +113,11 @@ def test_a_key_is_never_returned_during_its_cool_down(
         (401, None, 300),
         (402, 1, 300),
         (403, None, 300),
-        (500, 5, None),
-        (400, None, None),
+        (400, None, 300),
     ],
 )
 def test_the_cool_down_depends_on_status_and_retry_after(
-    status: int, retry_after: float | None, seconds: float | None
+    status: int, retry_after: float | None, seconds: float
 ) -> None:
     assert cool_down_seconds(status, retry_after) == seconds
 

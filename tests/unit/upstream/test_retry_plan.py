@@ -24,7 +24,30 @@ def upstream_error(upstream_status: int, status: int | None = None, **headers: s
     return error
 
 
+def meaning(error: ApiError, *, concerns_target: bool) -> ApiError:
+    error.concerns_target = concerns_target
+    return error
+
+
 ERRORS: dict[str, ApiError] = {
+    "refused content with the status of a rejected key": meaning(
+        upstream_error(403, 400), concerns_target=False
+    ),
+    "refused content with the status of a failure": meaning(
+        upstream_error(500, 400), concerns_target=False
+    ),
+    "spent credit with the status of a bad request": meaning(
+        upstream_error(400, 402, **{"x-should-retry": "false"}), concerns_target=True
+    ),
+    "a missing model with the status of a bad request": meaning(
+        upstream_error(400, 404), concerns_target=True
+    ),
+    "a failure behind a gateway with the status of a bad request": meaning(
+        upstream_error(400, 500), concerns_target=True
+    ),
+    "an outage after which the upstream forbids retries": upstream_error(
+        503, None, **{"x-should-retry": "false"}
+    ),
     "rate limit": upstream_error(429),
     "outage": upstream_error(503),
     "a long wait": upstream_error(429, None, **{"retry-after": "3600"}),
@@ -45,6 +68,12 @@ ERRORS: dict[str, ApiError] = {
 # Whether the proxy sends the request again without retries on the only route, sends it again with
 # one retry on one of several routes, and fails over.
 OUTCOMES = {
+    "refused content with the status of a rejected key": (False, False, False),
+    "refused content with the status of a failure": (False, False, False),
+    "spent credit with the status of a bad request": (False, False, True),
+    "a missing model with the status of a bad request": (False, False, True),
+    "a failure behind a gateway with the status of a bad request": (False, True, True),
+    "an outage after which the upstream forbids retries": (False, False, True),
     "rate limit": (False, True, True),
     "outage": (False, True, True),
     "a long wait": (False, False, True),

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from anthropic_proxy.errors import invalid_request
 from anthropic_proxy.translate.request.context import TranslationContext
+from anthropic_proxy.translate.request.media_sources import detect_base64_image_type
 from anthropic_proxy.wire import openai
 from anthropic_proxy.wire.json_codec import JsonObject
 from anthropic_proxy.wire.quoting import shorten
@@ -37,7 +38,7 @@ def to_image_part(source: JsonObject) -> JsonObject:
         return openai.image_url_part(source["url"])
     if source["type"] != "base64":
         raise invalid_request(_NO_FILES)
-    media_type = _parse_media_type(source)
+    media_type = detect_base64_image_type(source["data"]) or _parse_media_type(source)
     if media_type not in _IMAGE_TYPES:
         raise invalid_request(
             f"Could not process image: media_type {shorten(source['media_type'])!r} is not one of "

@@ -1,5 +1,6 @@
 """Find the images and documents of a request, and replace their sources in a copy of it."""
 
+import base64
 import operator
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -7,6 +8,39 @@ from typing import Literal, NamedTuple
 
 from anthropic_proxy.providers.provider_profile import ProviderProfile
 from anthropic_proxy.wire.json_codec import JsonObject
+
+# The first bytes of the image types that the Messages API accepts (WebP: see `detect_image_type`).
+_IMAGE_MAGIC = (
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"GIF8", "image/gif"),
+)
+# Characters of base64 data that contain these bytes, also with line breaks.
+_MAGIC_CHARACTERS = 16
+_MAGIC_SEARCHED = 64
+
+
+def detect_image_type(data: bytes) -> str:
+    """Return the media type that the first bytes of an image show; empty if they show none."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "image/webp"
+    for magic, media_type in _IMAGE_MAGIC:
+        if data.startswith(magic):
+            return media_type
+    return ""
+
+
+def detect_base64_image_type(data: str) -> str:
+    """Return the media type that base64 data shows; empty if it shows none.
+
+    Clients send JPEG as `image/png`, which upstreams refuse.
+    """
+    characters = "".join(data[:_MAGIC_SEARCHED].split())[:_MAGIC_CHARACTERS]
+    try:
+        beginning = base64.b64decode(characters[: len(characters) // 4 * 4], validate=True)
+    except ValueError:
+        return ""
+    return detect_image_type(beginning)
 
 
 class RemoteSource(NamedTuple):

@@ -1,7 +1,6 @@
 """Translate the server-sent events of a stream or of a complete body."""
 
 import re
-from typing import NoReturn
 
 from anthropic_proxy.errors import ApiError
 from anthropic_proxy.translate import upstream_errors
@@ -83,8 +82,8 @@ class EventTranslator:
         if self._translator.is_finished:
             return
         if is_error_event(raw_event):
-            self._raise_error_event(payload)
-        if payload:
+            self._translate_error_event(payload)
+        elif payload:
             self._translate_payload(payload)
 
     def close(self, rest: list[bytes]) -> None:
@@ -122,14 +121,16 @@ class EventTranslator:
             return False
         return not self._translator.may_continue and _END_MARK.fullmatch(payload) is not None
 
-    def _raise_error_event(self, payload: bytes) -> NoReturn:
-        """Raise the error of an event that is named `error`.
+    def _translate_error_event(self, payload: bytes) -> None:
+        """Raise the error of an event that is named `error`, unless it becomes a refusal.
 
         The API may have its own form of errors. In other forms, the data is not a chunk.
         """
         event = loads_object(payload)
         for chunk in self._reader.feed(event or {}):
-            self._translator.feed(chunk)
+            self._output += self._translator.feed(chunk)
+        if self._translator.has_refused:
+            return
         raise upstream_errors.parse_error_event(payload, self._translator.spec.upstream)
 
     def _end_message(self, *, done: bool) -> None:

@@ -123,7 +123,7 @@ _WORDINGS: tuple[tuple[str, str | int], ...] = (
     # `context deadline exceeded` is Go's error for a timeout.
     (r"time_?out|timed_out|time_limit|deadline", 504),
     (r"overload(ed)?", 529),
-    (r"unavailable", 503),
+    (r"unavailable", 529),
     # `request_aborted`, `client_disconnected`, `killed`; `context canceled` is Go's error for a
     # client that left.
     (r"abort(ed)?|cancel(l?ed|lation)?|interrupted|disconnect(ed|ion)?|kill(ed)?", 500),

@@ -137,6 +137,11 @@ class StreamTranslator:
         return self._finish_reason is not None and not self._finish_reason.is_unknown
 
     @property
+    def has_refused(self) -> bool:
+        """True if the upstream refused the content of the request or of the response."""
+        return self._finish_reason is not None and self._finish_reason.stop_reason == "refusal"
+
+    @property
     def may_continue(self) -> bool:
         """True if content may follow the finish reason."""
         if self._finish_reason is None or self._finishes_pieces or not self._counter.delta_count:
@@ -189,7 +194,9 @@ class StreamTranslator:
         chunk = unwrap_envelope(chunk)
         error = upstream_errors.parse_chunk_error(chunk, self.spec.upstream)
         if error:
-            raise error
+            self._record_error(error)
+            self._counter.record(chunk)
+            return self._writer.take()
         content_count = self._counter.delta_count
         has_usage = self._counter.record(chunk)
         choices = find_choices(chunk)
@@ -334,23 +341,36 @@ class StreamTranslator:
         if choice.get("error"):
             error = upstream_errors.parse_chunk_error(choice, self.spec.upstream)
             if error is not None:
-                raise error
+                self._record_error(error)
+                return
         # Of several finish reasons, the most severe counts. OpenRouter reports `stop` for some
         # responses that the provider cut or refused.
         if choice.get("finish_reason"):
             for field in ("finish_reason", "native_finish_reason"):
                 self._record_finish_reason(parse_finish_reason(choice.get(field)))
 
+    def _record_error(self, error: upstream_errors.UpstreamFailureError) -> None:
+        """Record that the upstream refused the rest of the response. Raise other errors.
+
+        An error would make clients send the request again.
+        """
+        if not self.received or not error.is_policy_violation:
+            raise error
+        self._refusals.append(error.message)
+        self._record_finish_reason(FinishReason("content_filter", "refusal"))
+
     def _record_finish_reason(self, reason: FinishReason | None) -> None:
         if reason is None:
             return
         if reason.failure_status is not None:
             word = self.spec.upstream.redact(reason.word)
-            raise ApiError(
+            error = ApiError(
                 reason.failure_status,
                 f"The upstream {self.spec.upstream.name} aborted the response without an error "
                 f"message (finish reason: {word})",
             )
+            error.concerns_target = True
+            raise error
         if self._finish_reason is None or reason.severity > self._finish_reason.severity:
             self._finish_reason = reason
 

@@ -215,7 +215,11 @@ class ResponsesReader:
         return chunks
 
     def _fail_response(self, event: JsonObject) -> Chunks:
-        return [build_error_chunk(_get_object(event, "response").get("error"))]
+        response = _get_object(event, "response")
+        chunk = build_error_chunk(response.get("error"))
+        if isinstance(response.get("usage"), dict):
+            chunk["usage"] = _convert_usage(response["usage"])
+        return [chunk]
 
     def _convert_error(self, event: JsonObject) -> Chunks:
         """Convert an error event.

@@ -45,6 +45,39 @@ def test_the_common_slip_for_jpeg() -> None:
     assert to_image_part(_base64("image/jpg")) == to_image_part(_base64("image/jpeg"))
 
 
+_JPEG, _PNG = b"\xff\xd8\xff\xe0\0\x10JFIF\0", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+_WEBP = b"RIFF\0\1\0\0WEBPVP8 "
+
+
+@pytest.mark.parametrize(
+    ("label", "data", "sent"),
+    [
+        ("image/png", _JPEG, "image/jpeg"),
+        ("image/jpeg", _PNG, "image/png"),
+        ("image/jpeg", b"GIF89a", "image/gif"),
+        ("image/png", _WEBP, "image/webp"),
+        ("application/octet-stream", _JPEG, "image/jpeg"),
+        ("image/png", _PNG, "image/png"),
+        # Unknown bytes keep their label: the upstream decides.
+        ("image/png", b"RIFF\0\1\0\0WAVEfmt ", "image/png"),
+        ("image/png", b"\xff\xd8", "image/png"),
+        ("image/png", b"", "image/png"),
+    ],
+)
+def test_the_bytes_of_an_image_show_its_type(label: str, data: bytes, sent: str) -> None:
+    """Claude Code sends screenshots with wrong labels, which upstreams refuse."""
+    encoded = base64.b64encode(data).decode()
+    url = f"data:{sent};base64,{encoded}"
+    for lines in (encoded, "\r\n".join(encoded)):
+        part = to_image_part(_base64(label, lines))
+        assert part == {"type": "image_url", "image_url": {"url": url}}
+
+
+def test_data_that_is_no_base64_keeps_its_label() -> None:
+    part = to_image_part(_base64("image/png", "!" * 16))
+    assert part["image_url"]["url"].startswith("data:image/png;")
+
+
 @pytest.mark.parametrize("media_type", ["image/bmp", "application/zip", "video/mp4", "textual/x"])
 def test_other_types_are_refused(media_type: str) -> None:
     for convert in (to_image_part, lambda source: to_document_parts(source, "a", CONTEXT)):

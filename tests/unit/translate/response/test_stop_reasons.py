@@ -127,7 +127,7 @@ def test_unknown_words(value: Any) -> None:
         ("stop: length_limit", "max_tokens", None),
         ("FinishReason.ERROR_LIMIT", "model_context_window_exceeded", None),
         # The proxy's table of error codes.
-        ("slow_down", None, 503),
+        ("slow_down", None, 529),
         ("Throttling.RateQuota", None, 429),
         # SGLang's native form.
         ({"type": "length", "length": 5}, "max_tokens", None),

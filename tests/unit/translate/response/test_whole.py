@@ -151,14 +151,18 @@ def test_an_error_in_a_body_of_events(case: Json) -> None:
     for body in (
         error,
         error + _DONE,
-        _TEXT + error + _DONE,
         b"event: error\n" + error,
-        _TEXT + b"event: error\n" + error + _DONE,
         # Without the format of an event.
         _TEXT + payload,
         _TEXT + payload + b"\n\n" + _DONE,
     ):
         assert _translate_events(body) == {"status": case["status"], "message": case["message"]}
+    for body in (_TEXT + error + _DONE, _TEXT + b"event: error\n" + error + _DONE):
+        translated = _translate_events(body)
+        if case.get("refuses"):
+            assert translated["stop_details"]["explanation"] == case["message"]
+            translated = {"status": 400, "message": case["message"]}
+        assert translated == {"status": case["status"], "message": case["message"]}
 
 
 def test_an_error_event_in_the_form_of_its_api() -> None:

@@ -42,6 +42,10 @@ _ODD = {
     "error_event_context",
     "error_of_a_gateway",
     "forms_otherwise",
+    # Azure.
+    "failed_content_filter_at_once",
+    "failed_content_filter_after_text",
+    "failed_content_filter_in_call",
 }
 _OURS = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-test"}
 
@@ -382,8 +386,8 @@ def test_each_code_has_its_status(code: str) -> None:
     ("name", "status"),
     [
         ("insufficient_quota", 429),
-        ("server_is_overloaded", 503),
-        ("slow_down", 503),
+        ("server_is_overloaded", 529),
+        ("slow_down", 529),
         ("invalid_request_error", 400),
         ("context_length_exceeded", 400),
     ],
