@@ -108,6 +108,8 @@ class StreamTranslator:
         self._choices = ChoiceReader()
         # The kinds of content that have arrived.
         self.received: set[str] = set()
+        # True if the text is the transcript of audio.
+        self._is_transcribed = False
         self._unread = UnreadResponse(spec.upstream)
         # Reasoning that the client did not request; see `_write_hidden_reasoning`.
         self._hidden_reasoning: list[str] = []
@@ -229,7 +231,7 @@ class StreamTranslator:
         self._flush_text()
         self.assembler.drop_empty_calls()
         # No more fragments will extend the open call, or the names of later calls.
-        self.assembler.close(self.spec.new_tool_id)
+        self.assembler.close(self.spec.new_tool_id, truncated=is_cut)
         self._drop_repeated_calls()
         self._write_waiting_calls()
         # All calls are written, so the deferred content can follow.
@@ -342,6 +344,8 @@ class StreamTranslator:
         refusal = string_or_empty(delta.get("refusal"))
         self._refusals.append(refusal)
         text = get_content_text(delta.get("content")) or string_or_empty(delta.get("text"))
+        if not text and "audio" in delta:
+            text = self._get_transcript(delta)
         # In structured output, SDKs would parse the text of a refusal as the document.
         if not text and not self.spec.is_structured:
             text = refusal
@@ -351,6 +355,14 @@ class StreamTranslator:
             self._write_split(self._splitter.feed(text))
         for fragment in get_fragments(delta):
             self._feed_tool_call(fragment)
+
+    def _get_transcript(self, delta: JsonObject) -> str:
+        """Return the transcript of a model's audio; empty if the response also has a text."""
+        audio = delta["audio"]
+        transcript = string_or_empty(audio.get("transcript")) if isinstance(audio, dict) else ""
+        if transcript and TEXT not in self.received:
+            self._is_transcribed = True
+        return transcript if self._is_transcribed else ""
 
     def _feed_tool_call(self, fragment: JsonObject) -> None:
         if self.is_finished:
