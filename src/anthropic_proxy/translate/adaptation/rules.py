@@ -29,6 +29,7 @@ from anthropic_proxy.translate.adaptation.output_rules import (
 )
 from anthropic_proxy.translate.adaptation.refusal_rule import (
     ANY_WORDING,
+    REFUSAL_STATUSES,
     RefusalRule,
     find_rule_change,
     is_param,
@@ -44,15 +45,13 @@ from anthropic_proxy.translate.reasoning.fields import REASONING_FIELDS
 from anthropic_proxy.translate.upstream_failure import UpstreamFailure
 from anthropic_proxy.wire.json_codec import JsonObject
 
-_REFUSAL_STATUSES = frozenset({400, 404, 413, 422, 500, 501})
-
 # A shorter response is useless; the error about the long prompt is more helpful to the client.
 _MIN_OUTPUT_TOKENS = 256
 
 
 def find_change(failure: UpstreamFailure, body: JsonObject) -> RequestChange | None:
     """Return the change for `failure`, the refusal of `body`, or None if no rule applies."""
-    if failure.status not in _REFUSAL_STATUSES:
+    if failure.status not in REFUSAL_STATUSES:
         return None
     change = find_rule_change(RULES, failure, body)
     if change is None or failure.status < 500:
