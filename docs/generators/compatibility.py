@@ -15,7 +15,7 @@ from anthropic_proxy.translate.response.stop_reasons import FAILURES, STOP_REASO
 REQUEST_BLOCKS: Mapping[str, str] = {
     "text": (
         "text; adjacent texts of a role are joined by blank lines, or stay parts if the upstream "
-        "accepts `cache_control`; empty texts and `citations` are left out"
+        "accepts cache marks; empty texts and `citations` are left out"
     ),
     "image": (
         "`image_url`; the proxy downloads images by URL if the upstream does not; file ids are "

@@ -112,6 +112,11 @@ class ProviderProfile:
     cache_control: Annotated[
         bool, "whether text parts may contain `cache_control`, as in the Messages API"
     ] = False
+    cache_breakpoints: Annotated[
+        Literal["30m", "12h", ""],
+        "longest lifetime of a `prompt_cache_breakpoint`, which content parts have for "
+        "`cache_control`; empty if the upstream has no such field",
+    ] = "30m"
     user_field: Annotated[
         Literal["safety_identifier", "user", ""],
         "request field for the end user; empty if there is none",

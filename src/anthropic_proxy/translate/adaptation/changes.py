@@ -21,6 +21,7 @@ from anthropic_proxy.translate.reasoning.tool_call_signatures import (
     has_call_signature,
     reset_call_signatures,
 )
+from anthropic_proxy.translate.request.cache_marks import CACHE_BREAKPOINT
 from anthropic_proxy.translate.request.response_format import (
     to_json_object_format,
     to_prompted_format,
@@ -375,6 +376,24 @@ def _drop_from_parts(message: JsonObject, field: str) -> JsonObject:
     return {**message, "content": [_drop_field(part, field) for part in parts]}
 
 
+def _drop_cache_breakpoints(body: JsonObject) -> JsonObject:
+    messages = [_drop_from_parts(message, CACHE_BREAKPOINT) for message in body["messages"]]
+    return {**_drop_field(body, "prompt_cache_options"), "messages": messages}
+
+
+def _drop_cache_ttls(message: JsonObject) -> JsonObject:
+    parts = message.get("content")
+    if not isinstance(parts, list):
+        return message
+    changed_parts = []
+    for part in parts:
+        changed_part = dict(part)
+        if CACHE_BREAKPOINT in part:
+            changed_part[CACHE_BREAKPOINT] = _drop_field(part[CACHE_BREAKPOINT], "ttl")
+        changed_parts.append(changed_part)
+    return {**message, "content": changed_parts}
+
+
 _Change = Callable[[JsonObject, str, Any], JsonObject]
 
 # Functions of the request, and of the field and the value of the `RequestChange`.
@@ -385,6 +404,7 @@ _CHANGES: dict[str, _Change] = {
     "disable_thinking": _disable_thinking,
     "limit_output": lambda body, _, limit: _cap_output(body, limit),
     "fit_output_to_context": lambda body, _, limit: _cap_output(body, limit),
+    "drop_cache_breakpoints": lambda body, _, __: _drop_cache_breakpoints(body),
     "drop_output_limit": lambda body, _, __: _drop_output_limit(body),
     "raise_output": lambda body, _, minimum: _raise_output(body, minimum),
     "request_stream": lambda body, _, __: _request_stream(body),
@@ -429,6 +449,7 @@ _MESSAGE_CHANGES: dict[str, _Change] = {
     "add_to_assistant": _add_to_assistant,
     "join_texts": lambda message, _, __: _join_texts(message),
     "fill_content": lambda message, _, __: _fill_content(message),
+    "drop_cache_ttls": lambda message, _, __: _drop_cache_ttls(message),
     "drop_from_parts": lambda message, _, field: _drop_from_parts(message, field),
     "reset_signatures": lambda message, _, __: reset_call_signatures(message),
 }

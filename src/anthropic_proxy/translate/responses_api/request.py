@@ -17,6 +17,7 @@ from typing import Any
 from anthropic_proxy.errors import invalid_request
 from anthropic_proxy.translate.adaptation.changes import RESPONSES_VARIANTS
 from anthropic_proxy.translate.reasoning.fields import DETAILS
+from anthropic_proxy.translate.request.cache_marks import CACHE_BREAKPOINT
 from anthropic_proxy.translate.responses_api.reasoning import ReasoningItem, parse_reasoning_items
 from anthropic_proxy.wire.json_codec import JsonObject
 from anthropic_proxy.wire.openai import get_content_text
@@ -137,7 +138,14 @@ def _interleave(
 def _convert_content(content: str | list[JsonObject]) -> str | list[JsonObject]:
     if isinstance(content, str):
         return content
-    return [_PARTS[part["type"]](part) for part in content]
+    return [_convert_part(part) for part in content]
+
+
+def _convert_part(part: JsonObject) -> JsonObject:
+    converted = _PARTS[part["type"]](part)
+    if CACHE_BREAKPOINT in part:
+        converted[CACHE_BREAKPOINT] = part[CACHE_BREAKPOINT]
+    return converted
 
 
 def _input_text(part: JsonObject) -> JsonObject:
