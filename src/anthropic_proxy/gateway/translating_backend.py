@@ -61,7 +61,7 @@ class TranslatingBackend:
         self.client = client
         self.sender = sender
         self._log = sender.log
-        self._counter = TokenCounter(translator.translate_for_counting)
+        self._counter = TokenCounter(translator.translate_for_counting, self._adapt_to_model)
         self._preparer = RequestPreparer(
             client, translator, signer, sender, self._counter, calls_in_text=calls_in_text
         )
@@ -81,7 +81,9 @@ class TranslatingBackend:
     async def count_tokens(self, context: RequestContext, route: Route) -> bytes:
         """Return the number of input tokens as JSON, without a model run. Never fails."""
         client = self.client.for_request(context.caller, context.observation, context.retry_plan)
-        return dumps(await self._counter.count(client, context.request, route))
+        api = self._get_api(route)
+        api_route = _to_api_route(route, APIS[api])
+        return dumps(await self._counter.count(client, context.request, api_route, api))
 
     async def read_successful_body(
         self, client: UpstreamClient, response: UpstreamResponse, request_id: str
@@ -103,13 +105,21 @@ class TranslatingBackend:
     ) -> _Result:
         """Respond with the model's API, or with the other API if the upstream requires it."""
         while True:
-            memory = self.sender.get_memory(route.model)
-            api = memory.api or self.client.upstream.api
+            api = self._get_api(route)
             try:
                 return await self._respond_by(context, route, APIS[api], delivery)
             except UpstreamFailureError as error:
                 if not self._change_api(context, route, api, error):
                     raise
+
+    def _get_api(self, route: Route) -> str:
+        """Return the API to use for a model."""
+        return self.sender.get_memory(route.model).api or self.client.upstream.api
+
+    def _adapt_to_model(self, body: JsonObject) -> JsonObject:
+        """Return an upstream request with the changes that its model needs."""
+        memory = self.sender.get_memory(body["model"])
+        return memory.apply_to(body, 0, time.monotonic())
 
     def _change_api(
         self, context: RequestContext, route: Route, used_api: str, error: UpstreamFailureError
@@ -137,9 +147,7 @@ class TranslatingBackend:
         self, context: RequestContext, route: Route, api: Api, delivery: _Delivery[_Result]
     ) -> _Result:
         """Respond with one API. Applies the request's context edits and its compaction first."""
-        profile = api.to_profile(route.upstream.profile)
-        if profile is not route.upstream.profile:
-            route = replace(route, upstream=replace(route.upstream, profile=profile))
+        route = _to_api_route(route, api)
         count = partial(self._counter.estimate, route)
         request, applied_edits = apply_edits(expand_compaction_blocks(context.request), count)
         plan = compaction.plan_summary(request, count)
@@ -186,3 +194,11 @@ class TranslatingBackend:
             prepared.spec, compaction=summary, input_estimate=continuation.spec.input_estimate
         )
         return await delivery.fetch(context, replace(continuation, spec=spec))
+
+
+def _to_api_route(route: Route, api: Api) -> Route:
+    """Return the route with the upstream's profile for an API."""
+    profile = api.to_profile(route.upstream.profile)
+    if profile is route.upstream.profile:
+        return route
+    return replace(route, upstream=replace(route.upstream, profile=profile))

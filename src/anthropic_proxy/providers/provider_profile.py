@@ -129,9 +129,14 @@ class ProviderProfile:
     ] = (*SAMPLING_FIELDS, "verbosity")
     counts_tokens: Annotated[
         bool,
-        "whether the proxy looks for an endpoint of the server that counts tokens; hosted services "
-        "have none",
+        "whether the proxy looks for an endpoint of the server that counts tokens of Chat "
+        "Completions requests; hosted services have none",
     ] = False
+    counts_responses: Annotated[
+        bool,
+        "whether the upstream counts the input tokens of requests to the Responses API, with "
+        "`/responses/input_tokens`",
+    ] = True
 
     # Files and images.
     takes_files: Annotated[

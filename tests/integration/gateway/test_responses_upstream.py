@@ -260,3 +260,19 @@ def test_replayed_reasoning_that_is_refused(
         ["message", "reasoning", "function_call", "function_call_output"],
         ["message", "function_call", "function_call_output"],
     ]
+
+
+def test_counting_uses_the_changes_that_a_model_needs(upstream: ScriptedUpstream) -> None:
+    upstream.then(
+        answers({"error": {"message": "Unknown parameter: 'tools[0].strict'."}}, 400),
+        answers(ANSWER),
+        answers({"object": "response.input_tokens", "input_tokens": 42}),
+    )
+    with running_proxy(upstream.url, UPSTREAM_API="responses", UPSTREAM_PROVIDER="openai") as proxy:
+        request = {**REQUEST, "tools": [TOOL]}
+        assert post(proxy, request).status_code == 200
+        counted = post(proxy, request, path="/v1/messages/count_tokens")
+    assert counted.json() == {"input_tokens": 42}
+    sent = [upstream.request() for _ in range(3)]
+    assert sent[2].path == "/v1/responses/input_tokens"
+    assert sent[2].body == {name: sent[1].body[name] for name in ("model", "input", "tools")}
