@@ -3,7 +3,7 @@
 from typing import Any
 
 from anthropic_proxy.translate.error_codes import find_named_status
-from anthropic_proxy.translate.response.stop_reasons import FinishReason, parse_finish_reason
+from anthropic_proxy.translate.response.stop_reasons import parse_finish_reason
 from anthropic_proxy.wire.json_codec import JsonObject
 from anthropic_proxy.wire.openai import string_or_empty
 
@@ -23,23 +23,47 @@ _USAGE_DETAIL_FIELDS = {
 _DETAIL_FIELDS = ("incomplete_details", "status_details")
 
 
+# Words for the status `completed`.
+_COMPLETED = frozenset({"completed", "complete", "success", "succeeded", "finished", "done"})
+
+
+def get_status(response: JsonObject) -> str:
+    """Return the status of a response in the words of the API; empty if it has none."""
+    status = string_or_empty(response.get("status")).lower()
+    return "completed" if status in _COMPLETED else status
+
+
 def find_response_error(response: JsonObject) -> Any:
     """Return the error of a response, or None."""
     return response.get("error") or get_object(response, "status_details").get("error") or None
 
 
-def get_finish_reason(response: JsonObject, event_status: str, *, has_calls: bool) -> str:
-    """Return the finish reason of a response.
+def find_failure_error(event: JsonObject) -> Any:
+    """Return the error of an event that reports the failure of a response, or None.
 
-    event_status: the status in the type of the last event.
+    Some servers put it beside the response, or send only a text.
     """
-    statuses = (event_status, string_or_empty(response.get("status")))
+    response = get_object(event, "response")
+    return (
+        find_response_error(response)
+        or event.get("error")
+        or string_or_empty(response.get("status_details"))
+        or string_or_empty(event.get("message"))
+        or None
+    )
+
+
+def get_finish_reason(event: JsonObject, *, has_calls: bool) -> str:
+    """Return the finish reason of a response from its last event."""
+    response = get_object(event, "response")
+    event_status = string_or_empty(event["type"]).removeprefix("response.")
+    statuses = (event_status, get_status(response) or get_status(event))
     for status in reversed(statuses):
         if _is_failure(status):
             return status
-    reason = _find_early_end(response)
-    if reason is not None:
-        return reason.word
+    early_end = find_early_end(response)
+    if early_end is not None:
+        return early_end
     if "incomplete" in statuses:
         return "length"
     return "tool_calls" if has_calls else "stop"
@@ -51,22 +75,22 @@ def ends_early(finish_reason: str) -> bool:
     return reason is not None and (reason.is_cut or reason.failure_status is not None)
 
 
-def _is_failure(status: str) -> bool:
-    """Return whether a response with this status broke off (`cancelled`, `failed`)."""
-    reason = parse_finish_reason(status)
-    return reason is not None and reason.failure_status is not None
-
-
-def _find_early_end(response: JsonObject) -> FinishReason | None:
-    """Return the reason for an early end in the details of the status.
+def find_early_end(response: JsonObject) -> str | None:
+    """Return the reason for an early end in the details of the status, or None.
 
     Some servers report it with the status `completed`. Other words say nothing about the end.
     """
     for name in _DETAIL_FIELDS:
-        reason = parse_finish_reason(get_object(response, name).get("reason"))
-        if reason is not None and (reason.is_cut or reason.failure_status is not None):
+        reason = get_object(response, name).get("reason")
+        if isinstance(reason, str) and ends_early(reason):
             return reason
     return None
+
+
+def _is_failure(status: str) -> bool:
+    """Return whether a response with this status broke off (`cancelled`, `failed`)."""
+    reason = parse_finish_reason(status)
+    return reason is not None and reason.failure_status is not None
 
 
 def build_error_chunk(error: Any) -> JsonObject:
@@ -110,3 +134,11 @@ def get_object(payload: JsonObject, name: str) -> JsonObject:
     """Return a member that is an object, else an empty object."""
     value = payload.get(name)
     return value if isinstance(value, dict) else {}
+
+
+def get_output_text(response: JsonObject) -> str:
+    """Return the text of a response that has no items.
+
+    The official SDKs have it in `output_text`.
+    """
+    return string_or_empty(response.get("output_text")) or string_or_empty(response.get("output"))

@@ -27,9 +27,13 @@ from anthropic_proxy.translate.responses_api.response_end import (
     build_error_chunk,
     build_finish_chunk,
     ends_early,
+    find_early_end,
+    find_failure_error,
     find_response_error,
     get_finish_reason,
     get_object,
+    get_output_text,
+    get_status,
 )
 from anthropic_proxy.translate.responses_api.text_kinds import (
     COMPLETE_KINDS,
@@ -168,10 +172,7 @@ class ResponsesReader:
         if find_response_error(response):
             return self._fail_response(event)
         chunks = self._write_unsent_items(response)
-        event_status = string_or_empty(event["type"]).removeprefix("response.")
-        finish_reason: str | None = get_finish_reason(
-            response, event_status, has_calls=self._call_count > 0
-        )
+        finish_reason: str | None = get_finish_reason(event, has_calls=self._call_count > 0)
         if self._items.has_half_call and not ends_early(finish_reason or ""):
             finish_reason = None
         chunks.append(build_finish_chunk(response, finish_reason))
@@ -202,15 +203,20 @@ class ResponsesReader:
                 if sent_call is not None:
                     sent_call.finish_call(item)
                     chunks += self._write_call(sent_call, item)
-        text = string_or_empty(response.get("output_text"))
+        text = get_output_text(response)
         if self._last_message is None and text:
-            # The text alone, as the official SDKs show it.
             item = {"type": "message", "content": text}
             chunks += self._finish_item({"output_index": -1, "item": item})
         return chunks
 
     def _fail_response(self, event: JsonObject) -> Chunks:
-        return [build_error_chunk(find_response_error(get_object(event, "response")))]
+        error = find_failure_error(event)
+        response = get_object(event, "response")
+        early_end = find_early_end(response)
+        if error is None and early_end is not None:
+            self.is_complete = True
+            return [build_finish_chunk(response, early_end)]
+        return [build_error_chunk(error)]
 
     def _convert_error(self, event: JsonObject) -> Chunks:
         """Convert an error event.
@@ -325,11 +331,15 @@ def to_completion(response: JsonObject) -> JsonObject:
     Other JSON becomes a completion without choices. An unfinished response (`in_progress`) has no
     finish reason. A response with output and without a status is complete.
     """
-    status = "failed" if find_response_error(response) else response.get("status")
-    if status is None:
+    nested = get_object(response, "response")
+    if "output" in nested and "output" not in response:
+        # The last event of the stream instead of the response.
+        response = nested
+    status = "failed" if find_response_error(response) else get_status(response)
+    if not status:
         if find_error(response):
             return response
-        if not _get_objects(response, "output"):
+        if not _get_objects(response, "output") and not get_output_text(response):
             return {"choices": []}
         status = "completed"
     message: JsonObject = {"role": "assistant", "content": None}

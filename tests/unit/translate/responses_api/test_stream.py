@@ -149,12 +149,24 @@ junk: Any = st.recursive(
     max_leaves=6,
 )
 parts = st.fixed_dictionaries(
-    {"type": st.sampled_from(["summary_text", "reasoning_text", "output_text", "refusal"])},
-    optional={"text": junk, "refusal": junk},
+    {
+        "type": st.sampled_from(
+            ["summary_text", "reasoning_text", "output_text", "refusal", "text", "output_audio", ""]
+        )
+    },
+    optional={"text": junk, "refusal": junk, "transcript": junk},
 )
 items = st.fixed_dictionaries(
-    {"type": st.sampled_from(["reasoning", "message", "function_call", "other"])},
+    {
+        "type": st.sampled_from(
+            ["reasoning", "message", "function_call", "custom_tool_call", "other", ""]
+        )
+    },
     optional={
+        "role": st.just("assistant"),
+        "status": texts | st.sampled_from(["completed", "incomplete"]),
+        "call_id": texts,
+        "input": junk,
         "id": texts,
         "name": junk,
         "arguments": junk,
@@ -173,6 +185,11 @@ kinds = [
     "response.reasoning_summary_text.delta",
     "response.function_call_arguments.delta",
     "response.function_call_arguments.done",
+    "response.custom_tool_call_input.delta",
+    "response.custom_tool_call_input.done",
+    "response.audio.transcript.delta",
+    "response.content_part.done",
+    "response.done",
     "response.output_item.added",
     "response.output_item.done",
     "response.completed",
@@ -182,7 +199,13 @@ kinds = [
 ]
 responses = st.fixed_dictionaries(
     {"output": junk | st.lists(items, max_size=2)},
-    optional={"status": junk, "usage": junk, "incomplete_details": junk},
+    optional={
+        "status": junk,
+        "usage": junk,
+        "incomplete_details": junk,
+        "status_details": junk,
+        "output_text": junk,
+    },
 )
 event_like = st.fixed_dictionaries(
     {"type": st.sampled_from(kinds)},
@@ -193,6 +216,7 @@ event_like = st.fixed_dictionaries(
                 "text",
                 "refusal",
                 "arguments",
+                "input",
                 "item_id",
                 "content_index",
                 "summary_index",
@@ -202,6 +226,7 @@ event_like = st.fixed_dictionaries(
         ),
         "output_index": st.integers(0, 2) | junk,
         "item": junk | items,
+        "part": junk | parts,
         "response": junk | responses,
     },
 )
@@ -339,8 +364,9 @@ _MESSAGE = {"type": "message", "content": [{"type": "output_text", "text": "Hell
         ({"status": "completed", "output": [_MESSAGE]}, "Hello", "stop"),
         ({"status": "completed", "output": []}, None, "stop"),
         ({"status": "in_progress", "output": [_MESSAGE]}, None, None),
+        ({"type": "response.completed", "response": {"output": [_MESSAGE]}}, "Hello", "stop"),
     ],
-    ids=["text", "nothing", "not ended"],
+    ids=["text", "nothing", "not ended", "the last event"],
 )
 def test_the_only_choice(response: Any, content: str | None, finish_reason: str | None) -> None:
     assert to_completion(response)["choices"] == [
@@ -352,7 +378,7 @@ def test_the_only_choice(response: Any, content: str | None, finish_reason: str 
     ]
 
 
-@pytest.mark.parametrize("response", [{}, {"status": None}, {"output": []}, {"output": "a"}])
+@pytest.mark.parametrize("response", [{}, {"status": None}, {"output": []}, {"output": {}}])
 def test_json_that_is_no_response_has_no_choices(response: Any) -> None:
     assert to_completion(response) == {"choices": []}
 
