@@ -136,7 +136,7 @@ class OpenItems:
             named_item = self._by_identifier.get((kind, item_id))
             if named_item is not None:
                 return named_item
-        item = self._find_item(event, kind)
+        item = self.find_item(event, kind)
         if item is None:
             return self.open_item(event, kind)
         call_id = _get_call_id(event)
@@ -145,11 +145,8 @@ class OpenItems:
             return self.open_item(event, kind)
         return item
 
-    def find_by_ids(self, item_json: JsonObject, kind: str) -> OutputItem | None:
-        """Return the item with an id of a complete item, or None."""
-        return self._find_item({"item": item_json}, kind)
-
-    def _find_item(self, event: JsonObject, kind: str) -> OutputItem | None:
+    def find_item(self, event: JsonObject, kind: str) -> OutputItem | None:
+        """Return the item of an event, or None if it is unknown."""
         identifiers = _list_identifiers(event)
         for identifier in identifiers:
             item = self._by_identifier.get((kind, identifier))

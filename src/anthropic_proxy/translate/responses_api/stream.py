@@ -37,6 +37,7 @@ from anthropic_proxy.translate.responses_api.response_end import (
 )
 from anthropic_proxy.translate.responses_api.text_kinds import (
     COMPLETE_KINDS,
+    CONTENT_KINDS,
     DELTA_KINDS,
     TEXT_KINDS,
     TextKind,
@@ -100,11 +101,14 @@ class ResponsesReader:
     def _finish_part(self, event: JsonObject) -> Chunks:
         """Write the rest of a complete part. Some servers send parts without their deltas."""
         part = get_object(event, "part")
-        for text_kind in TEXT_KINDS:
+        for text_kind in CONTENT_KINDS:
             text = text_kind.get_part_text(part)
-            is_plain = part.get("type") != text_kind.part_type
-            # The item of a part without a type of its own is a message.
-            if text and not (is_plain and text_kind.item_type == "reasoning"):
+            # A part whose type does not tell the kind belongs to reasoning if its item does.
+            is_reasoning = text_kind.item_type == "reasoning"
+            is_certain = part.get("type") == text_kind.part_type
+            if text and is_reasoning and not is_certain:
+                is_certain = self._items.find_item(event, "reasoning") is not None
+            if text and (is_certain or not is_reasoning):
                 item = self._items.find_or_open(event, text_kind.item_type)
                 part_index = _get_int(event, text_kind.index_field)
                 return self._write_rest(item, text_kind, part_index, text)
@@ -199,7 +203,7 @@ class ResponsesReader:
                 chunks += self._open_item(item_event)
                 chunks += self._finish_item(item_event)
             elif kind in CALL_KINDS:
-                sent_call = self._items.find_by_ids(item, kind)
+                sent_call = self._items.find_item({"item": item}, kind)
                 if sent_call is not None:
                     sent_call.finish_call(item)
                     chunks += self._write_call(sent_call, item)

@@ -38,14 +38,14 @@ class TextKind:
         return string_or_empty(part.get(self.text_field))
 
     def list_part_texts(self, item: JsonObject) -> list[str]:
-        """Return the texts of this kind in a complete item, by the index of the part.
+        """Return the texts of this kind in a complete item of its type, by the index of the part.
 
         Some servers send a string instead of a part or of the list of parts.
         """
         parts = item.get(self.parts_field)
         if isinstance(parts, str):
             parts = [parts]
-        if item.get("type") not in (self.item_type, None) or not isinstance(parts, list):
+        if not isinstance(parts, list):
             return []
         takes_strings = "" in self.other_part_types
         texts = []
@@ -121,6 +121,8 @@ _TRANSCRIPT = TextKind(
     other_part_types=("audio",),
 )
 TEXT_KINDS = (_SUMMARY, _REASONING, _TEXT, _REFUSAL, _TRANSCRIPT)
+# The kinds in the parts of `response.content_part` events.
+CONTENT_KINDS = (_REASONING, _TEXT, _REFUSAL, _TRANSCRIPT)
 
 # By the type of the event with a fragment of the text. The documented events of the Responses API
 # come first; `response.text` and two transcripts are of the Realtime API, of which gateways send
