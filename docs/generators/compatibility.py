@@ -45,7 +45,7 @@ UPSTREAM_ERRORS: tuple[tuple[str, str, str, str], ...] = (
 REQUEST_BLOCKS: Mapping[str, str] = {
     "text": (
         "text; adjacent texts of a role are joined by blank lines, or stay parts if the upstream "
-        "accepts `cache_control`; empty texts and `citations` are left out"
+        "accepts cache marks; empty texts and `citations` are left out"
     ),
     "image": (
         "`image_url`, with the type that the bytes show; the proxy downloads images by URL if the "

@@ -44,6 +44,8 @@ GUIDES: Mapping[str, Guide] = {
                 "The proxy changes to that API when OpenAI requires it, or at once with "
                 "`UPSTREAM_API=responses`."
             ),
+            "In the Responses API, `count_tokens` is exact.",
+            "Cache marks become breakpoints, for models since GPT-5.6.",
         ),
     ),
     "azure": Guide(
@@ -57,7 +59,8 @@ GUIDES: Mapping[str, Guide] = {
                 "Older addresses of a deployment also work: "
                 "`.../openai/deployments/DEPLOYMENT?api-version=2025-04-01-preview`."
             ),
-            "With `UPSTREAM_API=responses` PDFs are sent as files.",
+            "With `UPSTREAM_API=responses` PDFs are sent as files, and `count_tokens` is exact.",
+            "Cache marks become breakpoints, for models since GPT-5.6.",
             "A response that the content filter stops ends with `refusal`.",
             "For tokens of Entra ID set `UPSTREAM_PROVIDER_SETTINGS=auth=bearer`.",
         ),

@@ -54,9 +54,7 @@ class ConversationSender:
 
         Applies the request's context edits and its compaction first.
         """
-        profile = api.to_profile(route.upstream.profile)
-        if profile is not route.upstream.profile:
-            route = replace(route, upstream=replace(route.upstream, profile=profile))
+        route = to_api_route(route, api)
         count = partial(self._counter.estimate, route)
         request, applied_edits = apply_edits(expand_compaction_blocks(context.request), count)
         plan = compaction.plan_summary(request, count)
@@ -107,3 +105,11 @@ class ConversationSender:
             prepared.spec, compaction=summary, input_estimate=continuation.spec.input_estimate
         )
         return await delivery.fetch(context, replace(continuation, spec=spec))
+
+
+def to_api_route(route: Route, api: Api) -> Route:
+    """Return the route with the upstream's profile for an API."""
+    profile = api.to_profile(route.upstream.profile)
+    if profile is route.upstream.profile:
+        return route
+    return replace(route, upstream=replace(route.upstream, profile=profile))

@@ -207,11 +207,13 @@ class RequestAdapter:
         self._memory.record_changes(lasting, now)
 
     def _find_change(self, failure: UpstreamFailure) -> RequestChange | None:
-        change = self._api.find_change(failure, self.body)
-        if change is not None:
-            return change
-        change = find_change(self._api.to_chat_failure(failure), self.body)
-        return change or self._fit_estimated_prompt(failure)
+        api = self._api
+        return (
+            api.find_change(failure, self.body)
+            or find_change(api.to_chat_failure(failure), self.body)
+            or self._fit_estimated_prompt(failure)
+            or api.find_last_change(failure, self.body)
+        )
 
     def _fit_estimated_prompt(self, failure: UpstreamFailure) -> RequestChange | None:
         """Return the change for a context overflow that does not state the size of the prompt."""

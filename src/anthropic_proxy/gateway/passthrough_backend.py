@@ -26,7 +26,7 @@ from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.observability.metrics import Metrics
 from anthropic_proxy.observability.observation import Observation
 from anthropic_proxy.routing.router import Route
-from anthropic_proxy.translate import passthrough, upstream_failure
+from anthropic_proxy.translate import passthrough, upstream_errors, upstream_failure
 from anthropic_proxy.translate.compaction_blocks import expand_compaction_blocks
 from anthropic_proxy.translate.reasoning.thinking_history import ThinkingPolicy
 from anthropic_proxy.translate.tokens.estimate import estimate_untranslated

@@ -15,11 +15,13 @@ from functools import partial
 from cachetools import LRUCache
 
 from anthropic_proxy.errors import MISSING_PATH_STATUSES, ApiError
+from anthropic_proxy.providers.profiles import ProviderProfile
 from anthropic_proxy.routing.router import Route
 from anthropic_proxy.routing.upstream import Upstream
 from anthropic_proxy.translate.compaction_blocks import expand_compaction_blocks
 from anthropic_proxy.translate.context_edits import apply_edits
 from anthropic_proxy.translate.request.chat_request import TranslatedRequest
+from anthropic_proxy.translate.responses_api.request import to_responses_request
 from anthropic_proxy.translate.tokens.calibration import TokenCalibration
 from anthropic_proxy.translate.tokens.estimate import (
     TokenEstimate,
@@ -67,17 +69,21 @@ class TokenCounter:
     def __init__(
         self,
         translate: Callable[[JsonObject, Route], Awaitable[TranslatedRequest]],
+        adapt: Callable[[JsonObject], JsonObject],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Create a counter.
 
         translate: translates a checked request to the upstream's request, or raises ApiError.
+        adapt: returns the upstream's request with the changes that its model needs.
         clock: monotonic, in seconds.
         """
         self._translate = translate
+        self._adapt = adapt
         self._clock = clock
         self._ratios = TokenCalibration()
-        self._states: LRUCache[str, _CountingState] = LRUCache(_MAX_MODELS)
+        # By the API and the model.
+        self._states: LRUCache[tuple[str, str], _CountingState] = LRUCache(_MAX_MODELS)
 
     def predict(self, model: str, estimate: TokenEstimate) -> int:
         """Return the input tokens that the upstream will probably report for a request."""
@@ -88,16 +94,21 @@ class TokenCounter:
         if reported is not None:
             self._ratios.observe(model, estimate, reported)
 
-    async def count(self, client: UpstreamClient, request: JsonObject, route: Route) -> JsonObject:
-        """Return the response of `/v1/messages/count_tokens` to a checked request. Never fails."""
+    async def count(
+        self, client: UpstreamClient, request: JsonObject, route: Route, api: str
+    ) -> JsonObject:
+        """Return the response of `/v1/messages/count_tokens` to a checked request. Never fails.
+
+        api: the API of the model; the profile of `route` is the one for this API.
+        """
         request = expand_compaction_blocks(request)
         edited_request, applied_edits = apply_edits(request, partial(self.estimate, route))
-        tokens = await self._count_tokens(client, edited_request, route)
+        tokens = await self._count_tokens(client, edited_request, route, api)
         if request.get("context_management") is None:
             return {"input_tokens": tokens}
         original_tokens = tokens
         if applied_edits:
-            original_tokens = await self._count_tokens(client, request, route)
+            original_tokens = await self._count_tokens(client, request, route, api)
         return {
             "input_tokens": tokens,
             "context_management": {"original_input_tokens": original_tokens},
@@ -107,29 +118,42 @@ class TokenCounter:
         """Return the estimated input tokens of a checked request without compaction blocks."""
         return self.predict(route.model, estimate_untranslated(request))
 
-    async def _count_tokens(self, client: UpstreamClient, request: JsonObject, route: Route) -> int:
+    async def _count_tokens(
+        self, client: UpstreamClient, request: JsonObject, route: Route, api: str
+    ) -> int:
         try:
             body = (await self._translate(request, route)).body
         except ApiError:
             # Return a count although the request cannot be sent: the client may change it first.
             return self.estimate(route, request)
         tokens = None
-        if route.profile.counts_tokens:
-            tokens = await self._count_upstream(client, body)
+        methods = _choose_methods(route.profile, api)
+        if methods:
+            state = self._states.setdefault((api, route.model), _CountingState())
+            tokens = await self._count_upstream(state, methods, client, self._adapt(body))
         return tokens or self.predict(route.model, estimate_request(body))
 
-    async def _count_upstream(self, client: UpstreamClient, body: JsonObject) -> int | None:
+    async def _count_upstream(
+        self,
+        state: _CountingState,
+        methods: "tuple[_Method, ...]",
+        client: UpstreamClient,
+        body: JsonObject,
+    ) -> int | None:
         """Return the upstream's own count; None if it has none."""
-        state = self._states.setdefault(body["model"], _CountingState())
         if state.method is None:
             # One request tries the methods. Other requests for this model wait for its result.
             async with state.lock:
                 if state.method is None:
-                    return await self._find_method(state, client, body)
+                    return await self._find_method(state, methods, client, body)
         return await self._count_by_method(state, state.method, client, body)
 
     async def _find_method(
-        self, state: _CountingState, client: UpstreamClient, body: JsonObject
+        self,
+        state: _CountingState,
+        methods: "tuple[_Method, ...]",
+        client: UpstreamClient,
+        body: JsonObject,
     ) -> int | None:
         """Return the count of the first method that works, and remember the method.
 
@@ -140,7 +164,7 @@ class TokenCounter:
         pause = _PAUSE_UNSUPPORTED_SECONDS
         try:
             async with asyncio.timeout(_TIMEOUT_SECONDS):
-                for method in _METHODS:
+                for method in methods:
                     try:
                         tokens = await method(partial(_query, client), client.upstream, body)
                     except _CountRefusedError as error:
@@ -224,7 +248,36 @@ async def _count_by_template(query: _Query, upstream: Upstream, body: JsonObject
     return len(tokens) if isinstance(tokens, list) else None
 
 
+# The fields of a Responses request that its counting endpoint accepts
+# (platform.openai.com/docs/api-reference/responses/input-tokens).
+_RESPONSES_FIELDS = (
+    "model",
+    "input",
+    "instructions",
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+    "reasoning",
+    "text",
+)
+
+
+async def _count_by_responses(query: _Query, upstream: Upstream, body: JsonObject) -> int | None:
+    """Count the complete request, images and files included: OpenAI and Azure."""
+    request = to_responses_request(body)
+    payload = {name: request[name] for name in _RESPONSES_FIELDS if name in request}
+    response = await query(upstream.build_url("/responses/input_tokens"), payload)
+    return _parse_count(response.get("input_tokens"))
+
+
 _METHODS: tuple[_Method, ...] = (_count_by_input_tokens, _count_by_messages, _count_by_template)
+
+
+def _choose_methods(profile: ProviderProfile, api: str) -> tuple[_Method, ...]:
+    """Return the methods to try for a model of an upstream; none for most hosted services."""
+    if api == "responses" and profile.counts_responses:
+        return (_count_by_responses,)
+    return _METHODS if profile.counts_tokens else ()
 
 
 def _refuse_media(body: JsonObject) -> None:

@@ -5,7 +5,7 @@ from functools import partial
 from typing import TypeVar
 
 from anthropic_proxy.gateway.adaptive_sender import AdaptiveSender
-from anthropic_proxy.gateway.conversation_sender import ConversationSender, Delivery
+from anthropic_proxy.gateway.conversation_sender import ConversationSender, Delivery, to_api_route
 from anthropic_proxy.gateway.exchange import Exchange
 from anthropic_proxy.gateway.request_context import RequestContext
 from anthropic_proxy.gateway.request_preparation import RequestPreparer
@@ -45,7 +45,7 @@ class TranslatingBackend:
         self.client = client
         self.sender = sender
         self._log = sender.log
-        self._counter = TokenCounter(translator.translate_for_counting)
+        self._counter = TokenCounter(translator.translate_for_counting, self._adapt_to_model)
         preparer = RequestPreparer(
             client, translator, signer, sender, self._counter, calls_in_text=calls_in_text
         )
@@ -65,7 +65,9 @@ class TranslatingBackend:
     async def count_tokens(self, context: RequestContext, route: Route) -> bytes:
         """Return the number of input tokens as JSON, without a model run. Never fails."""
         client = self.client.for_request(context.caller, context.observation, context.retry_plan)
-        return dumps(await self._counter.count(client, context.request, route))
+        api = self._get_api(route)
+        api_route = to_api_route(route, APIS[api])
+        return dumps(await self._counter.count(client, context.request, api_route, api))
 
     async def read_successful_body(
         self, client: UpstreamClient, response: UpstreamResponse, request_id: str
@@ -87,13 +89,21 @@ class TranslatingBackend:
     ) -> _Result:
         """Respond with the model's API, or with the other API if the upstream requires it."""
         while True:
-            memory = self.sender.get_memory(route.model)
-            api = memory.api or self.client.upstream.api
+            api = self._get_api(route)
             try:
                 return await self._conversation.send(context, route, APIS[api], delivery)
             except UpstreamFailureError as error:
                 if not self._change_api(context, route, api, error):
                     raise
+
+    def _get_api(self, route: Route) -> str:
+        """Return the API to use for a model."""
+        return self.sender.get_memory(route.model).api or self.client.upstream.api
+
+    def _adapt_to_model(self, body: JsonObject) -> JsonObject:
+        """Return an upstream request with the changes that its model needs."""
+        memory = self.sender.get_memory(body["model"])
+        return memory.apply_to(body, 0, time.monotonic())
 
     def _change_api(
         self, context: RequestContext, route: Route, used_api: str, error: UpstreamFailureError

@@ -38,10 +38,12 @@ GENERIC = ProviderProfile(
     replays_reasoning=True,
     reasoning="template",
     tool_call_ids="native",
+    cache_breakpoints="",
     user_field="user",
     prompt_cache_key=False,
     extra_fields=_LOCAL_FIELDS,
     counts_tokens=True,
+    counts_responses=False,
     takes_files=False,
     responses_files=False,
     fetches_image_urls=False,
@@ -108,6 +110,8 @@ PROFILES: tuple[ProviderProfile, ...] = (
         reasoning="openrouter",
         tool_call_ids="native",
         cache_control=True,
+        cache_breakpoints="",
+        counts_responses=False,
         user_field="user",
         prompt_cache_key=False,
         extra_fields=(
@@ -390,8 +394,8 @@ def to_responses_profile(profile: ProviderProfile) -> ProviderProfile:
     """Return the profile of the same upstream for OpenAI's Responses API.
 
     This API has its own form of reasoning, and requests can return the reasoning. It has no
-    prefill, no `top_k` and no cache marks. If an upstream accepts files, its tool results may
-    contain files too. Local servers accept only text in tool results.
+    prefill and no `top_k`, and its cache breakpoints last longer. If an upstream accepts files, its
+    tool results may contain files too. Local servers accept only text in tool results.
     """
     return replace(
         profile,
@@ -404,4 +408,5 @@ def to_responses_profile(profile: ProviderProfile) -> ProviderProfile:
         sampling_top_k=False,
         extra_fields=tuple(name for name in profile.extra_fields if name not in SAMPLING_FIELDS),
         cache_control=False,
+        cache_breakpoints="12h" if profile.cache_breakpoints else "",
     )

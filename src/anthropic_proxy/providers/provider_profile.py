@@ -112,6 +112,11 @@ class ProviderProfile:
     cache_control: Annotated[
         bool, "whether text parts may contain `cache_control`, as in the Messages API"
     ] = False
+    cache_breakpoints: Annotated[
+        Literal["30m", "12h", ""],
+        "longest lifetime of a `prompt_cache_breakpoint`, which content parts have for "
+        "`cache_control`; empty if the upstream has no such field",
+    ] = "30m"
     user_field: Annotated[
         Literal["safety_identifier", "user", ""],
         "request field for the end user; empty if there is none",
@@ -124,9 +129,14 @@ class ProviderProfile:
     ] = (*SAMPLING_FIELDS, "verbosity")
     counts_tokens: Annotated[
         bool,
-        "whether the proxy looks for an endpoint of the server that counts tokens; hosted services "
-        "have none",
+        "whether the proxy looks for an endpoint of the server that counts tokens of Chat "
+        "Completions requests; hosted services have none",
     ] = False
+    counts_responses: Annotated[
+        bool,
+        "whether the upstream counts the input tokens of requests to the Responses API, with "
+        "`/responses/input_tokens`",
+    ] = True
 
     # Files and images.
     takes_files: Annotated[

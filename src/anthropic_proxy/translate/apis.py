@@ -11,12 +11,18 @@ from types import MappingProxyType
 from typing import Protocol
 
 from anthropic_proxy.providers.profiles import ProviderProfile, to_responses_profile
-from anthropic_proxy.translate.adaptation.changes import RequestChange
-from anthropic_proxy.translate.responses_api.refusals import find_responses_change, to_chat_failure
+from anthropic_proxy.translate.adaptation.changes import RESPONSES_VARIANTS, RequestChange
+from anthropic_proxy.translate.responses_api.refusals import (
+    find_reasoning_change,
+    find_responses_change,
+    to_chat_failure,
+)
 from anthropic_proxy.translate.responses_api.request import to_responses_request
 from anthropic_proxy.translate.responses_api.stream import ResponsesReader, to_completion
 from anthropic_proxy.translate.upstream_failure import UpstreamFailure
 from anthropic_proxy.wire.json_codec import JsonObject
+
+_FindChange = Callable[[UpstreamFailure, JsonObject], RequestChange | None]
 
 
 class ChunkReader(Protocol):
@@ -44,10 +50,12 @@ class Api:
     to_completion: Callable[[JsonObject], JsonObject]
     # whether `[DONE]` ends a response without a finish reason
     done_ends_stream: bool
-    # replaces the name of a refused field by its name in Chat Completions
+    # replaces the names of refused fields by their names in Chat Completions
     to_chat_failure: Callable[[UpstreamFailure], UpstreamFailure]
     # returns the change of the Chat Completions request for refusals that are specific to this API
-    find_change: Callable[[UpstreamFailure, JsonObject], RequestChange | None]
+    find_change: _FindChange
+    # returns the change for refusals that match no rule of this API or of Chat Completions
+    find_last_change: _FindChange
     # adapts the profile of an upstream to this API
     to_profile: Callable[[ProviderProfile], ProviderProfile]
 
@@ -68,16 +76,24 @@ def _identity(value: JsonObject) -> JsonObject:
     return value
 
 
+def _drop_responses_variants(body: JsonObject) -> JsonObject:
+    """Return the request without the changes that the model needs in the Responses API."""
+    if RESPONSES_VARIANTS not in body:
+        return body
+    return {name: value for name, value in body.items() if name != RESPONSES_VARIANTS}
+
+
 APIS: Mapping[str, Api] = MappingProxyType(
     {
         "chat_completions": Api(
             path="/chat/completions",
-            to_body=_identity,
+            to_body=_drop_responses_variants,
             new_reader=lambda: _CHUNK_PASSTHROUGH,
             to_completion=_identity,
             done_ends_stream=True,
             to_chat_failure=lambda failure: failure,
             find_change=lambda _failure, _body: None,
+            find_last_change=lambda _failure, _body: None,
             to_profile=lambda profile: profile,
         ),
         "responses": Api(
@@ -88,6 +104,7 @@ APIS: Mapping[str, Api] = MappingProxyType(
             done_ends_stream=False,
             to_chat_failure=to_chat_failure,
             find_change=find_responses_change,
+            find_last_change=find_reasoning_change,
             to_profile=to_responses_profile,
         ),
     }

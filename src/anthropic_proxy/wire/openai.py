@@ -12,12 +12,9 @@ _PLAIN_FIELDS = frozenset(("content", "role"))
 _TEXT_PART_FIELDS = {"type", "text"}
 
 
-def text_part(text: str, cache_control: JsonObject | None = None) -> JsonObject:
-    """Return a text part. `cache_control` is OpenRouter's field with the Messages API's format."""
-    part: JsonObject = {"type": "text", "text": text}
-    if cache_control:
-        part["cache_control"] = cache_control
-    return part
+def text_part(text: str, cache_mark: JsonObject | None = None) -> JsonObject:
+    """Return a text part. `cache_mark` is the field that marks the end of a cached prefix."""
+    return {"type": "text", "text": text, **(cache_mark or {})}
 
 
 def image_url_part(url: str) -> JsonObject:

@@ -195,3 +195,84 @@ def test_other_models_are_asked_as_before(upstream: ScriptedUpstream) -> None:
         post(proxy, THINKING)
         post(proxy, {**REQUEST, "model": "other", "stream": True})
     assert [upstream.request().path for _ in range(3)][2] == "/v1/chat/completions"
+
+
+def detail(text: str) -> Any:
+    return answers({"detail": text}, 400)
+
+
+def test_a_server_that_refuses_parts_of_the_form(upstream: ScriptedUpstream) -> None:
+    """The ChatGPT backend of Codex: each refusal is remembered for the next request."""
+    text = {"type": "message", "content": [{"type": "output_text", "text": "Hello"}]}
+    end = {"type": "response.done", "response": {**ANSWER, "output": [text]}}
+    upstream.then(
+        detail("Stream must be set to true"),
+        detail("Instructions are required"),
+        detail("Unsupported parameter: max_output_tokens"),
+        detail("Unsupported parameter: store"),
+        answers({"error": {"message": "Unknown parameter: 'tools[0].strict'."}}, 400),
+        streams([end], done=False),
+        streams([end], done=False),
+    )
+    request = {**REQUEST, "system": "Be brief.", "tools": [TOOL]}
+    with running_proxy(upstream.url, UPSTREAM_API="responses", MAX_UPSTREAM_REQUESTS="8") as proxy:
+        for _ in range(2):
+            response = post(proxy, request)
+            assert response.status_code == 200, response.text
+            assert response.json()["content"] == [{"type": "text", "text": "Hello"}]
+    sent = [upstream.request().body for _ in range(7)]
+    assert sent[5] == sent[6]
+    assert sent[6] == {
+        "model": "m",
+        "input": [{"type": "message", "role": "user", "content": "Hi"}],
+        "tools": [{"type": "function", "name": "weather", "parameters": TOOL["input_schema"]}],
+        "stream": True,
+        "instructions": "Be brief.",
+    }
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        {"message": "Item with id 'rs_1' not found."},
+        {"message": "Invalid value: 'reasoning'.", "param": "input[1].type"},
+        {"message": "Invalid 'input[1].encrypted_content': string too long."},
+    ],
+)
+def test_replayed_reasoning_that_is_refused(
+    upstream: ScriptedUpstream, refused: dict[str, Any]
+) -> None:
+    upstream.then(answers(ANSWER), answers({"error": refused}, 400), answers(ANSWER))
+    with running_proxy(upstream.url, UPSTREAM_API="responses") as proxy:
+        content = post(proxy, THINKING).json()["content"]
+        result = {"type": "tool_result", "tool_use_id": content[1]["id"], "content": "Sunny"}
+        following = [
+            *REQUEST["messages"],
+            {"role": "assistant", "content": content},
+            {"role": "user", "content": [result]},
+        ]
+        assert post(proxy, {**THINKING, "messages": following}).status_code == 200
+    kinds = []
+    for _ in range(3):
+        kinds.append([item["type"] for item in upstream.request().body["input"]])
+    assert kinds == [
+        ["message"],
+        ["message", "reasoning", "function_call", "function_call_output"],
+        ["message", "function_call", "function_call_output"],
+    ]
+
+
+def test_counting_uses_the_changes_that_a_model_needs(upstream: ScriptedUpstream) -> None:
+    upstream.then(
+        answers({"error": {"message": "Unknown parameter: 'tools[0].strict'."}}, 400),
+        answers(ANSWER),
+        answers({"object": "response.input_tokens", "input_tokens": 42}),
+    )
+    with running_proxy(upstream.url, UPSTREAM_API="responses", UPSTREAM_PROVIDER="openai") as proxy:
+        request = {**REQUEST, "tools": [TOOL]}
+        assert post(proxy, request).status_code == 200
+        counted = post(proxy, request, path="/v1/messages/count_tokens")
+    assert counted.json() == {"input_tokens": 42}
+    sent = [upstream.request() for _ in range(3)]
+    assert sent[2].path == "/v1/responses/input_tokens"
+    assert sent[2].body == {name: sent[1].body[name] for name in ("model", "input", "tools")}

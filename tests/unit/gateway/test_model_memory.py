@@ -297,6 +297,21 @@ def test_rules_of_the_responses_api_run_first() -> None:
     assert attempt.adapt_to(no_summary, 0) == RequestChange("drop", "reasoning")
 
 
+def test_reasoning_is_dropped_once_if_no_rule_matches() -> None:
+    detail = {"type": "reasoning.encrypted", "data": "E", "format": "openai-responses-v1"}
+    reasoned = {"role": "assistant", "content": "b", "reasoning_details": [detail]}
+    body = {**BODY, "messages": [*BODY["messages"], reasoned]}
+    unknown_words = refusal("The thoughts of this conversation are stale", param="input")
+    forgotten = RequestChange("drop_from_assistant", "reasoning_details", is_lasting=False)
+    for api, change in ((APIS["responses"], forgotten), (CHAT, None)):
+        memory = ModelMemory()
+        attempt = RequestAdapter(memory, api, body, 10, 0)
+        assert attempt.adapt_to(unknown_words, 0) == change
+        assert attempt.adapt_to(unknown_words, 0) is None
+        attempt.record_changes(0)
+        assert memory.apply_to(body, 10, 0) == body
+
+
 def test_two_requests_that_both_need_the_other_api() -> None:
     """The second one was sent before the first one's refusal had come."""
     known = ModelMemory()

@@ -67,17 +67,19 @@ class Counting(TokenCounter):
     """A counter that asks one endpoint for its own model names."""
 
     def __init__(self, endpoint: Upstream, upstream: UpstreamHTTPClient, clock: Clock) -> None:
-        super().__init__(translate, clock)
+        super().__init__(translate, lambda body: body, clock)
         self._client = create_upstream_client(endpoint, upstream)
 
     async def counted(self, request: Json) -> Json:
+        upstream = self._client.upstream
         return await self.count(
-            self._client, request, Route(self._client.upstream, request["model"])
+            self._client, request, Route(upstream, request["model"]), upstream.api
         )
 
 
-def chosen(base: str) -> Upstream:
-    return upstreams_from_settings(Settings(_env_file=None, UPSTREAM_BASE_URL=base))[0]
+def chosen(base: str, api: str = "chat_completions") -> Upstream:
+    settings = Settings(_env_file=None, UPSTREAM_BASE_URL=base, UPSTREAM_API=api)
+    return upstreams_from_settings(settings)[0]
 
 
 async def translate(request: Json, route: Route) -> TranslatedRequest:
@@ -88,10 +90,11 @@ def run(
     server: Server,
     play: Callable[[Counting, Clock], Awaitable[None]],
     base: str = "http://localhost:8000/v1",
+    api: str = "chat_completions",
 ) -> None:
     async def main() -> None:
         upstream, clock = UpstreamHTTPClient(httpx.MockTransport(server)), Clock()
-        endpoint = chosen(base)
+        endpoint = chosen(base, api)
         try:
             await play(Counting(endpoint, upstream, clock), clock)
         finally:
@@ -340,3 +343,54 @@ def test_it_learns() -> None:
         assert counter.predict("m", TokenEstimate(1000)) == pytest.approx(2000, rel=0.02)
 
     run(Server(), play)
+
+
+RESPONSES_TOKENS = "/v1/responses/input_tokens"
+
+
+@pytest.mark.parametrize(
+    ("base", "path"),
+    [
+        ("https://api.openai.com", RESPONSES_TOKENS),
+        ("https://eu.api.openai.com/v1", RESPONSES_TOKENS),
+        ("https://a.openai.azure.com", "/openai/v1/responses/input_tokens"),
+    ],
+)
+def test_the_responses_api_counts(base: str, path: str) -> None:
+    server = Server()
+    server.answers = {path: {"object": "response.input_tokens", "input_tokens": 7}}
+
+    async def play(counter: Counting, _: Clock) -> None:
+        for request in (REQUEST, WITH_IMAGE):
+            assert await counter.counted({**request, "max_tokens": 100}) == {"input_tokens": 7}
+
+    run(server, play, base, "responses")
+    assert server.paths == [path, path]
+    body = server.asked[0][1]
+    assert body.keys() == {"model", "input", "tools"}
+    assert body["input"] == [{"type": "message", "role": "user", "content": "Hello"}]
+    assert server.asked[1][1]["input"][0]["content"][0]["type"] == "input_image"
+
+
+@pytest.mark.parametrize("answer", [404, 405, 400, 429, 500, {}, {"input_tokens": "7"}])
+def test_a_service_that_does_not_count_responses(answer: Any) -> None:
+    server = Server()
+    server.answers = {RESPONSES_TOKENS: answer}
+
+    async def play(counter: Counting, _: Clock) -> None:
+        for _attempt in range(2):
+            assert (await counter.counted(REQUEST))["input_tokens"] > 5
+
+    run(server, play, "https://api.openai.com", "responses")
+    assert server.paths == [RESPONSES_TOKENS]
+
+
+def test_a_local_server_with_the_responses_api() -> None:
+    server = Server()
+    server.answers = {TOKENIZE: {"count": 7}}
+
+    async def play(counter: Counting, _: Clock) -> None:
+        assert await counter.counted(REQUEST) == {"input_tokens": 7}
+
+    run(server, play, api="responses")
+    assert server.paths == [INPUT_TOKENS, TOKENIZE]

@@ -16,10 +16,12 @@ from anthropic_proxy.translate.adaptation.tool_limits import (
     limit_tools,
     shorten_descriptions,
 )
+from anthropic_proxy.translate.reasoning.fields import DETAILS
 from anthropic_proxy.translate.reasoning.tool_call_signatures import (
     has_call_signature,
     reset_call_signatures,
 )
+from anthropic_proxy.translate.request.cache_marks import CACHE_BREAKPOINT
 from anthropic_proxy.translate.request.response_format import (
     to_json_object_format,
     to_prompted_format,
@@ -36,6 +38,10 @@ EFFORT_LEVELS = ("none", "minimal", "low", "medium", "high", "xhigh", "max", "de
 # They request a stream, with usage in its last chunk.
 STREAM_FIELDS: JsonObject = {"stream": True, "stream_options": {"include_usage": True}}
 _TOKEN_LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
+
+# The field of a request with the changes that only its form in the Responses API needs. It is never
+# sent (see `responses_api/request.py`).
+RESPONSES_VARIANTS = "responses_variants"
 
 # Some refusals concern only part of a model's requests: a temperature while the model thinks, or an
 # effort together with tools. A condition is the name of a request property and its required value.
@@ -79,11 +85,20 @@ def _forces_tool_call(body: JsonObject) -> bool:
     return choice == "required" or isinstance(choice, dict)
 
 
+def _has_images(body: JsonObject) -> bool:
+    for message in body["messages"]:
+        parts = message.get("content")
+        if isinstance(parts, list) and any(part["type"] == "image_url" for part in parts):
+            return True
+    return False
+
+
 # Functions that return the properties of a request.
 _PROPERTIES: dict[str, Callable[[JsonObject], Any]] = {
     "thinking": parse_thinking_mode,
     "thinks": lambda body: parse_thinking_mode(body) == "on",
     "tools": lambda body: "tools" in body,
+    "images": _has_images,
     "forced_call": _forces_tool_call,
     "stream": lambda body: bool(body.get("stream")),
     "temperature": lambda body: "temperature" in body,
@@ -164,6 +179,15 @@ def _raise_output(body: JsonObject, minimum: int) -> JsonObject:
         if name in body:
             body[name] = max(body[name], minimum)
     return body
+
+
+def _drop_output_limit(body: JsonObject) -> JsonObject:
+    return {name: value for name, value in body.items() if name not in _TOKEN_LIMIT_FIELDS}
+
+
+def _add_responses_variant(body: JsonObject, variant: str) -> JsonObject:
+    variants = {*body.get(RESPONSES_VARIANTS, ()), variant}
+    return {**body, RESPONSES_VARIANTS: sorted(variants)}
 
 
 def _request_stream(body: JsonObject) -> JsonObject:
@@ -248,6 +272,65 @@ def _add_tool_names(body: JsonObject) -> JsonObject:
     return {**body, "messages": messages}
 
 
+def _move_tool_parts(body: JsonObject) -> JsonObject:
+    """Replace the parts of tool messages by text, with images and files in a user message.
+
+    Text in the place of each image or file refers to it.
+    """
+    messages: list[JsonObject] = []
+    attachments: list[JsonObject] = []
+    for message in body["messages"]:
+        if message["role"] == "tool":
+            text, parts = _separate_parts(message)
+            messages.append({**message, "content": text})
+            attachments += parts
+            continue
+        if attachments:
+            content: str | list[JsonObject] = ""
+            if message["role"] == "user":
+                content = message["content"]
+            messages.append(_prepend_parts(attachments, content))
+            attachments = []
+            if message["role"] == "user":
+                continue
+        messages.append(message)
+    if attachments:
+        messages.append(_prepend_parts(attachments, ""))
+    return {**body, "messages": messages}
+
+
+def _separate_parts(message: JsonObject) -> tuple[str, list[JsonObject]]:
+    """Return the text of a tool message, and its other parts with their labels."""
+    if isinstance(message["content"], str):
+        return message["content"], []
+    texts: list[str] = []
+    attachments: list[JsonObject] = []
+    for part in message["content"]:
+        if part["type"] == "text":
+            texts.append(part["text"])
+            continue
+        number = len(attachments) // 2 + 1
+        reference = f"[attachment {number} of the tool result {message['tool_call_id']}]"
+        texts.append(f"{reference} follows below")
+        attachments += [openai.text_part(f"{reference}:"), part]
+    return "\n".join(texts), attachments
+
+
+def _prepend_parts(parts: list[JsonObject], content: str | list[JsonObject]) -> JsonObject:
+    """Return a user message with `parts` before its content."""
+    if isinstance(content, str):
+        content = [openai.text_part(content)] if content else []
+    return {"role": "user", "content": [*parts, *content]}
+
+
+def _drop_from_details(message: JsonObject, field: str) -> JsonObject:
+    """Remove a field from the details of an assistant message's reasoning."""
+    details = message.get(DETAILS)
+    if not isinstance(details, list):
+        return message
+    return {**message, DETAILS: [_drop_field(detail, field) for detail in details]}
+
+
 def _drop_from_assistant(message: JsonObject, field: str) -> JsonObject:
     if message["role"] != "assistant":
         return message
@@ -293,6 +376,24 @@ def _drop_from_parts(message: JsonObject, field: str) -> JsonObject:
     return {**message, "content": [_drop_field(part, field) for part in parts]}
 
 
+def _drop_cache_breakpoints(body: JsonObject) -> JsonObject:
+    messages = [_drop_from_parts(message, CACHE_BREAKPOINT) for message in body["messages"]]
+    return {**_drop_field(body, "prompt_cache_options"), "messages": messages}
+
+
+def _drop_cache_ttls(message: JsonObject) -> JsonObject:
+    parts = message.get("content")
+    if not isinstance(parts, list):
+        return message
+    changed_parts = []
+    for part in parts:
+        changed_part = dict(part)
+        if CACHE_BREAKPOINT in part:
+            changed_part[CACHE_BREAKPOINT] = _drop_field(part[CACHE_BREAKPOINT], "ttl")
+        changed_parts.append(changed_part)
+    return {**message, "content": changed_parts}
+
+
 _Change = Callable[[JsonObject, str, Any], JsonObject]
 
 # Functions of the request, and of the field and the value of the `RequestChange`.
@@ -303,6 +404,8 @@ _CHANGES: dict[str, _Change] = {
     "disable_thinking": _disable_thinking,
     "limit_output": lambda body, _, limit: _cap_output(body, limit),
     "fit_output_to_context": lambda body, _, limit: _cap_output(body, limit),
+    "drop_cache_breakpoints": lambda body, _, __: _drop_cache_breakpoints(body),
+    "drop_output_limit": lambda body, _, __: _drop_output_limit(body),
     "raise_output": lambda body, _, minimum: _raise_output(body, minimum),
     "request_stream": lambda body, _, __: _request_stream(body),
     "request_whole": lambda body, _, __: _request_whole(body),
@@ -316,6 +419,11 @@ _CHANGES: dict[str, _Change] = {
     "shorten_descriptions": lambda body, _, limit: shorten_descriptions(body, limit),
     "merge_system_into_user": lambda body, _, __: _merge_system_messages(body),
     "separate_tool_results": lambda body, _, text: _separate_tool_results(body, text),
+    "move_tool_parts": lambda body, _, __: _move_tool_parts(body),
+    "omit_store": lambda body, _, __: _add_responses_variant(body, "omit_store"),
+    "omit_strict": lambda body, _, __: _add_responses_variant(body, "omit_strict"),
+    "omit_detail": lambda body, _, __: _add_responses_variant(body, "omit_detail"),
+    "use_instructions": lambda body, _, __: _add_responses_variant(body, "use_instructions"),
     "add_tool_names": lambda body, _, __: _add_tool_names(body),
     "drop_schema_keywords": lambda body, _, names: schema_changes.drop_schema_keywords(body, names),
     "simplify_schemas": lambda body, _, __: schema_changes.simplify_for_grammar(body),
@@ -336,10 +444,12 @@ _CUMULATIVE_CHANGES = frozenset({"drop_schema_keywords", "leave_out_tool"})
 # Functions of one message instead of the request. They are applied to all messages.
 _MESSAGE_CHANGES: dict[str, _Change] = {
     "drop_from_assistant": lambda message, field, _: _drop_from_assistant(message, field),
+    "drop_from_details": lambda message, field, _: _drop_from_details(message, field),
     "drop_assistant_parts": lambda message, _, kind: _drop_parts_from_assistant(message, kind),
     "add_to_assistant": _add_to_assistant,
     "join_texts": lambda message, _, __: _join_texts(message),
     "fill_content": lambda message, _, __: _fill_content(message),
+    "drop_cache_ttls": lambda message, _, __: _drop_cache_ttls(message),
     "drop_from_parts": lambda message, _, field: _drop_from_parts(message, field),
     "reset_signatures": lambda message, _, __: reset_call_signatures(message),
 }

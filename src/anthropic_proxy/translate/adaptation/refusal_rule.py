@@ -55,6 +55,9 @@ def wordings(*patterns: str) -> tuple[re.Pattern[str], ...]:
     return tuple(re.compile(pattern, re.IGNORECASE | re.DOTALL) for pattern in patterns)
 
 
+# HTTP statuses of refusals.
+REFUSAL_STATUSES = frozenset({400, 404, 413, 422, 500, 501})
+
 # In characters.
 _MAX_PARAM_LENGTH = 500
 

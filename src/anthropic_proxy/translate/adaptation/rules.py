@@ -29,6 +29,7 @@ from anthropic_proxy.translate.adaptation.output_rules import (
 )
 from anthropic_proxy.translate.adaptation.refusal_rule import (
     ANY_WORDING,
+    REFUSAL_STATUSES,
     RefusalRule,
     find_rule_change,
     is_param,
@@ -40,12 +41,10 @@ from anthropic_proxy.translate.adaptation.refusal_rule import (
 from anthropic_proxy.translate.adaptation.stream_rules import STREAM_RULES
 from anthropic_proxy.translate.adaptation.tool_rules import REFUSED_TOOL_RULES, TOOL_SCHEMA_RULES
 from anthropic_proxy.translate.context_overflow import parse_context_sizes
-from anthropic_proxy.translate.reasoning.fields import REASONING_FIELDS, SIGNED_FIELDS
+from anthropic_proxy.translate.reasoning.fields import DETAILS, REASONING_FIELDS, SIGNED_FIELDS
 from anthropic_proxy.translate.reasoning.thinking_history import MISSING_THINKING, REFUSED_THINKING
 from anthropic_proxy.translate.upstream_failure import UpstreamFailure
 from anthropic_proxy.wire.json_codec import JsonObject
-
-_REFUSAL_STATUSES = frozenset({400, 404, 413, 422, 500, 501})
 
 # A shorter response is useless; the error about the long prompt is more helpful to the client.
 _MIN_OUTPUT_TOKENS = 256
@@ -53,7 +52,7 @@ _MIN_OUTPUT_TOKENS = 256
 
 def find_change(failure: UpstreamFailure, body: JsonObject) -> RequestChange | None:
     """Return the change for `failure`, the refusal of `body`, or None if no rule applies."""
-    if failure.status not in _REFUSAL_STATUSES:
+    if failure.status not in REFUSAL_STATUSES:
         return None
     change = find_rule_change(RULES, failure, body)
     if change is None or failure.status < 500:
@@ -193,6 +192,17 @@ RULES: tuple[RefusalRule, ...] = (
         "reasoning_content",
         " ",
     ),
+    # Encrypted reasoning of another organization or server, behind gateways such as OpenRouter. The
+    # next conversation may have none.
+    RefusalRule(
+        wordings(
+            r"invalid_encrypted_content"
+            r"|encrypted[ _]content.{0,200}(could not be (verified|decrypted)|was not issued)"
+        ),
+        "drop_from_assistant",
+        DETAILS,
+        is_lasting=False,
+    ),
     RefusalRule(_CONTENT_REQUIRED, "fill_content", "messages"),
     RefusalRule(_STRING_REQUIRED, "join_texts", "messages"),
     RefusalRule(_CONTENT_STRING_REQUIRED, "join_texts", "messages"),
@@ -260,6 +270,15 @@ RULES: tuple[RefusalRule, ...] = (
         is_lasting=False,
     ),
     RefusalRule(_SIGNATURE_REFUSED, "reset_signatures", "messages"),
+    # OpenAI's models before GPT-5.6 cache without breakpoints, and some have only one lifetime.
+    RefusalRule(
+        wordings(r"prompt_cache_breakpoint.{0,80}\bttl\b|\bttl\b.{0,80}prompt_cache_breakpoint"),
+        "drop_cache_ttls",
+        "messages",
+    ),
+    RefusalRule(
+        wordings(r"prompt_cache_(?:breakpoint|options)"), "drop_cache_breakpoints", "messages"
+    ),
     # Without cache_control, the upstream decides itself what to cache.
     RefusalRule(
         _REFUSED + wordings("cache_control"), "drop_from_parts", "messages", "cache_control"

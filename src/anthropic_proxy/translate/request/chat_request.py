@@ -13,6 +13,10 @@ from anthropic_proxy.routing.router import Route
 from anthropic_proxy.translate.context_edits import describe_ignored_edits
 from anthropic_proxy.translate.notes import TranslationNotes
 from anthropic_proxy.translate.reasoning.signatures import UNSIGNED, Signer
+from anthropic_proxy.translate.request.cache_marks import (
+    build_cache_options,
+    count_cache_marks,
+)
 from anthropic_proxy.translate.request.context import PdfPageReader, TranslationContext
 from anthropic_proxy.translate.request.field_table import REQUEST_FIELDS
 from anthropic_proxy.translate.request.messages import to_chat_messages
@@ -25,7 +29,8 @@ from anthropic_proxy.translate.request.tools import resolve_tools
 from anthropic_proxy.translate.tool_names import ToolName
 from anthropic_proxy.wire import openai
 from anthropic_proxy.wire.anthropic.claude_code import split_user_id
-from anthropic_proxy.wire.json_codec import JsonObject
+from anthropic_proxy.wire.json_codec import JsonObject, dumps
+from anthropic_proxy.wire.openai import get_content_text
 
 _SERVICE_TIERS = {"auto": "auto", "standard_only": "default"}
 
@@ -65,7 +70,10 @@ def to_chat_request(
     tools = resolve_tools(request, notes)
     output_format = get_output_format(request)
     signer = signer.for_upstream(route.upstream.name)
-    context = TranslationContext(profile, notes, signer, pdf_pages)
+    keeps_parts = profile.cache_control
+    if profile.cache_breakpoints:
+        keeps_parts = count_cache_marks(request) > 0
+    context = TranslationContext(profile, notes, signer, pdf_pages, keeps_parts)
     chat_messages = to_chat_messages(request, context)
     body = {
         "model": route.model,
@@ -76,6 +84,7 @@ def to_chat_request(
         **to_reasoning_fields(request, profile),
         **to_user_fields(request, profile),
     }
+    body |= _to_cache_fields(request, body, profile)
     body = _add_extra_fields(body, request, profile)
     body = TOOL_CHOICE_CONVERTERS[profile.tool_choices](body)
     body = RESPONSE_FORMAT_CONVERTERS[profile.answer_format](body)
@@ -153,7 +162,9 @@ def _choose_service_tier(request: JsonObject) -> str | None:
 
 
 def to_user_fields(request: JsonObject, profile: ProviderProfile) -> JsonObject:
-    """Return the upstream's fields for the user and the prompt cache; none without a user_id.
+    """Return the upstream's fields for the user and the user's prompt cache.
+
+    There are none without a user_id.
 
     The proxy sends only hashes: OpenAI accepts 64 characters, and Claude Code's user_id has 170
     characters of JSON with account ids. It also contains the session id. Requests of one session
@@ -169,6 +180,25 @@ def to_user_fields(request: JsonObject, profile: ProviderProfile) -> JsonObject:
         fields[profile.user_field] = _hash(user)
     if profile.prompt_cache_key:
         fields["prompt_cache_key"] = _hash(session)
+    return fields
+
+
+def _to_cache_fields(request: JsonObject, body: JsonObject, profile: ProviderProfile) -> JsonObject:
+    """Return the upstream's fields for the prompt cache that depend on the translated `body`.
+
+    Without a user, requests with the same tools and system prompt share a prompt cache, because
+    these are the beginning of the prompt.
+    """
+    fields: JsonObject = {}
+    if profile.cache_breakpoints:
+        fields = build_cache_options(request, body["messages"])
+    if not profile.prompt_cache_key or "prompt_cache_key" in body:
+        return fields
+    first = body["messages"][0]
+    system = get_content_text(first["content"]) if first["role"] == "system" else ""
+    tools = body.get("tools")
+    if system or tools:
+        fields["prompt_cache_key"] = _hash(f"{system}\n{dumps(tools).decode()}")
     return fields
 
 

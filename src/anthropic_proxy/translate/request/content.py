@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from anthropic_proxy.translate.request.cache_marks import CACHE_BREAKPOINT, find_cache_mark
 from anthropic_proxy.translate.request.context import TranslationContext
 from anthropic_proxy.translate.request.documents import to_document_parts, to_image_part
 from anthropic_proxy.translate.tool_names import to_upstream_name
@@ -85,7 +86,7 @@ def to_tool_content(
     if context.profile.tool_parts and any(part["type"] != "text" for part in parts):
         if block.get("is_error"):
             parts = [openai.text_part("Error:"), *parts]
-        return parts, []
+        return _mark_last_part(parts, find_cache_mark(block, context.profile)), []
     text, attachments = _separate_attachments(block, parts, label)
     mark = _find_result_mark(block, context)
     # Providers refuse cache marks on empty text.
@@ -95,22 +96,22 @@ def to_tool_content(
 
 
 def _find_result_mark(block: JsonObject, context: TranslationContext) -> JsonObject | None:
-    """Return the `cache_control` of a tool_result, or the last in its content."""
-    if not context.profile.cache_control:
-        return None
+    """Return the mark of a tool_result, or the last mark in its content."""
     for candidate in (block, *reversed(to_blocks(block.get("content")))):
-        mark = find_cache_control(candidate, context)
+        mark = find_cache_mark(candidate, context.profile)
         if mark:
             return mark
     return None
 
 
-def find_cache_control(block: JsonObject, context: TranslationContext) -> JsonObject | None:
-    """Return the block's `cache_control` if the upstream supports it."""
-    if not context.profile.cache_control:
-        return None
-    mark = block.get("cache_control")
-    return mark if isinstance(mark, dict) else None
+def _mark_last_part(parts: list[JsonObject], mark: JsonObject | None) -> list[JsonObject]:
+    """Return the parts with a mark of the last part. OpenRouter accepts marks only of text."""
+    if not mark or not parts:
+        return parts
+    *others, last = parts
+    if last["type"] != "text" and CACHE_BREAKPOINT not in mark:
+        return parts
+    return [*others, {**last, **mark}]
 
 
 def to_json(value: Any) -> str:
@@ -131,7 +132,7 @@ def _strip_unreadable(value: Any) -> Any:
 
 
 def _text_parts(block: JsonObject, context: TranslationContext) -> list[JsonObject]:
-    return _to_text_parts(block["text"], find_cache_control(block, context))
+    return _to_text_parts(block["text"], find_cache_mark(block, context.profile))
 
 
 def _to_text_parts(text: str, mark: JsonObject | None = None) -> list[JsonObject]:
@@ -139,8 +140,9 @@ def _to_text_parts(text: str, mark: JsonObject | None = None) -> list[JsonObject
     return [openai.text_part(text, mark)] if text else []
 
 
-def _image_parts(block: JsonObject, _: TranslationContext) -> list[JsonObject]:
-    return [to_image_part(block["source"])]
+def _image_parts(block: JsonObject, context: TranslationContext) -> list[JsonObject]:
+    mark = find_cache_mark(block, context.profile)
+    return _mark_last_part([to_image_part(block["source"])], mark)
 
 
 def _document_parts(block: JsonObject, context: TranslationContext) -> list[JsonObject]:
@@ -157,17 +159,13 @@ def _document_parts(block: JsonObject, context: TranslationContext) -> list[Json
         for part in to_document_parts(source, title or "document.pdf", context):
             if part["type"] != "text" or part["text"]:
                 parts.append(part)
-    mark = find_cache_control(block, context)
-    # OpenRouter accepts marks only on text parts.
-    if mark and parts and parts[-1]["type"] == "text":
-        parts[-1] = openai.text_part(parts[-1]["text"], mark)
-    return parts
+    return _mark_last_part(parts, find_cache_mark(block, context.profile))
 
 
 def _search_result_parts(block: JsonObject, context: TranslationContext) -> list[JsonObject]:
     lines = [f"Search result: {block['title']}", f"Source: {block['source']}"]
     lines += [each["text"] for each in block["content"]]
-    return _to_text_parts("\n".join(lines), find_cache_control(block, context))
+    return _to_text_parts("\n".join(lines), find_cache_mark(block, context.profile))
 
 
 def _tool_reference_parts(block: JsonObject, _: TranslationContext) -> list[JsonObject]:

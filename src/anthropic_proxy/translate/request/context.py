@@ -32,6 +32,8 @@ class TranslationContext:
     signer: ReasoningReplayer
     # extracts PDF text for upstreams that accept no files
     pdf_pages: PdfPageReader
+    # whether several texts stay parts, so that moving cache marks do not change the prefix
+    keeps_parts: bool = False
 
     def without_files(self) -> "TranslationContext":
         """Return the context for an upstream that does not accept files."""

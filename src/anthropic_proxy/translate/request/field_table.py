@@ -29,7 +29,10 @@ REQUEST_FIELDS: Mapping[str, str] = {
         "reasoning fields of the upstream"
     ),
     "output_format": "as `output_config.format`, for older clients",
-    "metadata": "a hash of `user_id` for the upstream's fields for users and prompt caches",
+    "metadata": (
+        "a hash of `user_id` for the upstream's fields for users and prompt caches; without it, a "
+        "hash of the tools and the system prompt for `prompt_cache_key`"
+    ),
     "context_management": (
         "applied by the proxy, and reported as `applied_edits`; a compaction needs a request of "
         "its own"
@@ -46,8 +49,8 @@ REQUEST_FIELDS: Mapping[str, str] = {
     "diagnostics": "the response contains `cache_miss_reason` `unavailable`",
     "thread": "rejected with the error after which the SDKs send the complete conversation",
     "cache_control": (
-        "ignored: upstreams cache prefixes automatically; marks in blocks are sent to upstreams "
-        "that support them"
+        "ignored: upstreams cache prefixes automatically; marks in blocks become `cache_control` "
+        "or `prompt_cache_breakpoint` for upstreams that support them"
     ),
     "container": "ignored: code runs only at Anthropic; skills are rejected",
     "inference_geo": "ignored: the proxy cannot select the region of an upstream",

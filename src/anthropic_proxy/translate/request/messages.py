@@ -15,8 +15,8 @@ from anthropic_proxy.translate.reasoning.tool_call_signatures import (
     drop_call_signatures,
     restore_call_signatures,
 )
+from anthropic_proxy.translate.request.cache_marks import find_cache_mark
 from anthropic_proxy.translate.request.content import (
-    find_cache_control,
     to_blocks,
     to_parts,
     to_tool_content,
@@ -106,15 +106,14 @@ def _system_messages(blocks: list[JsonObject], context: TranslationContext) -> l
             continue
         text = strip_billing_header(block["text"])
         if text:
-            parts.append(openai.text_part(text, find_cache_control(block, context)))
+            parts.append(openai.text_part(text, find_cache_mark(block, context.profile)))
     note = build_unavailable_note(context.notes)
     if note:
         parts.append(openai.text_part(note))
     if not parts:
         return []
-    if any("cache_control" in part for part in parts):
-        return [openai.system_message(parts)]
-    return [openai.system_message("\n\n".join(part["text"] for part in parts))]
+    joined_text = openai.join_texts(parts)
+    return [openai.system_message(parts if joined_text is None else joined_text)]
 
 
 def _choose_id_form(turns: list[Turn], context: TranslationContext) -> IdForm:
@@ -238,7 +237,7 @@ def _content_messages(
     parts = list(attachments)
     # Where the client marks what is cached, the marks move from turn to turn. The other parts must
     # then stay parts, or the cached prefix of the conversation would change.
-    to_message = partial(openai.user_message, joins_texts=not context.profile.cache_control)
+    to_message = partial(openai.user_message, joins_texts=not context.keeps_parts)
     for block in content:
         if not isinstance(block, SystemText):
             parts += to_parts([block], context)

@@ -26,6 +26,8 @@ _KIND_BY_FIELD = {
     "content": TEXT,
     "text": TEXT,
     "refusal": TEXT,
+    # OpenAI's audio models: the text is its transcript.
+    "audio": TEXT,
     "tool_calls": CALLS,
     "function_call": CALLS,
     **dict.fromkeys(REASONING_FIELDS, REASONING),

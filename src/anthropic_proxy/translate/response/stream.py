@@ -104,6 +104,8 @@ class StreamTranslator:
         self._choices = ChoiceReader()
         # The kinds of content that have arrived.
         self.received: set[str] = set()
+        # True if the text is the transcript of audio.
+        self._is_transcribed = False
         self._unread = UnreadResponse(spec.upstream)
         self._counter = UsageCounter()
         # Handles chunks that only extend the open text block. `feed` opens it while all filters
@@ -244,7 +246,7 @@ class StreamTranslator:
         self._content.flush_text()
         self.assembler.drop_empty_calls()
         # No more fragments will extend the open call, or the names of later calls.
-        self.assembler.close(self.spec.new_tool_id)
+        self.assembler.close(self.spec.new_tool_id, truncated=is_cut)
         self._content.drop_repeated_calls()
         self._content.write_remaining_calls()
         # All calls are written, so the deferred content can follow.
@@ -397,6 +399,8 @@ class StreamTranslator:
         content = delta.get("content")
         text = get_content_text(content) if content else ""
         text = text or string_or_empty(delta.get("text"))
+        if not text and "audio" in delta:
+            text = self._get_transcript(delta)
         refusal = string_or_empty(delta.get("refusal"))
         if refusal:
             self._refusals.append(refusal)
@@ -404,6 +408,14 @@ class StreamTranslator:
             if not text and not self.spec.is_structured:
                 return refusal
         return text
+
+    def _get_transcript(self, delta: JsonObject) -> str:
+        """Return the transcript of a model's audio; empty if the response also has a text."""
+        audio = delta["audio"]
+        transcript = string_or_empty(audio.get("transcript")) if isinstance(audio, dict) else ""
+        if transcript and TEXT not in self.received:
+            self._is_transcribed = True
+        return transcript if self._is_transcribed else ""
 
     def _feed_tool_call(self, fragment: JsonObject) -> None:
         if self._content.is_stopped:

@@ -22,6 +22,10 @@ _SUMMARY = "reasoning.summary"
 _TEXT = "reasoning.text"
 _ENCRYPTED = "reasoning.encrypted"
 
+# In characters. OpenAI refuses longer ids ("string too long. Expected a string with maximum length
+# 64"), also those of other servers (GitHub Copilot: 416). The encrypted content is sufficient.
+_MAX_ID_LENGTH = 64
+
 # Separates the parts of reasoning. It is at the beginning of a part's text, so the texts can be
 # joined directly.
 SEPARATOR = "\n\n"
@@ -62,7 +66,7 @@ def build_encrypted_detail(index: int, item: JsonObject, preceding_outputs: int)
         "format": REASONING_FORMAT,
         "index": index,
     }
-    if item.get("id"):
+    if _is_accepted_id(item.get("id")):
         detail["id"] = item["id"]
     detail["said_before"] = preceding_outputs
     return detail
@@ -102,12 +106,16 @@ def _build_reasoning_item(detail: JsonObject, summary: list[JsonObject]) -> Reas
         "summary": summary,
         "encrypted_content": detail["data"],
     }
-    if string_or_empty(detail.get("id")):
+    if _is_accepted_id(detail.get("id")):
         item = {"id": detail["id"], **item}
     preceding_outputs = detail.get("said_before")
     if not isinstance(preceding_outputs, int):
         preceding_outputs = 0
     return ReasoningItem(item, preceding_outputs, string_or_empty(detail.get("phase")))
+
+
+def _is_accepted_id(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= _MAX_ID_LENGTH
 
 
 def _filter_by_format(details: Any) -> Iterable[JsonObject]:

@@ -7,13 +7,17 @@ turns.
 
 Messages become the items of `input`. System messages do not become `instructions`, because xAI does
 not support this field, and OpenAI's JSON mode searches only the input for the word "JSON".
+Some servers refuse parts of this form. The field RESPONSES_VARIANTS of a Chat Completions request
+names the changes of the form that a server needs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from anthropic_proxy.errors import invalid_request
+from anthropic_proxy.translate.adaptation.changes import RESPONSES_VARIANTS
 from anthropic_proxy.translate.reasoning.fields import DETAILS
+from anthropic_proxy.translate.request.cache_marks import CACHE_BREAKPOINT
 from anthropic_proxy.translate.responses_api.reasoning import ReasoningItem, parse_reasoning_items
 from anthropic_proxy.wire.json_codec import JsonObject
 from anthropic_proxy.wire.openai import get_content_text
@@ -22,7 +26,7 @@ from anthropic_proxy.wire.openai import get_content_text
 MIN_OUTPUT_TOKENS = 16
 
 # The usage is always in the response.
-_DROPPED_FIELDS = frozenset({"stream_options"})
+_DROPPED_FIELDS = frozenset({"stream_options", RESPONSES_VARIANTS})
 
 
 def to_responses_request(body: JsonObject) -> JsonObject:
@@ -37,7 +41,10 @@ def to_responses_request(body: JsonObject) -> JsonObject:
         if name not in _DROPPED_FIELDS:
             path, convert = _FIELDS.get(name, (name, _unchanged))
             _set_path(request, path, convert(value))
-    return {**request, "store": False}
+    request["store"] = False
+    for variant in body.get(RESPONSES_VARIANTS, ()):
+        _VARIANTS[variant](request)
+    return request
 
 
 def _set_path(request: JsonObject, path: str, value: Any) -> None:
@@ -131,7 +138,14 @@ def _interleave(
 def _convert_content(content: str | list[JsonObject]) -> str | list[JsonObject]:
     if isinstance(content, str):
         return content
-    return [_PARTS[part["type"]](part) for part in content]
+    return [_convert_part(part) for part in content]
+
+
+def _convert_part(part: JsonObject) -> JsonObject:
+    converted = _PARTS[part["type"]](part)
+    if CACHE_BREAKPOINT in part:
+        converted[CACHE_BREAKPOINT] = part[CACHE_BREAKPOINT]
+    return converted
 
 
 def _input_text(part: JsonObject) -> JsonObject:
@@ -201,4 +215,58 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "verbosity": ("text.verbosity", _unchanged),
     "reasoning_effort": ("reasoning.effort", _unchanged),
     "reasoning": ("reasoning.summary", lambda reasoning: reasoning.get("summary")),
+}
+
+
+# Variants of the form, which change a request in place.
+
+
+def _omit_store(request: JsonObject) -> None:
+    request.pop("store", None)
+
+
+def _omit_strict(request: JsonObject) -> None:
+    for tool in request.get("tools", ()):
+        tool.pop("strict", None)
+
+
+def _omit_detail(request: JsonObject) -> None:
+    for item in request["input"]:
+        parts = item.get("content") or item.get("output")
+        for part in parts if isinstance(parts, list) else ():
+            part.pop("detail", None)
+
+
+def _use_instructions(request: JsonObject) -> None:
+    """Move the system messages to `instructions`.
+
+    Those within the conversation become developer messages. The servers that need this require
+    instructions also for a conversation without a system message.
+    """
+    texts: list[str] = []
+    items: list[JsonObject] = []
+    for item in request["input"]:
+        if item.get("role") != "system":
+            items.append(item)
+        elif items:
+            items.append({**item, "role": "developer"})
+        else:
+            texts.append(_join_input_texts(item["content"]))
+    request["input"] = items
+    request["instructions"] = "\n\n".join(texts) or _DEFAULT_INSTRUCTIONS
+
+
+def _join_input_texts(content: str | list[JsonObject]) -> str:
+    if isinstance(content, str):
+        return content
+    return "\n\n".join(part["text"] for part in content)
+
+
+_DEFAULT_INSTRUCTIONS = "You are a helpful assistant."
+
+_VARIANTS: Mapping[str, Callable[[JsonObject], None]] = {
+    "omit_store": _omit_store,
+    "omit_strict": _omit_strict,
+    "omit_detail": _omit_detail,
+    "use_instructions": _use_instructions,
 }

@@ -11,87 +11,43 @@ consistent.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from anthropic_proxy.translate.error_codes import find_named_status
 from anthropic_proxy.translate.reasoning.fields import DETAILS
-from anthropic_proxy.translate.response.stop_reasons import parse_finish_reason
 from anthropic_proxy.translate.responses_api import reasoning
-from anthropic_proxy.translate.responses_api.open_items import OpenItems, OutputItem, get_item
+from anthropic_proxy.translate.responses_api.open_items import (
+    CALL_KINDS,
+    OpenItems,
+    OutputItem,
+    get_item,
+    get_item_kind,
+)
+from anthropic_proxy.translate.responses_api.response_end import (
+    build_chunk,
+    build_error_chunk,
+    build_finish_chunk,
+    convert_usage,
+    ends_early,
+    find_early_end,
+    find_failure_error,
+    find_response_error,
+    get_finish_reason,
+    get_object,
+    get_output_text,
+    get_status,
+)
+from anthropic_proxy.translate.responses_api.text_kinds import (
+    COMPLETE_KINDS,
+    CONTENT_KINDS,
+    DELTA_KINDS,
+    TEXT_KINDS,
+    TextKind,
+)
 from anthropic_proxy.translate.upstream_failure import find_chunk_error, find_error
 from anthropic_proxy.wire.json_codec import JsonObject, dumps
 from anthropic_proxy.wire.openai import string_or_empty
 
 Chunks = list[JsonObject]
-
-
-def _build_summary_delta(item_index: int, part_index: int, fragment: str) -> JsonObject:
-    detail = reasoning.build_summary_detail(item_index, part_index, fragment)
-    return reasoning.build_delta(detail)
-
-
-def _build_reasoning_delta(item_index: int, _: int, fragment: str) -> JsonObject:
-    return reasoning.build_delta(reasoning.build_text_detail(item_index, fragment))
-
-
-@dataclass(frozen=True)
-class TextKind:
-    """A kind of text: its location in an item, and its form in Chat Completions."""
-
-    # type of the items that contain it
-    item_type: str
-    # field of a complete item with the list of parts
-    parts_field: str
-    # type of the parts
-    part_type: str
-    # field of a part with the text
-    text_field: str
-    # field of a delta event with the index of the part
-    index_field: str
-    # builds a chunk's delta from item index, part index and fragment
-    build_delta: Callable[[int, int, str], JsonObject]
-
-
-# By the type of the event with a fragment of the text.
-TEXT_KINDS: Mapping[str, TextKind] = {
-    "response.reasoning_summary_text.delta": TextKind(
-        item_type="reasoning",
-        parts_field="summary",
-        part_type="summary_text",
-        text_field="text",
-        index_field="summary_index",
-        build_delta=_build_summary_delta,
-    ),
-    "response.reasoning_text.delta": TextKind(
-        item_type="reasoning",
-        parts_field="content",
-        part_type="reasoning_text",
-        text_field="text",
-        index_field="content_index",
-        build_delta=_build_reasoning_delta,
-    ),
-    "response.output_text.delta": TextKind(
-        item_type="message",
-        parts_field="content",
-        part_type="output_text",
-        text_field="text",
-        index_field="content_index",
-        build_delta=lambda _, __, fragment: {"content": fragment},
-    ),
-    "response.refusal.delta": TextKind(
-        item_type="message",
-        parts_field="content",
-        part_type="refusal",
-        text_field="refusal",
-        index_field="content_index",
-        build_delta=lambda _, __, fragment: {"refusal": fragment},
-    ),
-}
-# By the type of the event with the complete text.
-_COMPLETE_TEXT_KINDS = {
-    event_type.replace(".delta", ".done"): text_kind for event_type, text_kind in TEXT_KINDS.items()
-}
 
 
 class ResponsesReader:
@@ -114,10 +70,10 @@ class ResponsesReader:
     def feed(self, event: JsonObject) -> Chunks:
         """Return the chunks for one event. A failure becomes a chunk with an `error`."""
         event_type = string_or_empty(event.get("type"))
-        text_kind = TEXT_KINDS.get(event_type)
+        text_kind = DELTA_KINDS.get(event_type)
         if text_kind is not None:
             return self._convert_delta(text_kind, event)
-        text_kind = _COMPLETE_TEXT_KINDS.get(event_type)
+        text_kind = COMPLETE_KINDS.get(event_type)
         if text_kind is not None:
             return self._convert_complete_text(text_kind, event)
         convert = self._CONVERTERS.get(event_type)
@@ -140,29 +96,48 @@ class ResponsesReader:
     def _convert_complete_text(self, text_kind: TextKind, event: JsonObject) -> Chunks:
         item = self._items.find_or_open(event, text_kind.item_type)
         part_index = _get_int(event, text_kind.index_field)
-        return self._write_rest(item, text_kind, part_index, event)
+        text = string_or_empty(event.get(text_kind.text_field))
+        return self._write_rest(item, text_kind, part_index, text)
+
+    def _finish_part(self, event: JsonObject) -> Chunks:
+        """Write the rest of a complete part. Some servers send parts without their deltas."""
+        part = get_object(event, "part")
+        for text_kind in CONTENT_KINDS:
+            text = text_kind.get_part_text(part)
+            # A part whose type does not tell the kind belongs to reasoning if its item does.
+            is_reasoning = text_kind.item_type == "reasoning"
+            is_certain = part.get("type") == text_kind.part_type
+            if text and is_reasoning and not is_certain:
+                is_certain = self._items.find_item(event, "reasoning") is not None
+            if text and (is_certain or not is_reasoning):
+                item = self._items.find_or_open(event, text_kind.item_type)
+                part_index = _get_int(event, text_kind.index_field)
+                return self._write_rest(item, text_kind, part_index, text)
+        return []
 
     def _open_item(self, event: JsonObject) -> Chunks:
         item_json = get_item(event)
-        item = self._items.open_item(event, string_or_empty(item_json.get("type")))
-        if item.kind == "function_call":
+        item = self._items.open_item(event, get_item_kind(item_json))
+        if item.kind in CALL_KINDS:
             return self._write_call(item, item_json)
         encrypted_item = self._last_encrypted_item
         phase = string_or_empty(item_json.get("phase"))
         if encrypted_item is None or item.kind != "message" or not phase:
             return []
         detail = reasoning.build_phase_detail(encrypted_item.index, phase)
-        return [_build_chunk(reasoning.build_delta(detail))]
+        return [build_chunk(reasoning.build_delta(detail))]
 
     def _finish_item(self, event: JsonObject) -> Chunks:
         item_json = get_item(event)
-        item = self._items.find_or_open(event, string_or_empty(item_json.get("type")))
-        if item.kind == "function_call":
+        item = self._items.find_or_open(event, get_item_kind(item_json))
+        if item.kind in CALL_KINDS:
+            item.finish_call(item_json)
             return self._write_call(item, item_json)
         chunks: Chunks = []
-        for text_kind in TEXT_KINDS.values():
+        for text_kind in TEXT_KINDS:
             if text_kind.item_type == item.kind:
-                chunks += self._write_unsent_texts(item, text_kind, item_json)
+                for part_index, text in enumerate(text_kind.list_part_texts(item_json)):
+                    chunks += self._write_rest(item, text_kind, part_index, text)
         has_encrypted = item.kind == "reasoning" and string_or_empty(
             item_json.get("encrypted_content")
         )
@@ -176,49 +151,79 @@ class ResponsesReader:
         return self._write_arguments(item, "", string_or_empty(event.get("delta")))
 
     def _finish_arguments(self, event: JsonObject) -> Chunks:
-        return self._write_call(self._items.find_or_open(event, "function_call"), event)
+        return self._finish_call_text(event, "function_call")
+
+    def _append_custom_input(self, event: JsonObject) -> Chunks:
+        item = self._items.find_or_open(event, "custom_tool_call")
+        return self._write_arguments(item, "", string_or_empty(event.get("delta")))
+
+    def _finish_custom_input(self, event: JsonObject) -> Chunks:
+        return self._finish_call_text(event, "custom_tool_call")
+
+    def _finish_call_text(self, event: JsonObject, kind: str) -> Chunks:
+        item = self._items.find_or_open(event, kind)
+        item.is_call_finished = True
+        return self._write_call(item, event)
 
     # Events of the response.
 
     def _finish_response(self, event: JsonObject) -> Chunks:
         """Finish the response.
 
-        The event repeats all items. Servers may number them differently than before, so items are
-        used only if no item of their kind was sent. Reasoning precedes all other output, so it is
-        used only if nothing was sent.
+        A response whose calls are incomplete has no finish reason, as if its stream broke off.
         """
         self.is_complete = True
-        response = _get_object(event, "response")
-        if response.get("error"):
+        response = get_object(event, "response")
+        if find_response_error(response):
             return self._fail_response(event)
+        chunks = self._write_unsent_items(response)
+        finish_reason: str | None = get_finish_reason(event, has_calls=self._call_count > 0)
+        if self._items.has_half_call and not ends_early(finish_reason or ""):
+            finish_reason = None
+        chunks.append(build_finish_chunk(response, finish_reason))
+        return chunks
+
+    def _write_unsent_items(self, response: JsonObject) -> Chunks:
+        """Write what only the last event contains.
+
+        The event repeats all items. Servers may number them differently than before, so items are
+        used only if no item of their kind was sent. Reasoning precedes all other output, so it is
+        used only if nothing was sent. A call that was sent in part is found by its ids.
+        """
         chunks: Chunks = []
         unsent_kinds = set()
         if self._last_message is None:
             unsent_kinds.add("message")
         if self._call_count == 0:
-            unsent_kinds.add("function_call")
+            unsent_kinds.update(CALL_KINDS)
         has_sent_any = self._items.has_sent_any
         for index, item in enumerate(_get_objects(response, "output")):
-            if has_sent_any and item.get("type") not in unsent_kinds:
-                continue
-            item_event = {"output_index": index, "item": item}
-            chunks += self._open_item(item_event)
-            chunks += self._finish_item(item_event)
-        finish_reason = "tool_calls" if self._call_count else "stop"
-        event_status = string_or_empty(event["type"]).removeprefix("response.")
-        for status in (event_status, string_or_empty(response.get("status"))):
-            if status == "incomplete":
-                finish_reason = _get_incomplete_reason(response)
-            elif _is_failure(status):
-                finish_reason = status
-        chunks.append(_build_finish_chunk(response, finish_reason))
+            kind = get_item_kind(item)
+            if not has_sent_any or kind in unsent_kinds:
+                item_event = {"output_index": index, "item": item}
+                chunks += self._open_item(item_event)
+                chunks += self._finish_item(item_event)
+            elif kind in CALL_KINDS:
+                sent_call = self._items.find_item({"item": item}, kind)
+                if sent_call is not None:
+                    sent_call.finish_call(item)
+                    chunks += self._write_call(sent_call, item)
+        text = get_output_text(response)
+        if self._last_message is None and text:
+            item = {"type": "message", "content": text}
+            chunks += self._finish_item({"output_index": -1, "item": item})
         return chunks
 
     def _fail_response(self, event: JsonObject) -> Chunks:
-        response = _get_object(event, "response")
-        chunk = build_error_chunk(response.get("error"))
+        error = find_failure_error(event)
+        response = get_object(event, "response")
+        early_end = find_early_end(response)
+        if error is None and early_end is not None:
+            self.is_complete = True
+            return [build_finish_chunk(response, early_end)]
+        chunk = build_error_chunk(error)
         if isinstance(response.get("usage"), dict):
-            chunk["usage"] = _convert_usage(response["usage"])
+            chunk["usage"] = convert_usage(response["usage"])
         return [chunk]
 
     def _convert_error(self, event: JsonObject) -> Chunks:
@@ -233,21 +238,10 @@ class ResponsesReader:
 
     # Chunks for the new parts of an item.
 
-    def _write_unsent_texts(
-        self, item: OutputItem, text_kind: TextKind, item_json: JsonObject
-    ) -> Chunks:
-        """Write the texts of a complete item that were not sent in deltas."""
-        chunks: Chunks = []
-        for part_index, part in enumerate(_get_parts(item_json, text_kind)):
-            if part.get("type") == text_kind.part_type:
-                chunks += self._write_rest(item, text_kind, part_index, part)
-        return chunks
-
     def _write_rest(
-        self, item: OutputItem, text_kind: TextKind, part_index: int, part: JsonObject
+        self, item: OutputItem, text_kind: TextKind, part_index: int, text: str
     ) -> Chunks:
-        """Write the rest of a complete part that was not sent."""
-        text = string_or_empty(part.get(text_kind.text_field))
+        """Write the rest of the text of a complete part that was not sent."""
         unsent_text = item.get_unsent((text_kind.part_type, part_index), text)
         return self._write_text(item, text_kind, part_index, unsent_text)
 
@@ -262,7 +256,7 @@ class ResponsesReader:
         if self._needs_separator(item, part):
             output = reasoning.SEPARATOR + fragment
         self._move_to(item, part, fragment)
-        return [_build_chunk(text_kind.build_delta(item.index, part_index, output))]
+        return [build_chunk(text_kind.build_delta(item.index, part_index, output))]
 
     def _needs_separator(self, item: OutputItem, part: Any) -> bool:
         """Return whether the text follows another part of reasoning or another message."""
@@ -287,27 +281,29 @@ class ResponsesReader:
         if self._has_text:
             preceding_outputs += 1
         detail = reasoning.build_encrypted_detail(item.index, item_json, preceding_outputs)
-        return _build_chunk(reasoning.build_delta(detail))
+        return build_chunk(reasoning.build_delta(detail))
 
     def _write_call(self, item: OutputItem, call: JsonObject) -> Chunks:
         """Write the name and the arguments of a call that were not sent."""
         name = "" if item.is_name_sent else string_or_empty(call.get("name"))
-        arguments = item.get_unsent("arguments", _to_argument_text(call.get("arguments")))
+        value = call.get(CALL_KINDS[item.kind].arguments_field)
+        arguments = item.get_unsent("arguments", _to_argument_text(value))
         return self._write_arguments(item, name, arguments)
 
     def _write_arguments(self, item: OutputItem, name: str, fragment: str) -> Chunks:
         if item.call_index is not None and not name and not fragment:
             return []
         item.record_sent("arguments", fragment)
-        function = {"arguments": fragment}
+        kind = CALL_KINDS[item.kind]
+        content = {kind.arguments_field: fragment}
         if name:
             item.is_name_sent = True
-            function["name"] = name
-        call: JsonObject = {"function": function}
+            content["name"] = name
+        call: JsonObject = {kind.chat_type: content}
         if item.call_index is None:
-            call |= {"id": item.call_id, "type": "function"}
+            call |= {"id": item.call_id, "type": kind.chat_type}
             item.call_index = self._open_call()
-        return [_build_chunk({"tool_calls": [{"index": item.call_index, **call}]})]
+        return [build_chunk({"tool_calls": [{"index": item.call_index, **call}]})]
 
     def _open_call(self) -> int:
         """Return the number of a new call."""
@@ -320,13 +316,19 @@ class ResponsesReader:
     _CONVERTERS: ClassVar[Mapping[str, Callable[["ResponsesReader", JsonObject], Chunks]]] = {
         "response.output_item.added": _open_item,
         "response.output_item.done": _finish_item,
+        "response.content_part.done": _finish_part,
         "response.function_call_arguments.delta": _append_arguments,
         "response.function_call_arguments.done": _finish_arguments,
+        "response.custom_tool_call_input.delta": _append_custom_input,
+        "response.custom_tool_call_input.done": _finish_custom_input,
         "response.completed": _finish_response,
         "response.incomplete": _finish_response,
         "response.failed": _fail_response,
-        # No server is known to send it; `to_completion` derives it from the status.
+        # The Realtime API and gateways (jlcodes99/cockpit-tools#2328).
+        "response.done": _finish_response,
+        # No server is known to send these; `to_completion` derives them from the status.
         "response.cancelled": _finish_response,
+        "response.canceled": _finish_response,
         "error": _convert_error,
     }
 
@@ -335,11 +337,19 @@ def to_completion(response: JsonObject) -> JsonObject:
     """Return the completion for the JSON of a response with status 200, or `{"error": ...}`.
 
     Other JSON becomes a completion without choices. An unfinished response (`in_progress`) has no
-    finish reason.
+    finish reason. A response with output and without a status is complete.
     """
-    status = "failed" if response.get("error") else response.get("status")
-    if status is None:
-        return response if find_error(response) else {"choices": []}
+    nested = get_object(response, "response")
+    if "output" in nested and "output" not in response:
+        # The last event of the stream instead of the response.
+        response = nested
+    status = "failed" if find_response_error(response) else get_status(response)
+    if not status:
+        if find_error(response):
+            return response
+        if not _get_objects(response, "output") and not get_output_text(response):
+            return {"choices": []}
+        status = "completed"
     message: JsonObject = {"role": "assistant", "content": None}
     choice: JsonObject = {"index": 0, "message": message, "finish_reason": None}
     completion: JsonObject = {}
@@ -363,81 +373,6 @@ def _merge_delta(message: JsonObject, delta: JsonObject) -> None:
             message.setdefault(name, []).extend(delta[name])
 
 
-# Usage fields of this API, with their names in Chat Completions.
-_USAGE_FIELDS = {
-    "input_tokens": "prompt_tokens",
-    "output_tokens": "completion_tokens",
-    "total_tokens": "total_tokens",
-}
-_USAGE_DETAIL_FIELDS = {
-    "input_tokens_details": "prompt_tokens_details",
-    "output_tokens_details": "completion_tokens_details",
-}
-
-
-def build_error_chunk(error: Any) -> JsonObject:
-    """Return the chunk for an error in a response.
-
-    Its `code` is the HTTP status for a known error, and its `type` contains the original code.
-    """
-    if not isinstance(error, dict):
-        return {"error": {"message": string_or_empty(error), "type": "response.failed"}}
-    code = error.get("code")
-    names = [name for name in (code, error.get("type")) if isinstance(name, str)]
-    message = string_or_empty(error.get("message"))
-    status = find_named_status(names) or code
-    return {"error": {**error, "message": message, "type": " ".join(names), "code": status}}
-
-
-def _build_finish_chunk(response: JsonObject, finish_reason: str) -> JsonObject:
-    """Return the last chunk with the finish reason, usage and service tier."""
-    chunk = _build_chunk({})
-    chunk["choices"][0]["finish_reason"] = finish_reason
-    if isinstance(response.get("usage"), dict):
-        chunk["usage"] = _convert_usage(response["usage"])
-    if response.get("service_tier"):
-        chunk["service_tier"] = response["service_tier"]
-    return chunk
-
-
-def _is_failure(status: str) -> bool:
-    """Return whether a response with this status broke off (`cancelled`, `failed`)."""
-    reason = parse_finish_reason(status)
-    return reason is not None and reason.failure_status is not None
-
-
-def _get_incomplete_reason(response: JsonObject) -> str:
-    """Return the finish reason of an incomplete response.
-
-    A reason that does not describe an early end becomes `length`.
-    """
-    word = string_or_empty(_get_object(response, "incomplete_details").get("reason"))
-    reason = parse_finish_reason(word)
-    if reason is None or not (reason.is_cut or reason.failure_status):
-        return "length"
-    return word
-
-
-def _convert_usage(usage: JsonObject) -> JsonObject:
-    converted = {chat_name: usage.get(name) for name, chat_name in _USAGE_FIELDS.items()}
-    for name, chat_name in _USAGE_DETAIL_FIELDS.items():
-        if isinstance(usage.get(name), dict):
-            converted[chat_name] = usage[name]
-    return converted
-
-
-def _build_chunk(delta: JsonObject) -> JsonObject:
-    return {"choices": [{"index": 0, "delta": delta}]}
-
-
-def _get_parts(item_json: JsonObject, text_kind: TextKind) -> list[JsonObject]:
-    """Return the parts of an item. Some servers send a string instead of a list."""
-    single_text = string_or_empty(item_json.get(text_kind.parts_field))
-    if single_text:
-        return [{"type": "output_text", "text": single_text}]
-    return _get_objects(item_json, text_kind.parts_field)
-
-
 def _to_argument_text(arguments: Any) -> str:
     """Return arguments as text; some servers send an object."""
     if isinstance(arguments, dict):
@@ -448,11 +383,6 @@ def _to_argument_text(arguments: Any) -> str:
 def _get_int(event: JsonObject, name: str) -> int:
     value = event.get(name)
     return value if isinstance(value, int) else 0
-
-
-def _get_object(payload: JsonObject, name: str) -> JsonObject:
-    value = payload.get(name)
-    return value if isinstance(value, dict) else {}
 
 
 def _get_objects(payload: JsonObject, name: str) -> list[JsonObject]:

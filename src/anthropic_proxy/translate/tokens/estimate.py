@@ -23,7 +23,9 @@ _TOKENS_PER_TOOL_LIST = 40
 _TOKENS_PER_CALL = 12
 
 # Fields of content blocks that are not sent to the model.
-_IGNORED_KEYS = frozenset(("type", "role", "signature", "cache_control", "tool_use_id", "id"))
+_IGNORED_KEYS = frozenset(
+    ("type", "role", "signature", "cache_control", "tool_use_id", "id", "prompt_cache_breakpoint")
+)
 # Fields of messages that are counted by themselves, or that templates omit.
 _OTHER_MESSAGE_FIELDS = frozenset(("role", "content", "tool_calls", "tool_call_id"))
 

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from anthropic_proxy.translate.tool_calls.arguments import ToolArguments
+from anthropic_proxy.translate.tool_calls.custom_input import to_arguments
 from anthropic_proxy.translate.tool_calls.native_ids import add_native_number, is_native_id
 from anthropic_proxy.translate.tool_calls.offered_tools import OfferedTools, ToolSchemas
 from anthropic_proxy.translate.tool_names import find_offered_name
@@ -38,6 +39,8 @@ class ToolCall:
     is_signed: bool = False
     # whether it was written as text
     is_in_text: bool = False
+    # the input of a call to a custom tool, which is a text
+    custom_input: list[str] | None = None
 
 
 class ToolCallAssembler:
@@ -89,10 +92,18 @@ class ToolCallAssembler:
 
     def drop_empty_calls(self) -> None:
         """Drop the calls that have neither a name nor arguments. Call it at the end."""
-        self.calls = [call for call in self.calls if call.name or call.arguments.has_started]
+        self.calls = [
+            call
+            for call in self.calls
+            if call.name or call.arguments.has_started or call.custom_input
+        ]
 
     def feed(self, fragment: JsonObject, new_id: Callable[[], str]) -> ToolCall:
         """Add a fragment to its call and return the call. `new_id` creates the id of a new call."""
+        custom = fragment.get("custom")
+        # Snowflake sends an empty object with each function call.
+        if isinstance(custom, dict) and any(custom.values()):
+            return self._feed_custom_call(fragment, custom, new_id)
         function = fragment.get("function")
         if not isinstance(function, dict):
             function = {}
@@ -112,13 +123,38 @@ class ToolCallAssembler:
             self._start_further_calls(call, call.arguments.take_documents(), new_id)
         return call
 
+    def _feed_custom_call(
+        self, fragment: JsonObject, custom: JsonObject, new_id: Callable[[], str]
+    ) -> ToolCall:
+        """Add a fragment of a call to a custom tool, which OpenAI's models may send unasked.
+
+        Its input becomes arguments when it is complete.
+        """
+        name = string_or_empty(custom.get("name"))
+        call = self._find_call(fragment, name, "") or self._start_call(fragment, new_id())
+        self._last_call = call
+        call.name = call.name or name
+        if call.custom_input is None:
+            call.custom_input = []
+        call.custom_input.append(string_or_empty(custom.get("input")))
+        return call
+
     def _expect_types(self, call: ToolCall) -> None:
         if call.name:
             call.arguments.expect(self._tools.get_members_without_strings(call.name))
 
-    def close(self, new_id: Callable[[], str]) -> None:
-        """Add the calls whose arguments are incomplete at the end of the response."""
+    def close(self, new_id: Callable[[], str], *, truncated: bool = False) -> None:
+        """Add the calls whose arguments are incomplete at the end of the response.
+
+        truncated: a token limit ended the response, so the last call may be incomplete.
+        """
         for call in self.calls.copy():
+            if call.custom_input is not None:
+                is_incomplete = truncated and call is self.calls[-1]
+                text = "".join(call.custom_input)
+                call.arguments.add(
+                    to_arguments(text, call.name, self._tools, truncated=is_incomplete)
+                )
             self._start_further_calls(call, call.arguments.close(), new_id)
 
     def _start_further_calls(

@@ -64,3 +64,88 @@ def test_parts_of_other_kinds_stay_parts() -> None:
 )
 def test_thinking(body: dict[str, Any], said: str) -> None:
     assert parse_thinking_mode(body) == said
+
+
+_IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+_TEXT = {"type": "text", "text": "a"}
+
+
+def _tool(content: Any, call_id: str = "c1") -> dict[str, Any]:
+    return {"role": "tool", "tool_call_id": call_id, "content": content}
+
+
+def _user(*parts: dict[str, Any]) -> dict[str, Any]:
+    return {"role": "user", "content": [*parts]}
+
+
+def _label(number: int = 1, call_id: str = "c1") -> str:
+    return f"[attachment {number} of the tool result {call_id}]"
+
+
+def _labelled(part: dict[str, Any], label: str) -> list[dict[str, Any]]:
+    return [{"type": "text", "text": f"{label}:"}, part]
+
+
+@pytest.mark.parametrize(
+    ("messages", "changed"),
+    [
+        ([_tool("a")], [_tool("a")]),
+        ([_tool([_TEXT, _TEXT])], [_tool("a\na")]),
+        (
+            [_tool([_TEXT, _IMAGE])],
+            [_tool(f"a\n{_label()} follows below"), _user(*_labelled(_IMAGE, _label()))],
+        ),
+        (
+            [_tool([_IMAGE]), _tool([_IMAGE, _IMAGE], "c2"), {"role": "user", "content": "b"}],
+            [
+                _tool(f"{_label()} follows below"),
+                _tool(f"{_label(1, 'c2')} follows below\n{_label(2, 'c2')} follows below", "c2"),
+                _user(
+                    *_labelled(_IMAGE, _label()),
+                    *_labelled(_IMAGE, _label(1, "c2")),
+                    *_labelled(_IMAGE, _label(2, "c2")),
+                    {"type": "text", "text": "b"},
+                ),
+            ],
+        ),
+        (
+            [_tool([_IMAGE]), _user(_TEXT), _user(_TEXT)],
+            [
+                _tool(f"{_label()} follows below"),
+                _user(*_labelled(_IMAGE, _label()), _TEXT),
+                _user(_TEXT),
+            ],
+        ),
+        (
+            [_tool([_IMAGE]), {"role": "system", "content": "s"}],
+            [
+                _tool(f"{_label()} follows below"),
+                _user(*_labelled(_IMAGE, _label())),
+                {"role": "system", "content": "s"},
+            ],
+        ),
+    ],
+)
+def test_parts_of_tool_results_in_a_user_message(messages: Any, changed: Any) -> None:
+    change = RequestChange("move_tool_parts", "messages")
+    assert change.apply({"messages": messages}) == {"messages": changed}
+    assert change.apply({"messages": changed}) == {"messages": changed}
+
+
+def test_the_phase_in_reasoning_is_dropped() -> None:
+    change = RequestChange("drop_from_details", "phase")
+    messages = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "b", "reasoning_details": [{"data": "E", "phase": "c"}]},
+        {"role": "assistant", "content": "b", "reasoning_details": "odd"},
+    ]
+    changed = change.apply({"messages": messages})["messages"]
+    assert changed[1]["reasoning_details"] == [{"data": "E"}]
+    assert [changed[0], changed[2]] == [messages[0], messages[2]]
+
+
+def test_variants_of_the_responses_form_add_up() -> None:
+    body: dict[str, Any] = {"messages": []}
+    for name in ("omit_strict", "omit_store", "omit_strict"):
+        body = RequestChange(name, "messages").apply(body)
+    assert body["responses_variants"] == ["omit_store", "omit_strict"]

@@ -7,6 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from anthropic_proxy.errors import ApiError
+from anthropic_proxy.translate.adaptation.changes import RESPONSES_VARIANTS
+from anthropic_proxy.translate.apis import APIS
 from anthropic_proxy.translate.responses_api.request import to_responses_request
 from anthropic_proxy.wire.json_codec import dumps
 from tests.support import responses_shapes
@@ -31,6 +33,68 @@ def test_case(case: Json) -> None:
     body = responses_body(case)
     assert body == case["responses"]
     responses_shapes.check(body)
+
+
+_SYSTEM = {"role": "system", "content": "Be brief."}
+_SYSTEM_PARTS = {"role": "system", "content": [{"type": "text", "text": text} for text in "ab"]}
+_USER = {"role": "user", "content": "Hi"}
+
+
+def _message(role: str, content: str) -> Json:
+    return {"type": "message", "role": role, "content": content}
+
+
+@pytest.mark.parametrize(
+    ("messages", "instructions", "items"),
+    [
+        ([_SYSTEM, _USER], "Be brief.", [_message("user", "Hi")]),
+        ([_SYSTEM, _SYSTEM_PARTS, _USER], "Be brief.\n\na\n\nb", [_message("user", "Hi")]),
+        (
+            [_SYSTEM, _USER, _SYSTEM],
+            "Be brief.",
+            [_message("user", "Hi"), _message("developer", "Be brief.")],
+        ),
+        ([_USER], "You are a helpful assistant.", [_message("user", "Hi")]),
+    ],
+)
+def test_system_messages_as_instructions(
+    messages: list[Json], instructions: str, items: list[Json]
+) -> None:
+    body = {"model": "m", "messages": messages, RESPONSES_VARIANTS: ["use_instructions"]}
+    request = to_responses_request(body)
+    assert request == {
+        "model": "m",
+        "input": items,
+        "instructions": instructions,
+        "store": False,
+    }
+    responses_shapes.check(request)
+
+
+def test_parts_of_the_form_that_a_server_refuses() -> None:
+    image = {"type": "image_url", "image_url": {"url": "https://a.example/a.png"}}
+    function = {"name": "look", "parameters": {}, "strict": True}
+    body = {
+        "model": "m",
+        "messages": [
+            {"role": "user", "content": [image]},
+            {"role": "assistant", "content": "a"},
+            {"role": "tool", "tool_call_id": "c", "content": [image]},
+        ],
+        "tools": [{"type": "function", "function": function}],
+        RESPONSES_VARIANTS: ["omit_detail", "omit_store", "omit_strict"],
+    }
+    request = to_responses_request(body)
+    assert request.keys() == {"model", "input", "tools"}
+    assert request["tools"] == [{"type": "function", "name": "look", "parameters": {}}]
+    part = {"type": "input_image", "image_url": "https://a.example/a.png"}
+    assert request["input"][0]["content"] == request["input"][2]["output"] == [part]
+    assert function["strict"] is True
+
+
+def test_chat_completions_have_no_variants() -> None:
+    body = {"model": "m", RESPONSES_VARIANTS: ["omit_store"]}
+    assert APIS["chat_completions"].to_body(body) == {"model": "m"}
 
 
 # Where there is something to read in messages and items, their parts and calls.
