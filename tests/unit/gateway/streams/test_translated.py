@@ -532,15 +532,19 @@ def test_an_error_in_a_stream(split: Any, case: Json) -> None:
     for data in (
         error,
         error + _DONE,
-        _TEXT + error + _DONE,
         b"event: error\n" + error,
-        _TEXT + b"event: error\n" + error + _DONE,
         # Without the format of an event.
         payload,
         payload + b"\n\n",
         _TEXT + payload + b"\n\n" + _DONE,
     ):
         assert _fail(split, data) == expected
+    for data in (_TEXT + error + _DONE, _TEXT + b"event: error\n" + error + _DONE):
+        if case.get("refuses"):
+            events = [event for batch in streamed(split(data)) for event in batch]
+            assert events[-2]["delta"]["stop_details"]["explanation"] == case["message"]
+        else:
+            assert _fail(split, data) == expected
 
 
 @_SPLITS
