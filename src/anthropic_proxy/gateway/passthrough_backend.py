@@ -183,7 +183,7 @@ class PassthroughBackend:
         response = await client.post(url, payload, is_stream=context.is_stream)
         if response.status >= 300:
             body = await read_body(response, self._log, context.request_id)
-            raise _to_passthrough_error(client, response, body, "/messages")
+            raise _to_passthrough_error(client, response, body, "/messages", payload)
         context.response_status = response.status
         self._forward_headers(context, client, response)
         return response
@@ -252,7 +252,11 @@ def _set_media_type(context: RequestContext, media_type: str) -> None:
 
 
 def _to_passthrough_error(
-    client: UpstreamClient, response: UpstreamResponse, body: bytes, path: str = ""
+    client: UpstreamClient,
+    response: UpstreamResponse,
+    body: bytes,
+    path: str = "",
+    payload: bytes | None = None,
 ) -> ApiError:
     """Return the error for an unsuccessful response: the upstream's own error if it is usable.
 
@@ -263,11 +267,13 @@ def _to_passthrough_error(
     if not is_about_proxy_key and not _contains_secret(client, body):
         headers = _headers_without_secrets(client, response)
         native_error = passthrough.parse_native_error(status, headers, body)
-        failure = upstream_failure.parse_failure(status, headers, body, client.identity)
+        failure = upstream_failure.parse_failure(
+            status, headers, body, client.identity, payload=payload
+        )
         if native_error is not None and not passthrough.needs_mapping(failure):
             native_error.adopt(upstream_errors.to_api_error(failure))
             return native_error
-    return parse_caller_error(client, response, body, path)
+    return parse_caller_error(client, response, body, path, payload)
 
 
 def _headers_without_secrets(

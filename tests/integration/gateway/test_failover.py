@@ -499,3 +499,17 @@ def test_a_list_that_does_not_come_is_left_out(monkeypatch: pytest.MonkeyPatch) 
         assert [model["id"] for model in listed] == [f"{second.url.removeprefix('http://')}/m"]
         response = httpx.get(f"{proxy}/v1/models", trust_env=False)
         assert (response.status_code, response.json()["error"]["type"]) == (504, "timeout_error")
+
+
+@pytest.mark.parametrize("api", ["chat_completions", "messages"])
+@pytest.mark.parametrize("with_image", [True, False])
+def test_an_image_is_refused_only_if_there_is_one(api: str, *, with_image: bool) -> None:
+    source = {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}
+    image = {"type": "image", "source": source} if with_image else {"type": "text", "text": "Hi"}
+    request = {**REQUEST, "messages": [{"role": "user", "content": [image]}]}
+    message = "At most 0 image(s) may be provided in one prompt."
+    error = {"type": "invalid_request_error", "message": message}
+    with proxy_of(1, UPSTREAM_API=api) as (proxy, (only,)):
+        only.then(answers({"type": "error", "error": error}, 400))
+        told = post(proxy, request).json()["error"]["message"]
+    assert told == (f"Could not process image: {message}" if with_image else message)
