@@ -20,7 +20,7 @@ from anthropic_proxy.observability.logs import Log
 from anthropic_proxy.observability.metrics import Metrics
 from anthropic_proxy.routing.router import Route
 from anthropic_proxy.upstream.client import UpstreamClient
-from anthropic_proxy.upstream.retry_plan import can_fail_over
+from anthropic_proxy.upstream.retry import can_fail_over
 from anthropic_proxy.upstream.target_health import is_server_error
 
 _Result = TypeVar("_Result")

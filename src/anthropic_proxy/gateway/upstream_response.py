@@ -17,8 +17,10 @@ def create_read_logger(log: Log, request_id: str) -> ReadLogger | None:
         return None
 
     def log_read(data: bytes, *, is_complete: bool) -> None:
-        event = "upstream response received" if is_complete else "upstream chunk received"
-        log.log_body(event, request_id, data)
+        if is_complete:
+            log.log_body("upstream response received", request_id, data)
+        else:
+            log.log_body("upstream chunk received", request_id, data)
 
     return log_read
 

@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from anthropic_proxy.errors import ApiError
+
 _Random = Callable[[], float]
 
 # The key has no permission or credit, or the upstream does not have the model. Another upstream may
@@ -34,6 +36,26 @@ def should_fail_over(status: int) -> bool:
     An error in the request itself (400, 413, 422) would be the same at every upstream.
     """
     return status in _REFUSED_HERE or status in _TRANSIENT or status >= 500
+
+
+def can_fail_over(error: ApiError) -> bool:
+    """Return whether another upstream may succeed after this error."""
+    if error.concerns_target is not None:
+        return error.concerns_target
+    if _is_request_error_with_5xx(error):
+        return False
+    if error.upstream_status:
+        return should_fail_over(error.upstream_status)
+    # The proxy itself returns a status below 500 only if the request is invalid.
+    return error.status >= 500
+
+
+def _is_request_error_with_5xx(error: ApiError) -> bool:
+    """Return whether the request is invalid although the upstream returned a 5xx status.
+
+    Some servers return 500 for a prompt that is too long, or for an image that they do not support.
+    """
+    return error.status in (400, 413) and (error.upstream_status or 0) >= 500
 
 
 def is_transient(status: int) -> bool:

@@ -33,9 +33,9 @@ from anthropic_proxy.upstream.http_client import LocalShortageError, UpstreamErr
 from anthropic_proxy.upstream.retry import (
     RetryBudget,
     RetryPolicy,
+    can_fail_over,
     effective_retries,
     is_transient,
-    should_fail_over,
 )
 from anthropic_proxy.wire.retry_after import parse_retry_after
 
@@ -161,26 +161,6 @@ class RetryPlan:
 
     def _allows_resend(self, upstream: Upstream) -> bool:
         return self._resends[upstream.name] < effective_retries(upstream.retries)
-
-
-def can_fail_over(error: ApiError) -> bool:
-    """Return whether another upstream may succeed after this error."""
-    if error.concerns_target is not None:
-        return error.concerns_target
-    if _is_request_error_with_5xx(error):
-        return False
-    if error.upstream_status:
-        return should_fail_over(error.upstream_status)
-    # The proxy itself returns a status below 500 only if the request is invalid.
-    return error.status >= 500
-
-
-def _is_request_error_with_5xx(error: ApiError) -> bool:
-    """Return whether the request is invalid although the upstream returned a 5xx status.
-
-    Some servers return 500 for a prompt that is too long, or for an image that they do not support.
-    """
-    return error.status in (400, 413) and (error.upstream_status or 0) >= 500
 
 
 def _is_transient(error: ApiError) -> bool:

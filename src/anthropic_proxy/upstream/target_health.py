@@ -12,8 +12,7 @@ from cachetools import LRUCache
 from anthropic_proxy.errors import ApiError, PassthroughError
 from anthropic_proxy.translate.retry_delay import find_retry_delay
 from anthropic_proxy.translate.upstream_errors import UpstreamFailureError
-from anthropic_proxy.upstream.retry import is_transient
-from anthropic_proxy.upstream.retry_plan import can_fail_over
+from anthropic_proxy.upstream.retry import can_fail_over, is_transient
 from anthropic_proxy.wire.retry_after import parse_retry_after
 
 # For each upstream.

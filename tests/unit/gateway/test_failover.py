@@ -21,8 +21,8 @@ from anthropic_proxy.routing.router import Route
 from anthropic_proxy.routing.upstream import Upstream
 from anthropic_proxy.upstream.client import UpstreamClient, create_upstream_client
 from anthropic_proxy.upstream.http_client import UpstreamHTTPClient
-from anthropic_proxy.upstream.retry import RetryPolicy
-from anthropic_proxy.upstream.retry_plan import RetryPlan, can_fail_over
+from anthropic_proxy.upstream.retry import RetryPolicy, can_fail_over
+from anthropic_proxy.upstream.retry_plan import RetryPlan
 
 _NAMES = "abcd"
 _WINDOWS = (0, 8192, 32_768, 200_000)

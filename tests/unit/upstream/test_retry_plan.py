@@ -8,8 +8,8 @@ from anthropic_proxy.errors import ApiError
 from anthropic_proxy.providers.profiles import GENERIC
 from anthropic_proxy.routing.upstream import Upstream
 from anthropic_proxy.upstream.http_client import LocalShortageError, UpstreamError
-from anthropic_proxy.upstream.retry import RetryBudget, RetryBudgetConfig
-from anthropic_proxy.upstream.retry_plan import RetryPlan, can_fail_over
+from anthropic_proxy.upstream.retry import RetryBudget, RetryBudgetConfig, can_fail_over
+from anthropic_proxy.upstream.retry_plan import RetryPlan
 
 UPSTREAM = Upstream("a", "http://127.0.0.1:1/v1", GENERIC)
 
