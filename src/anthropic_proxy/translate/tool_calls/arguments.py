@@ -16,7 +16,11 @@ from anthropic_proxy.translate.tool_calls.arguments_trailer import (
     ArgumentsTrailer,
     strip_markers,
 )
-from anthropic_proxy.translate.tool_calls.json_repair import parse_arguments, repair_json
+from anthropic_proxy.translate.tool_calls.json_repair import (
+    INVALID_KEY,
+    parse_arguments,
+    repair_json,
+)
 from anthropic_proxy.translate.tool_calls.json_scanner import JsonScanner
 from anthropic_proxy.translate.tool_calls.offered_tools import MemberTypes, parse_strings
 from anthropic_proxy.wire.json_codec import (
@@ -25,8 +29,6 @@ from anthropic_proxy.wire.json_codec import (
     loads,
     repair_surrogates,
 )
-
-INVALID_KEY = "INVALID_JSON"
 
 
 class ToolArguments:

@@ -3,7 +3,7 @@
 The proxy offers only function tools, but OpenAI's models call some of them as custom tools.
 """
 
-from anthropic_proxy.translate.tool_calls.arguments import INVALID_KEY
+from anthropic_proxy.translate.tool_calls.json_repair import INVALID_KEY
 from anthropic_proxy.translate.tool_calls.offered_tools import OfferedTools
 from anthropic_proxy.wire.json_codec import dumps, loads_object, repair_surrogates
 

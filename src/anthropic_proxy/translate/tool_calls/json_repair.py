@@ -21,6 +21,9 @@ from typing import Any
 from anthropic_proxy.translate.tool_calls.json_scanner import JsonScanner
 from anthropic_proxy.wire.json_codec import JsonObject, dumps, loads, repair_json_surrogates
 
+# The member of the arguments whose value is text that could not be repaired.
+INVALID_KEY = "INVALID_JSON"
+
 _FENCE = re.compile(r"```\w*[ \t\r]*\n")
 _TOKEN = re.compile(
     r"""(?P<space>\s+|//[^\n]*\n|\#[^\n]*\n|/\*.*?\*/)
@@ -35,7 +38,6 @@ _CLOSERS = {"{": "}", "[": "]"}
 _MAX_TOKENS = 20_000
 # The parts of a string that may need another form in JSON.
 _IN_STRING = re.compile(r"""\\.|["\x00-\x1f]""", re.DOTALL)
-
 
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
