@@ -123,9 +123,9 @@ def _choose_start(stack: ExitStack, upstream: str | None, config: Path | None) -
     """Return how to start the proxy: with its configuration, or with upstreams that are found."""
     if upstream is None and _is_configured(config):
         return ProxyStart(os.environ, config, _find_client_token(config))
-    found = _find_upstreams() if upstream is None else [_read_upstream(upstream)]
+    upstreams = _find_upstreams() if upstream is None else [_read_upstream(upstream)]
     directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="anthropic-proxy-"))
-    return configure_upstreams(found, os.environ, Path(directory))
+    return configure_upstreams(upstreams, os.environ, Path(directory))
 
 
 def _is_configured(config: Path | None) -> bool:
@@ -144,13 +144,13 @@ def _read_upstream(text: str) -> FoundUpstream:
 
 
 def _find_upstreams() -> list[FoundUpstream]:
-    found = find_upstreams(os.environ)
-    if not found:
+    upstreams = find_upstreams(os.environ)
+    if not upstreams:
         ports = ", ".join(f"{server.name} {server.port}" for server in LOCAL_SERVERS)
         raise ChoiceError(_NO_UPSTREAM.format(ports=ports))
-    for each in found:
+    for each in upstreams:
         click.echo(f"✓ found {each.name} ({each.origin})", err=True)
-    return found
+    return upstreams
 
 
 def _find_client_token(config: Path | None) -> str:

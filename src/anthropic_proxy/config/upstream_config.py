@@ -81,11 +81,11 @@ def validation_context(info: ValidationInfo) -> ValidationContext:
 
 def suggestion(name: str, names: tuple[str, ...]) -> str:
     """Return the end of a message about an unknown name: the most similar name and all names."""
-    known = f" (known: {', '.join(names)})"
+    all_names = f" (known: {', '.join(names)})"
     similar = get_close_matches(name, names, 1)
     if not similar:
-        return known
-    return f"; did you mean {similar[0]}?{known}"
+        return all_names
+    return f"; did you mean {similar[0]}?{all_names}"
 
 
 def _check_url(url: str, info: ValidationInfo) -> str:

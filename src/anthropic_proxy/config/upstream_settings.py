@@ -431,14 +431,14 @@ def _problems_by_variable(
     for each in error.errors(include_url=False):
         path = each["loc"]
         # Paths of variables have one or two parts.
-        found = variables_by_path.get(path[:1]) or variables_by_path.get(path[:2])
-        if found is None:
+        source = variables_by_path.get(path[:1]) or variables_by_path.get(path[:2])
+        if source is None:
             # The only error without a field: two sources of keys.
             yield _problem(WHOLE_SENTENCE, _TWO_KEYS)
         else:
             # The reason for a part of the value is always shown.
-            kind = each["type"] if path == found.path else "value_error"
-            yield _problem(kind, _reason(each), (found.name,), found.value)
+            kind = each["type"] if path == source.path else "value_error"
+            yield _problem(kind, _reason(each), (source.name,), source.value)
 
 
 def _reason(error: ErrorDetails) -> str:

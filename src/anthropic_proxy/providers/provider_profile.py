@@ -194,8 +194,8 @@ def override_profile(profile: ProviderProfile, overrides: Mapping[str, Any]) -> 
 
 def _parse_override(name: str, value: Any) -> Any:
     if name not in OVERRIDABLE_FIELDS:
-        known = ", ".join(OVERRIDABLE_FIELDS)
-        raise ValueError(f"{name!r} is not a setting of a provider (known: {known})")
+        names = ", ".join(OVERRIDABLE_FIELDS)
+        raise ValueError(f"{name!r} is not a setting of a provider (known: {names})")
     try:
         return TypeAdapter(_FIELD_TYPES[name]).validate_python(value)
     except ValidationError as error:

@@ -192,8 +192,8 @@ def open_listeners(settings: Settings) -> Iterator[Listeners]:
         # During the drain, another server may have bound its own socket to the path, perhaps with
         # the same inode number.
         with contextlib.suppress(FileNotFoundError):
-            found = path.stat()
-            if os.path.samestat(found, created) and found.st_ctime_ns == created.st_ctime_ns:
+            current = path.stat()
+            if os.path.samestat(current, created) and current.st_ctime_ns == created.st_ctime_ns:
                 path.unlink()
 
 

@@ -92,16 +92,16 @@ def parse_chunk_error(chunk: JsonObject, upstream: UpstreamIdentity) -> Upstream
     if chunk.get("choices") and not chunk.get("error") and "base_resp" not in chunk:
         # A fast path for most chunks.
         return None
-    found = find_chunk_error(chunk)
-    return None if found is None else _build_success_error(*found, upstream)
+    error = find_chunk_error(chunk)
+    return None if error is None else _build_success_error(*error, upstream)
 
 
 def parse_response_error(
     response: JsonObject, upstream: UpstreamIdentity
 ) -> UpstreamFailureError | None:
     """Return the error in a complete response with status 200; None if there is none."""
-    found = find_error(response)
-    return None if found is None else _build_success_error(*found, upstream)
+    error = find_error(response)
+    return None if error is None else _build_success_error(*error, upstream)
 
 
 def parse_error_data(data: bytes, upstream: UpstreamIdentity) -> UpstreamFailureError | None:

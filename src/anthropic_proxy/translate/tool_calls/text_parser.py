@@ -201,13 +201,13 @@ class TextCallParser:
         return True
 
     def _read_text(self) -> bool:
-        found = self._find_opener()
-        if found is None:
+        match = self._find_opener()
+        if match is None:
             end = len(self._text) - self._measure_held_text()
             self._emit(self._text[self._pos : end])
             self._pos = end
             return False
-        opener, position = found
+        opener, position = match
         code_end = self._find_code_end(opener, position)
         if code_end is not None:
             self._emit(self._text[self._pos : opener.end()])
