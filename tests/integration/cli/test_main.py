@@ -354,3 +354,20 @@ def test_probable_mistakes_are_reported(command: Command) -> None:
         in result.stderr
     )
     assert "canary" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("shell", "words", "expected"),
+    [("bash", "anthropic-proxy cla", "claude"), ("zsh", "anthropic-proxy sto", "stop")],
+)
+def test_a_shell_completes_commands(shell: str, words: str, expected: str) -> None:
+    """See docs/command-line.md. The variables are those of the scripts of click."""
+
+    def run(instruction: str) -> str:
+        variables = {"_ANTHROPIC_PROXY_COMPLETE": f"{shell}_{instruction}"}
+        variables |= {"COMP_WORDS": words, "COMP_CWORD": "1"}
+        return CliRunner().invoke(cli, env=variables, prog_name="anthropic-proxy").output
+
+    assert "_ANTHROPIC_PROXY_COMPLETE=" in run("source")
+    assert expected in run("complete")
+    assert "demo" not in run("complete")
