@@ -105,7 +105,7 @@ def _open_proxy(upstream: str | None, config: Path | None) -> Iterator[LocalProx
             yield running
             return
     with ExitStack() as stack:
-        start = _choose_start(stack, upstream, config)
+        start = choose_start(stack, upstream, config)
         yield stack.enter_context(run_local_proxy(start))
 
 
@@ -119,7 +119,7 @@ def _accepts(running: LocalProxy) -> bool:
     return True
 
 
-def _choose_start(stack: ExitStack, upstream: str | None, config: Path | None) -> ProxyStart:
+def choose_start(stack: ExitStack, upstream: str | None, config: Path | None) -> ProxyStart:
     """Return how to start the proxy: with its configuration, or with upstreams that are found."""
     if upstream is None and _is_configured(config):
         return ProxyStart(os.environ, config, _find_client_token(config))

@@ -1,4 +1,4 @@
-"""The command line: `anthropic-proxy [OPTIONS] [claude|env|status|stop|demo|keys]`.
+"""The command line: `anthropic-proxy [OPTIONS] [claude|env|check|status|stop|demo|keys]`.
 
 Exit codes: 0 success, 1 failure (with the reason on standard error), 2 invalid command line.
 """
@@ -14,6 +14,7 @@ import click
 
 from anthropic_proxy import __version__
 from anthropic_proxy.cli import keys
+from anthropic_proxy.cli.check import check
 from anthropic_proxy.cli.claude import claude
 from anthropic_proxy.cli.env import env
 from anthropic_proxy.cli.start_messages import StartMessages, read_log_format
@@ -186,6 +187,7 @@ def demo(serve: bool) -> None:
     sys.exit(run_demo(serve=serve))
 
 
+cli.add_command(check)
 cli.add_command(claude)
 cli.add_command(env)
 cli.add_command(keys.keys)

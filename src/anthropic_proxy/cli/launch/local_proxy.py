@@ -150,12 +150,18 @@ def find_daemon(token: str) -> LocalProxy | None:
     return LocalProxy(_to_loopback(details.address), token, details.log, pid)
 
 
+def read_events(log: Path, *names: str) -> Iterator[dict[str, Any]]:
+    """Return the events with these names from the log of a proxy in JSON."""
+    for record in _read_records(log.read_text(encoding="utf-8", errors="replace")):
+        if record.get("event") in names:
+            yield record
+
+
 def read_probe_results(log: Path) -> list[str]:
     """Return the last result of probing each upstream, from the log of a proxy in JSON."""
     results: dict[str, str] = {}
-    for record in _read_records(log.read_text(encoding="utf-8", errors="replace")):
-        if record.get("event") == "upstream probed" and "result" in record:
-            results[str(record.get("url"))] = f"{record.get('url')}: {record['result']}"
+    for event in read_events(log, "upstream probed"):
+        results[str(event.get("url"))] = f"{event.get('url')}: {event.get('result')}"
     return list(results.values())
 
 
