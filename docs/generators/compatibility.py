@@ -13,7 +13,12 @@ from anthropic_proxy.translate.response.stop_reasons import FAILURES, STOP_REASO
 
 # Errors of upstreams, by their subject: see `translate/upstream_errors`.
 UPSTREAM_ERRORS: tuple[tuple[str, str, str, str], ...] = (
-    ("a prompt that is too long", "400, `prompt is too long: ...`", "no", "no"),
+    (
+        "a prompt that is too long",
+        "400, `prompt is too long: ...`",
+        "to targets that are not known to be as small",
+        "no",
+    ),
     ("a refused image", "400, `Could not process image: ...`", "no", "no"),
     (
         "refused content, such as `content_filter` and `misalignment_policy_violation`",

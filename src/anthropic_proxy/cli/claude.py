@@ -48,7 +48,7 @@ Servers on this machine are found on their default ports: {ports}"""
     "--upstream",
     metavar="URL",
     help="Use the server at this URL, and no .env file. Its key is read from the environment: "
-    "UPSTREAM_API_KEY, or the variable of the service, such as OPENROUTER_API_KEY.",
+    "the variable of the service, such as OPENROUTER_API_KEY, or UPSTREAM_API_KEY.",
 )
 @click.option(
     "--model",
@@ -76,6 +76,8 @@ def claude(
     \b
       anthropic-proxy claude --model qwen3:4b -- --continue
     """  # noqa: D301 - \b is the mark of click for lines that it must not join
+    if upstream is not None and config is not None:
+        raise click.UsageError("use either --upstream or --config")
     program = claude_code.find_claude(os.environ)
     if program is None:
         _fail(claude_code.INSTALL_HINT)
@@ -100,7 +102,7 @@ def _open_proxy(upstream: str | None, config: Path | None) -> Iterator[LocalProx
     ChoiceError if no upstream is found.
     """
     if upstream is None and config is None:
-        running = find_daemon(os.environ.get("ANTHROPIC_AUTH_TOKEN", "any-value"))
+        running = find_daemon(os.environ.get("ANTHROPIC_AUTH_TOKEN") or "any-value")
         if running is not None and _accepts(running):
             yield running
             return

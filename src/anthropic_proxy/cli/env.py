@@ -10,6 +10,7 @@ import click
 
 from anthropic_proxy.cli.launch.claude_code import claude_variables
 from anthropic_proxy.cli.launch.local_proxy import ListError, LocalProxy, find_daemon
+from anthropic_proxy.cli.launch.model_choice import ChoiceError, choose_model
 
 _NO_PROXY = """no proxy is running: start one with `anthropic-proxy --daemon`, or use --url.
   For Claude Code, `anthropic-proxy claude` does all of this."""
@@ -114,6 +115,8 @@ def env(agent: str, shell: str | None, model: str | None, url: str | None) -> No
     except ListError as error:
         if error.status in {401, 403}:
             raise click.ClickException(f"{error}: set ANTHROPIC_AUTH_TOKEN to a key") from error
+        if model is None and _AGENTS[agent].needs_model:
+            raise click.ClickException(f"{error}: name a model with --model") from error
         click.echo(f"! {error}", err=True)
         entries = {}
     entry = _choose_entry(entries, model, is_required=_AGENTS[agent].needs_model)
@@ -126,18 +129,23 @@ def env(agent: str, shell: str | None, model: str | None, url: str | None) -> No
 def _find_proxy(url: str | None, token: str) -> LocalProxy | None:
     if url is None:
         return find_daemon(token)
+    url = url if "://" in url else f"http://{url}"
+    if not url.startswith(("http://", "https://")):
+        raise click.BadParameter(f"got {url!r}, expected http://... or https://...")
     return LocalProxy(url.rstrip("/").removesuffix("/v1"), token, log="")
 
 
 def _choose_entry(
     entries: Mapping[str, Mapping[str, Any]], wanted: str | None, *, is_required: bool
 ) -> Mapping[str, Any]:
-    if wanted is not None:
-        return entries.get(wanted, {"id": wanted})
-    if len(entries) == 1 or not is_required:
-        return next(iter(entries.values()), {})
-    names = ", ".join(list(entries)[:20])
-    raise click.ClickException(f"choose a model with --model: {names or 'the proxy lists none'}")
+    """Return the entry of the chosen model in the list of the proxy. Raises ClickException."""
+    if wanted is None and not is_required:
+        return {}
+    try:
+        name = choose_model(list(entries), wanted, is_interactive=False)
+    except ChoiceError as error:
+        raise click.ClickException(str(error)) from error
+    return entries.get(name, {"id": name})
 
 
 def _detect_shell(environment: Mapping[str, str]) -> str:

@@ -205,7 +205,7 @@ def _choose_path(path: Path | None) -> tuple[Path, bool]:
         values[name.upper()] = field.default
     del values["PROXY_API_KEYS_FILE"]
     try:
-        read_env_file(env_file)
+        read_env_file(env_file)  # raises ConfigError for a file that the library would ignore
         configured = KeySettings(_env_file=env_file, **values).proxy_api_keys_file
     except ConfigError as error:
         if path is None:
@@ -223,7 +223,7 @@ def _choose_path(path: Path | None) -> tuple[Path, bool]:
 def _check_for_server(path: Path, changed_keys: Iterable[ApiKey]) -> None:
     """Raise ConfigError if a server with the settings of this environment rejects the keys."""
     env_file = find_env_file(None)
-    read_env_file(env_file)
+    read_env_file(env_file)  # raises ConfigError for a file that the library would ignore
     options: dict[str, Any] = {"_env_file": env_file}
     try:
         settings = KeySettings(**options)

@@ -18,7 +18,7 @@ _MAX_MESSAGE_LENGTH = 4000
 _HEADERS_BY_STATUS: Mapping[int, Mapping[str, str]] = {401: {"x-should-retry": "false"}}
 
 # Seconds. Claude Code waits in silence up to this time, for each of ten retries, and reports an
-# error with a longer `retry-after` at once (2.1.332). SDKs wait for weeks.
+# error with a longer `retry-after` at once (2.1.332). Some SDKs wait for any time.
 _MAX_CLIENT_WAIT = 60
 
 # Statuses that servers return if they do not have the path of a request.

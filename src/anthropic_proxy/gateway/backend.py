@@ -34,5 +34,8 @@ class Backend(Protocol):
     def estimate_tokens(self, request: JsonObject, route: Route) -> int:
         """Return an estimate of a checked request's input tokens. Sends nothing to the upstream."""
 
+    def get_context_window(self, model: str) -> int:
+        """Return the context window of a model in tokens; 0 if it is unknown."""
+
     def describe_memory(self, model: str) -> JsonObject:
         """Return the backend's memory of a model as JSON."""

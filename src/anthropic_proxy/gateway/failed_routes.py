@@ -35,6 +35,7 @@ class FailedRoutes:
         self._larger_target_failure: ApiError | None = None
 
     def add(self, error: ApiError) -> None:
+        """Add the error of the next route."""
         self._first = self._first or error
         limit = parse_overflow_limit(error)
         if limit is not None:

@@ -110,10 +110,7 @@ class Gateway:
 
     def get_context_window(self, route: Route) -> int:
         """Return the context window of a route's model in tokens; 0 if it is unknown."""
-        window: int | None = (
-            self._get_backend(route).describe_memory(route.model).get("context_window")
-        )
-        return window or 0
+        return self._get_backend(route).get_context_window(route.model)
 
     def report_states(self) -> None:
         """Report the states of the upstreams to the metrics."""

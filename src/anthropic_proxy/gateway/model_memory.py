@@ -103,6 +103,11 @@ class ModelMemory:
         if prompt_tokens >= self.context_window:
             self.context_window = 0
 
+    def get_context_window(self, now: float) -> int:
+        """Return the recorded context window in tokens; 0 if it is unknown or has expired."""
+        self._expire(now)
+        return self.context_window
+
     def describe(self) -> JsonObject:
         """Return the memory as JSON. `context_window` is in tokens."""
         return {

@@ -207,6 +207,10 @@ class PassthroughBackend:
         """Return an estimate of a checked request's input tokens. Sends nothing to the upstream."""
         return max(estimate_untranslated(expand_compaction_blocks(request)).total, 1)
 
+    def get_context_window(self, model: str) -> int:  # noqa: ARG002 - Backend
+        """Return 0, because the backend does not record context windows."""
+        return 0
+
     def describe_memory(self, model: str) -> JsonObject:
         """Return the changes of thinking that the model requires as JSON."""
         return self._thinking.describe(model)

@@ -76,6 +76,10 @@ class TranslatingBackend:
         to_error = partial(parse_caller_error, client, response)
         return await read_successful_body(response, self._log, request_id, to_error)
 
+    def get_context_window(self, model: str) -> int:
+        """Return the context window of a model in tokens; 0 if it is unknown."""
+        return self.sender.get_memory(model).get_context_window(time.monotonic())
+
     def describe_memory(self, model: str) -> JsonObject:
         """Return the memory of a model as JSON."""
         return self.sender.get_memory(model).describe()

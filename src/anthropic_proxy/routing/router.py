@@ -79,7 +79,7 @@ class RoutingRule:
 
         input_tokens: estimates the input tokens. It is called only if a condition needs it.
         """
-        if self.models and not self.names(model):
+        if self.models and not self.names_model(model):
             return False
         if self.tiers and parse_tier(model) not in self.tiers:
             return False
@@ -89,7 +89,7 @@ class RoutingRule:
             return False
         return self.min_input_tokens is None or input_tokens() >= self.min_input_tokens
 
-    def names(self, model: str) -> bool:
+    def names_model(self, model: str) -> bool:
         """Return whether one of the names or globs matches a model."""
         return any(_matches_pattern(model, pattern) for pattern in self.models)
 
@@ -160,7 +160,7 @@ class Routing:
         model = self.resolve_model(requested)
         complete = decode_claude_id(requested)
         for rule in self.rules:
-            if rule.names(complete) and not rule.names(model):
+            if rule.names_model(complete) and not rule.names_model(model):
                 return complete
         return model
 

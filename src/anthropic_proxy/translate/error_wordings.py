@@ -83,9 +83,8 @@ _ABOUT_KEY = _pattern(
     r"api[ _-]?key|\bkeys?\b|credential|unauthori[sz]ed|authenticat"
     r"|token (is )?(invalid|expired)|(access|bearer|auth|invalid|expired)[ _]token"
 )
-# Reasons for 403 that another key of the same operator does not change: regions and addresses
-# (OpenAI, Google), and plans, features and terms.
-_ABOUT_TARGET = _pattern(
+# Places and addresses (OpenAI, Google, Cloudflare), which another key does not change.
+_ABOUT_LOCATION = _pattern(
     r"\b(?:country|countries|region|territory|location|ip[ _-]address|ip[ _]not[ _]authorized)"
     r"|unsupported_country|not available in your|geo-?block|cloudflare|\bwaf\b"
 )
@@ -105,7 +104,7 @@ def names_key(failure: UpstreamFailure) -> bool:
 
 def is_about_location(failure: UpstreamFailure) -> bool:
     """Return whether an upstream refuses the place from which the proxy sends requests."""
-    return _ABOUT_TARGET.search(_get_text(failure)) is not None
+    return _ABOUT_LOCATION.search(_get_text(failure)) is not None
 
 
 # Codes of content that an upstream refuses: OpenAI (`misalignment_policy_violation`, `bio_policy`,

@@ -68,15 +68,16 @@ def build_request_body(
     removed: list[str] = []
     if model != request["model"]:
         changes["model"] = model
+    changes |= extra_body
     if policy is not UNCHANGED or SIGNATURE_MARK in raw:
         edited = edit_conversation({**request, **extra_body}, policy)
         for name in CHANGED_FIELDS:
-            if name not in edited and name in request:
-                removed.append(name)
-            elif edited.get(name) is not request.get(name):
+            if name not in edited:
+                changes.pop(name, None)
+                if name in request:
+                    removed.append(name)
+            elif edited[name] is not request.get(name):
                 changes[name] = edited[name]
-        extra_body = {name: each for name, each in extra_body.items() if name in edited}
-    changes |= extra_body
     body = replace_members(raw, changes) if changes else raw
     return remove_members(body, removed) if removed else body
 

@@ -17,6 +17,8 @@ _TEXT_MEMBERS = {
     "signature_delta": ("signature", "signature"),
     "compaction_delta": ("content", "content"),
 }
+# Stop reasons of a message that may end within a tool call.
+_CUT_REASONS = ("max_tokens", "model_context_window_exceeded")
 # Members of message_delta, besides its `delta`, that are members of the Message.
 _MESSAGE_MEMBERS = ("context_management",)
 
@@ -70,22 +72,26 @@ def _block_events(index: int, block: JsonObject) -> Iterator[JsonObject]:
 def to_message(stream_events: Iterable[JsonObject]) -> JsonObject:
     """Return the Message of a stream that has ended. Raises ApiError for invalid events."""
     message: JsonObject = {}
+    has_start = False
     blocks: dict[object, _Block] = {}
     try:
         for event in stream_events:
             match event.get("type"):
                 case "message_start":
                     message = dict(event["message"])
+                    has_start = True
                 case "content_block_start":
                     blocks[event.get("index")] = _Block(event["content_block"])
                 case "content_block_delta":
                     blocks[event.get("index")].add(event["delta"])
                 case "message_delta":
                     _apply_message_delta(message, event)
-        is_cut = message.get("stop_reason") == "max_tokens"
+        is_cut = message.get("stop_reason") in _CUT_REASONS
         content = [block.finish(is_cut=is_cut) for block in blocks.values()]
     except (KeyError, TypeError, AttributeError) as error:
         raise ApiError(500, "The upstream sent an invalid event of a stream") from error
+    if not has_start:
+        raise ApiError(500, "The upstream sent a stream without the beginning of its message")
     return {**message, "content": content}
 
 
@@ -121,7 +127,7 @@ class _Block:
     def finish(self, *, is_cut: bool) -> JsonObject:
         """Return the block. Raises ApiError if the input of a tool is incomplete.
 
-        is_cut: whether the token limit may have cut the block.
+        is_cut: whether a token limit may have cut the block.
         """
         block = dict(self._start)
         for member, texts in self._texts.items():

@@ -15,10 +15,6 @@ from datetime import UTC, datetime
 from anthropic_proxy.wire.retry_after import parse_delay
 
 _KINDS = {"-requests": "requests", "-tokens": "tokens", "": "requests"}
-_UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-_PART = r"(\d++(?:\.\d++)?+)(ms|[dhms])"
-_PART_OF_DURATION = re.compile(_PART, re.ASCII)
-_DURATION = re.compile(f"(?:{_PART})++", re.ASCII)
 # A limit without remaining requests or tokens. Its reset is in the header whose name has `reset`
 # in place of `remaining`: `x-ratelimit-*` of OpenAI and others, also with the unit of time at the
 # end (Cerebras: `-requests-day`), `ratelimit-*` of the IETF drafts, and `anthropic-ratelimit-*`.
@@ -96,7 +92,8 @@ def _parse_reset(reset: str, now: float) -> float | None:
         if number >= _MILLISECONDS_SINCE:
             return number / 1000
         return number if number >= _SECONDS_SINCE else now + number
-    if not _DURATION.fullmatch(reset):
+    if reset.isdecimal():
+        # More digits than those of a time in milliseconds.
         return None
-    seconds = sum(float(count) * _UNITS[unit] for count, unit in _PART_OF_DURATION.findall(reset))
-    return now + min(seconds, _SECONDS_SINCE)
+    delay = parse_delay(reset, "")
+    return None if delay is None else now + min(delay, _SECONDS_SINCE)

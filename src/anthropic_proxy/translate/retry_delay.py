@@ -73,9 +73,12 @@ def _parse_retry_info(error: JsonObject) -> float | None:
 def _parse_fields(error: JsonObject, date: str) -> float | None:
     for fields in (error, _get_object(error, "metadata")):
         for name, factor in _DELAY_FIELDS:
-            delay = _parse_value(fields.get(name), date)
+            value = fields.get(name)
+            delay = _parse_value(value, date)
             if delay is not None:
-                return delay * factor
+                # A duration such as `500ms` has its own unit.
+                has_unit = isinstance(value, str) and value.strip()[-1:].isalpha()
+                return delay if has_unit else delay * factor
         for name in _TIME_FIELDS:
             delay = _parse_value(fields.get(name), date)
             if delay is not None:

@@ -426,12 +426,11 @@ def _dump_details(failure: UpstreamFailure) -> str:
     return dumps(list_details(failure.error)).decode()[:MAX_TEXT_LENGTH]
 
 
-def _map_rate_limit_of_bad_request(failure: UpstreamFailure) -> ApiError | None:
-    """Map a rate limit with another status, such as Groq's 413 for the tokens of a minute.
+def _map_rate_limit_of_other_status(failure: UpstreamFailure) -> ApiError | None:
+    """Map a rate limit with another status than 429.
 
-    With 403, an exceeded quota is no problem of the key.
-
-    A single request that exceeds the limit would fail again at any time.
+    Groq has 413 for the tokens of a minute, and Google 403 for quotas. A single request that
+    exceeds the limit would fail again at any time.
     """
     if failure.status not in (400, 403, 413) or not wordings.is_rate_limit(failure):
         return None
@@ -507,7 +506,7 @@ _RULES: tuple[Callable[[UpstreamFailure], ApiError | None], ...] = (
     _map_refused_image,
     _map_failed_generation,
     _map_spent_credit,
-    _map_rate_limit_of_bad_request,
+    _map_rate_limit_of_other_status,
     _map_policy_violation,
     _map_unknown_model,
     _map_gateway_failure,

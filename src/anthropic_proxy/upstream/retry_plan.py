@@ -144,7 +144,7 @@ class RetryPlan:
         if error.headers.get("x-should-retry") == "false" or not can_fail_over(error):
             return None
         has_retries = retry_count < upstream.retries
-        should_retry = has_retries and _is_transient(error)
+        should_retry = has_retries and _is_transient_failure(error)
         should_reconnect = is_only_route and _is_connection_failure(error)
         if not (should_retry or should_reconnect):
             return None
@@ -163,7 +163,7 @@ class RetryPlan:
         return self._resends[upstream.name] < effective_retries(upstream.retries)
 
 
-def _is_transient(error: ApiError) -> bool:
+def _is_transient_failure(error: ApiError) -> bool:
     """Return whether the same request to the same upstream may succeed a moment later.
 
     Some gateways return 400 or 424 for their failures, so that only the mapped status shows it.

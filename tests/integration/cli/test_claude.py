@@ -209,6 +209,13 @@ def test_failures_are_explained(
         assert text in result.stderr
 
 
+def test_an_upstream_and_a_configuration_exclude_each_other(command: Command) -> None:
+    (command.home / "proxy.env").touch()
+    result = _run(command, "--upstream", "http://127.0.0.1:1", "--config", "proxy.env")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "Error: use either --upstream or --config" in result.stderr
+
+
 def test_the_installation_of_claude_code_is_explained(tmp_path: Path) -> None:
     result = _run(Command(tmp_path), "--upstream", "http://127.0.0.1:1", PATH=str(tmp_path))
     assert result.returncode == 1

@@ -136,7 +136,19 @@ _ERROR = {
             {"data": []},
             200,
             (),
-            "Error: choose a model with --model: the proxy lists none\n",
+            "Error: the upstream has no models: install one, or name one with --model\n",
+        ),
+        (
+            {"detail": "Not Found"},
+            404,
+            (),
+            "Error: no list of models from {url}: status 404: name a model with --model\n",
+        ),
+        (
+            {"detail": "Hello"},
+            200,
+            (),
+            "Error: no list of models from {url}: not a list: name a model with --model\n",
         ),
     ],
 )
@@ -146,7 +158,8 @@ def test_failures_are_explained(
     with ScriptedUpstream() as proxy:
         proxy.then(answers(body, status))
         result = _run_env("--url", proxy.url, *arguments)
-    assert (result.exit_code, result.stdout, result.stderr) == (1, "", error)
+        expected = error.format(url=proxy.url)
+    assert (result.exit_code, result.stdout, result.stderr) == (1, "", expected)
 
 
 def test_a_failing_list_is_reported_if_the_model_is_known() -> None:
@@ -162,3 +175,36 @@ def test_a_proxy_must_run() -> None:
     result = _run_env("--model", "m")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "no proxy is running: start one with `anthropic-proxy --daemon`" in result.stderr
+
+
+def test_a_model_of_one_of_several_upstreams_gets_its_listed_name() -> None:
+    with ScriptedUpstream() as proxy:
+        proxy.then(answers({"data": [{"id": "local/m", "max_tokens": 9}, {"id": "other/n"}]}))
+        result = _run_env("--url", proxy.url, "--model", "m")
+    assert "export ANTHROPIC_MODEL='local/m'" in result.stdout
+    assert "export CLAUDE_CODE_MAX_OUTPUT_TOKENS='9'" in result.stdout
+
+
+@pytest.mark.parametrize("path", ["", "/prefix"])
+def test_the_url_may_lack_its_scheme_and_have_a_path(path: str) -> None:
+    with ScriptedUpstream() as proxy:
+        proxy.then(answers(_LIST))
+        result = _run_env("--url", proxy.url.removeprefix("http://") + path)
+        assert proxy.request().path == f"{path}/v1/models?limit=1000"
+        assert f"export ANTHROPIC_BASE_URL='{proxy.url}{path}'" in result.stdout
+
+
+def test_other_schemes_are_rejected() -> None:
+    result = _run_env("--url", "ftp://127.0.0.1", "--model", "m")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "got 'ftp://127.0.0.1', expected http://... or https://..." in result.stderr
+
+
+def test_the_key_is_not_sent_to_an_https_url_in_clear_text() -> None:
+    with ScriptedUpstream() as proxy:
+        proxy.then(answers(_LIST))
+        url = proxy.url.replace("http://", "https://")
+        result = _run_env("--url", url, "--model", "m", ANTHROPIC_AUTH_TOKEN="secret")
+        assert f"! no list of models from {url}: " in result.stderr
+        # The scripted server speaks no TLS, and has received no request.
+        assert proxy.has_scripts

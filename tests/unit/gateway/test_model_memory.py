@@ -281,6 +281,14 @@ def test_a_request_is_adapted_where_the_other_api_is_missing() -> None:
     assert attempt.body["reasoning_effort"] == "none"
 
 
+def test_a_context_window_expires_without_requests() -> None:
+    """A target that is skipped because of its window receives no requests that would expire it."""
+    known = ModelMemory()
+    known.record_refusal(OVERFLOW, 0)
+    assert known.get_context_window(HOUR - 1) == 8192
+    assert known.get_context_window(HOUR) == 0
+
+
 def test_a_prompt_that_fills_the_window_shows_that_it_has_grown() -> None:
     known = ModelMemory()
     known.record_refusal(OVERFLOW, 0)

@@ -280,6 +280,15 @@ def feed_each(feed: Callable[[Any], object], pieces: list[Any]) -> None:
         feed(piece)
 
 
+def held_choices(number: int, *indices: int) -> list[dict[str, Any]]:
+    """Reasoning in other choices than the first, which has only text."""
+    thoughts = [{"index": index, "delta": {"reasoning": "Hm"}} for index in indices]
+    alternative = {"index": number + 1, "delta": {"content": "a"}}
+    # The other field keeps the chunks off the fast path of the text.
+    texts = [{"index": 0, "delta": {"content": "a", "name": "a"}}] * number
+    return [{"choices": [choice]} for choice in (*thoughts, alternative, *texts)]
+
+
 def ended_calls(number: int) -> list[dict[str, Any]]:
     """A call in many pieces, said to be whole many times over."""
     kind = "response.function_call_arguments"
@@ -387,6 +396,12 @@ WORKS: dict[str, Prepare] = {
     "repair, comments": lambda size: partial(repair_json, "{" + "/* " * size),
     "repair, words": lambda size: partial(repair_json, "{" + "a " * size),
     "repair, tokens": lambda size: partial(repair_json, "{'a':[" + "1," * size + "]}"),
+    "reasoning of another choice": lambda size: partial(
+        feed_each, StreamTranslator(answer_spec()).feed, held_choices(size, *[1] * size)
+    ),
+    "reasoning of other choices": lambda size: partial(
+        feed_each, StreamTranslator(answer_spec()).feed, held_choices(size, *range(1, size + 1))
+    ),
     "Responses API, the same end of a call again": lambda size: partial(
         feed_each, ResponsesReader().feed, ended_calls(size)
     ),

@@ -8,6 +8,12 @@ import pytest
 from anthropic_proxy.translate import passthrough
 from anthropic_proxy.translate.reasoning.fields import ReasoningBlock
 from anthropic_proxy.translate.reasoning.signatures import Signer
+from anthropic_proxy.translate.reasoning.thinking_history import (
+    DISABLE,
+    USE_ADAPTIVE,
+    ThinkingChange,
+    ThinkingPolicy,
+)
 from anthropic_proxy.wire.json_codec import dumps
 
 OURS = Signer("secret").sign(ReasoningBlock("reasoning", ["Hm"], []), "Hm")
@@ -85,6 +91,35 @@ def test_our_summaries_become_texts(signature: str) -> None:
         assert "We said hi." in messages[0]["content"][0]["text"]
         assert [message["role"] for message in messages] == ["user", "assistant", "user"]
         assert "compaction" not in str(messages)
+
+
+_ENABLED = {"type": "enabled", "budget_tokens": 2000}
+
+
+@pytest.mark.parametrize(
+    ("change", "requested", "configured", "expected"),
+    [
+        (USE_ADAPTIVE, None, _ENABLED, {"type": "adaptive"}),
+        (USE_ADAPTIVE, _ENABLED, None, {"type": "adaptive"}),
+        (USE_ADAPTIVE, {"type": "disabled"}, _ENABLED, {"type": "adaptive"}),
+        (USE_ADAPTIVE, _ENABLED, {"type": "disabled"}, {"type": "disabled"}),
+        (DISABLE, None, _ENABLED, None),
+        (DISABLE, _ENABLED, _ENABLED, None),
+        (DISABLE, _ENABLED, None, None),
+    ],
+)
+def test_refused_thinking_of_the_configuration(
+    change: ThinkingChange, requested: Any, configured: Any, expected: Any
+) -> None:
+    request = {"messages": [USER], "model": "m"}
+    if requested:
+        request["thinking"] = requested
+    extra = {"thinking": configured} if configured else {}
+    policy = ThinkingPolicy(changes=frozenset({change.name}))
+    raw = json.dumps(request).encode()
+    body = passthrough.build_request_body(raw, request, "n", {"x": 1, **extra}, policy)
+    fields = {"thinking": expected} if expected else {}
+    assert json.loads(body) == {"messages": [USER], "model": "n", "x": 1, **fields}
 
 
 def test_headers_of_answers() -> None:

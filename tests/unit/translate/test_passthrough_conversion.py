@@ -111,9 +111,16 @@ def test_half_a_call_is_no_call() -> None:
         to_message([*_start(**_CALL), _HALF, _end("tool_use")])
 
 
-def test_the_token_limit_may_cut_a_call() -> None:
-    message = to_message([*_start(**_CALL), _HALF, _end("max_tokens")])
+@pytest.mark.parametrize("stop_reason", ["max_tokens", "model_context_window_exceeded"])
+def test_the_token_limit_may_cut_a_call(stop_reason: str) -> None:
+    message = to_message([*_start(**_CALL), _HALF, _end(stop_reason)])
     assert message["content"][0]["input"] == {"a": 1}
+
+
+@pytest.mark.parametrize("stream", [[], _start(type="text", text="a")[1:], [_end("end_turn")]])
+def test_a_stream_without_a_beginning_is_an_error(stream: list[Json]) -> None:
+    with pytest.raises(ApiError, match="without the beginning"):
+        to_message(stream)
 
 
 @pytest.mark.parametrize(

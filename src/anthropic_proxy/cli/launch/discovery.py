@@ -134,7 +134,8 @@ def _has_models(address: str) -> bool:
             connection.request("GET", "/v1/models")
             response = connection.getresponse()
             body = response.read(_MAX_BYTES)
-    except (OSError, http.client.HTTPException):
+    except (OSError, http.client.HTTPException, ValueError):
+        # The host may have no form that DNS allows.
         return False
     return response.status == http.HTTPStatus.OK and _is_model_list(body)
 

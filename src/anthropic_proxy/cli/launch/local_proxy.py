@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from anthropic_proxy.cli.launch.discovery import FoundUpstream
 from anthropic_proxy.demo.guard import ChildError, ChildProcess, run_child
 from anthropic_proxy.server import daemon
-from anthropic_proxy.wire.json_codec import dumps, loads
+from anthropic_proxy.wire.json_codec import JsonObject, dumps, loads, loads_object
 
 # The start takes about a second, and the detection of the server software up to two.
 _START_SECONDS = 60.0
@@ -38,7 +38,7 @@ class ListError(Exception):
 class LocalProxy:
     """A running proxy."""
 
-    # Without a path.
+    # Without `/v1`.
     base_url: str
     # The key that clients send.
     token: str
@@ -48,22 +48,30 @@ class LocalProxy:
 
     def fetch_models(self) -> list[dict[str, Any]]:
         """Return the entries of `GET /v1/models`. Raises ListError."""
-        connection = http.client.HTTPConnection(
-            urlsplit(self.base_url).netloc, timeout=_LIST_SECONDS
-        )
-        headers = {"authorization": f"Bearer {self.token}", "anthropic-version": "2023-06-01"}
+        no_list = f"no list of models from {self.base_url}"
         try:
-            connection.request("GET", "/v1/models?limit=1000", headers=headers)
-            response = connection.getresponse()
-            body = loads(response.read())
+            status, content = self._get("/v1/models?limit=1000")
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise ListError(f"no list of models from {self.base_url}: {error}") from error
-        finally:
-            connection.close()
-        if response.status != http.HTTPStatus.OK:
-            raise ListError(body["error"]["message"], response.status)
-        models: list[dict[str, Any]] = body["data"]
-        return models
+            raise ListError(f"{no_list}: {error}") from error
+        body = loads_object(content) or {}
+        if status != http.HTTPStatus.OK:
+            raise ListError(_read_message(body) or f"{no_list}: status {status}", status)
+        entries = body.get("data")
+        if not isinstance(entries, list):
+            raise ListError(f"{no_list}: not a list", status)
+        return [entry for entry in entries if isinstance(entry, dict) and "id" in entry]
+
+    def _get(self, path: str) -> tuple[int, bytes]:
+        """Return the status and body of a response. Raises OSError, HTTPException, ValueError."""
+        address = urlsplit(self.base_url)
+        connect: type[http.client.HTTPConnection] = http.client.HTTPConnection
+        if address.scheme == "https":
+            connect = http.client.HTTPSConnection
+        headers = {"authorization": f"Bearer {self.token}", "anthropic-version": "2023-06-01"}
+        with contextlib.closing(connect(address.netloc, timeout=_LIST_SECONDS)) as connection:
+            connection.request("GET", address.path + path, headers=headers)
+            response = connection.getresponse()
+            return response.status, response.read()
 
 
 @dataclass(frozen=True)
@@ -163,6 +171,12 @@ def read_probe_results(log: Path) -> list[str]:
     for event in read_events(log, "upstream probed"):
         results[str(event.get("url"))] = f"{event.get('url')}: {event.get('result')}"
     return list(results.values())
+
+
+def _read_message(body: JsonObject) -> str:
+    """Return the message of an error in the form of the API; empty for other bodies."""
+    error = body.get("error")
+    return str(error.get("message", "")) if isinstance(error, dict) else ""
 
 
 def _to_loopback(address: str) -> str:

@@ -51,7 +51,6 @@ _DELTA_CHOICE_FIELDS = frozenset(
 # No response has more calls. Calls of different choices get different indices.
 _MAX_CALLS = 1_000_000
 
-
 # Fields with the content of a response without `choices`, as in Ollama's own API.
 _BARE_PLACES = ("message", "delta")
 _BARE_FINISH_FIELDS = ("finish_reason", "done_reason")
@@ -117,7 +116,7 @@ class ChoiceReader:
         message_kinds = set[str]().union(*map(_list_kinds, others))
         kinds = (message_kinds | _list_kinds(delta)) - {CALLS}
         if not index:
-            self._drop_held(kinds)
+            self._drop_held(kinds - received)
         elif self._must_hold(index, kinds, received):
             self._held_kinds.setdefault(index, set()).update(kinds)
             self._held.append(choice)
@@ -158,7 +157,9 @@ class ChoiceReader:
         return bool(kinds) or index in self._held_kinds
 
     def _drop_held(self, kinds: set[str]) -> None:
-        """Drop the choices that are held if they have one of these kinds of content."""
+        """Drop the choices that are held if they have one of these new kinds of content."""
+        if not kinds:
+            return
         dropped = {index for index, held in self._held_kinds.items() if kinds & held}
         if dropped:
             self._alternatives |= dropped

@@ -154,6 +154,14 @@ class OpenItems:
                 return item
         return None if identifiers else self._last_by_kind.get(kind)
 
+    def is_about_reasoning(self, event: JsonObject) -> bool:
+        """Return whether an event about a part is about one of reasoning, not of a message."""
+        if not _list_identifiers(event):
+            return bool(self._items) and self._items[-1].kind == "reasoning"
+        if self.find_item(event, "message") is not None:
+            return False
+        return self.find_item(event, "reasoning") is not None
+
 
 def get_item_kind(item_json: JsonObject) -> str:
     """Return the type of an item. Some servers omit the type of messages."""

@@ -104,16 +104,21 @@ class ResponsesReader:
         part = get_object(event, "part")
         for text_kind in CONTENT_KINDS:
             text = text_kind.get_part_text(part)
-            # A part whose type does not tell the kind belongs to reasoning if its item does.
-            is_reasoning = text_kind.item_type == "reasoning"
-            is_certain = part.get("type") == text_kind.part_type
-            if text and is_reasoning and not is_certain:
-                is_certain = self._items.find_item(event, "reasoning") is not None
-            if text and (is_certain or not is_reasoning):
+            if text and self._may_be_in_item(event, part, text_kind):
                 item = self._items.find_or_open(event, text_kind.item_type)
                 part_index = _get_int(event, text_kind.index_field)
                 return self._write_rest(item, text_kind, part_index, text)
         return []
+
+    def _may_be_in_item(self, event: JsonObject, part: JsonObject, text_kind: TextKind) -> bool:
+        """Return whether the item of an event may contain a part of this kind.
+
+        Parts of messages and of reasoning may have the same type, such as `text`. Without a known
+        item, they belong to a message.
+        """
+        if text_kind.item_type != "reasoning" or part.get("type") == text_kind.part_type:
+            return True
+        return self._items.is_about_reasoning(event)
 
     def _open_item(self, event: JsonObject) -> Chunks:
         item_json = get_item(event)

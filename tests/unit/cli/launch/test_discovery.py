@@ -74,7 +74,7 @@ def test_the_address_of_a_local_server_is_read(value: str) -> None:
         assert found[0].url.endswith(f":{upstream.port}")
 
 
-@pytest.mark.parametrize("value", ["127.0.0.1:port", "[::1", "a b"])
+@pytest.mark.parametrize("value", ["127.0.0.1:port", "[::1", "a b", "a..b"])
 def test_an_invalid_address_finds_no_server(value: str) -> None:
     assert find_upstreams({"OLLAMA_HOST": value}, (LocalServer("ollama", 1, "OLLAMA_HOST"),)) == []
 

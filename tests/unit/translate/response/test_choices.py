@@ -53,6 +53,17 @@ def test_alternatives(content: Json) -> None:
     assert reader.read({"index": 2, "delta": CALL}, {TEXT}) != []
 
 
+def test_a_choice_that_is_held_may_become_an_alternative_later() -> None:
+    reader = ChoiceReader()
+    received: set[str] = set()
+    assert reader.read({"index": 1, "delta": HELLO}, received) == []
+    assert reader.read({"index": 2, "delta": THOUGHT}, received) == []
+    for content, kind in ((HELLO, TEXT), (HELLO, TEXT), (THOUGHT, REASONING)):
+        assert reader.read({"index": 0, "delta": content}, received) == [content]
+        received.add(kind)
+    assert reader.release() == []
+
+
 def test_calls_of_choices_have_different_indices() -> None:
     reader = ChoiceReader()
     numbers = set()
