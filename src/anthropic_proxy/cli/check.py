@@ -52,6 +52,8 @@ def check(upstream: str | None, model: str | None, config: Path | None, *, as_js
     calls, an image, a JSON schema and reasoning. The upstream may charge for about 3,000 tokens.
     The exit code is 1 if Claude Code cannot work with the model.
     """
+    if upstream is not None and config is not None:
+        raise click.UsageError("use either --upstream or --config")
     has_failed = False
     for result in _run_checks(upstream, model, config):
         has_failed = has_failed or result.state == "failed"

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,7 @@ class _Model(ScriptedUpstream):
     def __init__(self, missing: set[str], context: int | None) -> None:
         super().__init__()
         self.missing = missing
-        entry = {"id": "qwen3:4b", "object": "model"}
+        entry: dict[str, Any] = {"id": "qwen3:4b", "object": "model"}
         entry |= {"context_length": context} if context else {}
         self._list = answers({"object": "list", "data": [entry]})
         self.on_probe = self._list
@@ -43,24 +42,21 @@ class _Model(ScriptedUpstream):
         if received.path.endswith("/models"):
             return self._list
         body = received.body
-        features: dict[str, Callable[[], Script]] = {
-            "tool call": lambda: streams(
-                [{"choices": [{"delta": {"tool_calls": [{"index": 0, **_call(0)}]}}]}]
-                + text_chunks(finish="tool_calls")
-            ),
-            "parallel calls": lambda: answers(
-                completion(None, tool_calls=[_call(1), _call(2)], finish_reason="tool_calls")
-            ),
-            "image": lambda: answers(completion("Red.")),
-            "JSON schema": lambda: answers(completion('{"name": "Maria", "age": 34}')),
-            "reasoning": lambda: answers(completion("391", reasoning_content="17 * 23")),
-            "stream": lambda: streams(text_chunks("ready")),
-            "completion": lambda: answers(completion("ready")),
+        calls = {"tool_calls": [_call(1), _call(2)]}
+        first_call = {"choices": [{"delta": {"tool_calls": [{"index": 0, **_call(0)}]}}]}
+        scripts = {
+            "tool call": streams([first_call, *text_chunks(finish="tool_calls")]),
+            "parallel calls": answers(completion(None, message=calls, finish_reason="tool_calls")),
+            "image": answers(completion("Red.")),
+            "JSON schema": answers(completion('{"name": "Maria", "age": 34}')),
+            "reasoning": answers(completion("391", message={"reasoning_content": "17 * 23"})),
+            "stream": streams(text_chunks("ready")),
+            "completion": answers(completion("ready")),
         }
         feature = _find_feature(body)
         if feature in self.missing:
-            return answers({"error": {"message": f"{feature} is broken"}}, 400)
-        return features[feature]()
+            return answers({"error": {"message": "out of order"}}, 400)
+        return scripts[feature]
 
 
 def _find_feature(body: dict[str, Any]) -> str:
@@ -148,7 +144,7 @@ def test_the_text_shows_sources_and_consequences(command: Command) -> None:
         f"✓ upstream        {upstream.url}/v1: reachable, key",
         "✓ models          1: qwen3:4b\n",
         "✓ context         131,072 tokens\n",
-        "! image           image is broken: Claude Code cannot look at screenshots\n",
+        "! image           out of order: Claude Code cannot look at screenshots\n",
         "✓ verdict         qwen3:4b can run Claude Code\n",
     ):
         assert line in result.stdout
@@ -174,6 +170,12 @@ def test_failures_are_explained(
     assert result.returncode == 1
     for text in texts:
         assert text in result.stdout
+
+
+def test_contradictory_options_are_rejected(command: Command) -> None:
+    (command.home / ".env").touch()
+    result = _run(command, "--upstream", "http://127.0.0.1:1", "--config", ".env")
+    assert (result.returncode, result.stdout) == (2, "")
 
 
 def test_claude_code_is_checked(tmp_path: Path) -> None:

@@ -74,7 +74,9 @@ def _find_no_call(message: JsonObject) -> str:
 
 def _find_no_second_call(message: JsonObject) -> str:
     count = len(_blocks(message, "tool_use"))
-    return "" if count > 1 else f"{count} calls instead of 2"
+    if count > 1:
+        return ""
+    return "only one call" if count else "no call"
 
 
 def _find_no_color(message: JsonObject) -> str:
