@@ -510,6 +510,35 @@ def test_a_refused_image_gets_the_text_of_the_api(
         assert response.json()["error"]["message"].startswith(shown)
 
 
+# Words that are about an image only if the request has one.
+@pytest.mark.parametrize("has_image", [True, False])
+@pytest.mark.parametrize("is_stream", [True, False])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "At most 0 image(s) may be provided in one prompt.",
+        "messages.0.content.0.type: Input should be 'text'",
+        "messages[0].content must be a string",
+        "multimodal content is not supported",
+    ],
+)
+def test_a_refused_image_is_recognized_by_the_request(
+    proxy: str, upstream: ScriptedUpstream, text: str, is_stream: bool, has_image: bool
+) -> None:
+    source = {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}
+    content: list[dict[str, Any]] = [{"type": "text", "text": 'an {"type": "image"}'}]
+    if has_image:
+        content.append({"type": "image", "source": source})
+    request_ = json.loads(REQUEST) | {"stream": is_stream}
+    request_["messages"] = [{"role": "user", "content": content}]
+    error = {"type": "error", "error": {"type": "invalid_request_error", "message": text}}
+    upstream.then(answers(error, 400))
+    response = post(proxy, json.dumps(request_).encode())
+    assert response.status_code == 400
+    shown = f"Could not process image: {text}" if has_image else text
+    assert response.json()["error"]["message"] == shown
+
+
 @pytest.mark.parametrize("kind", ["application/json", "text/plain; charset=utf-8", "text/html"])
 def test_a_wrong_content_type_is_corrected(
     proxy: str, upstream: ScriptedUpstream, kind: str
