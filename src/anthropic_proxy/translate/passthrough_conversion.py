@@ -8,7 +8,9 @@ from collections.abc import Iterable, Iterator
 
 from anthropic_proxy.errors import ApiError, TruncatedError
 from anthropic_proxy.wire.anthropic import events
-from anthropic_proxy.wire.json_codec import JsonObject, dumps, loads, loads_partial
+from anthropic_proxy.wire.json_codec import JsonObject, dumps, loads, loads_object, loads_partial
+from anthropic_proxy.wire.json_end import JsonEndFinder
+from anthropic_proxy.wire.sse import SSEDecoder
 
 # The member of a block that a delta extends, and the member of the delta.
 _TEXT_MEMBERS = {
@@ -18,7 +20,9 @@ _TEXT_MEMBERS = {
     "compaction_delta": ("content", "content"),
 }
 # Stop reasons of a message that may end within a tool call.
-_CUT_REASONS = ("max_tokens", "model_context_window_exceeded")
+_CUT_REASONS = ("max_tokens", "model_context_window_exceeded", "refusal")
+# The number of bytes of events that are parsed together.
+_HELD_BYTES = 64 * 1024
 # Members of message_delta, besides its `delta`, that are members of the Message.
 _MESSAGE_MEMBERS = ("context_management",)
 
@@ -127,7 +131,7 @@ class _Block:
     def finish(self, *, is_cut: bool) -> JsonObject:
         """Return the block. Raises ApiError if the input of a tool is incomplete.
 
-        is_cut: whether a token limit may have cut the block.
+        is_cut: whether the stop reason permits an incomplete block.
         """
         block = dict(self._start)
         for member, texts in self._texts.items():
@@ -144,4 +148,74 @@ def _parse_arguments(arguments: str, *, is_cut: bool) -> object:
     try:
         return loads_partial(arguments) if is_cut else loads(arguments)
     except ValueError as error:
-        raise TruncatedError("The upstream sent an incomplete tool call") from error
+        raise _incomplete_call_error() from error
+
+
+def _incomplete_call_error() -> TruncatedError:
+    return TruncatedError("The upstream sent an incomplete tool call")
+
+
+class ToolInputChecker:
+    """Finds tool calls with incomplete inputs in a stream that is forwarded.
+
+    The SDKs close an incomplete input, so a tool would run with a part of it: with
+    `rm -rf build && mkdir bui` instead of `rm -rf build && mkdir build`.
+    """
+
+    def __init__(self) -> None:
+        # Complete events that are not parsed yet.
+        self._held = bytearray()
+        # By the index of the block.
+        self._open_inputs: dict[object, _ToolInput] = {}
+        self._has_incomplete_input = False
+
+    def add(self, complete_events: bytes) -> None:
+        """Add complete events. Most of them are parsed together, which is faster."""
+        self._held += complete_events
+        if len(self._held) > _HELD_BYTES or b"content_block_stop" in complete_events:
+            self._parse_held()
+
+    def find_error(self, stop_reason: str | None) -> TruncatedError | None:
+        """Return the error for a message with this stop reason; None if its inputs are complete."""
+        self._parse_held()
+        for index in list(self._open_inputs):
+            self._close_input(index)
+        if self._has_incomplete_input and stop_reason not in _CUT_REASONS:
+            return _incomplete_call_error()
+        return None
+
+    def _parse_held(self) -> None:
+        for data in SSEDecoder().feed(bytes(self._held)):
+            event = loads_object(data) or {}
+            index = event.get("index")
+            match event:
+                case {"type": "content_block_start", "content_block": {"type": "tool_use"}}:
+                    self._open_inputs[index] = _ToolInput()
+                case {"type": "content_block_delta", "delta": {"partial_json": str(part)}}:
+                    if index in self._open_inputs:
+                        self._open_inputs[index].add(part)
+                case {"type": "content_block_stop"} if index in self._open_inputs:
+                    self._close_input(index)
+        self._held.clear()
+
+    def _close_input(self, index: object) -> None:
+        if self._open_inputs.pop(index).is_incomplete:
+            self._has_incomplete_input = True
+
+
+class _ToolInput:
+    """The state of the input of a tool call, without its text."""
+
+    def __init__(self) -> None:
+        self._end_finder: JsonEndFinder | None = None
+        # False for an empty input, which means an empty object.
+        self.is_incomplete = False
+
+    def add(self, part: str) -> None:
+        if self._end_finder is None:
+            if not part.lstrip().startswith("{"):
+                # White space, or an input that the SDKs reject.
+                return
+            self._end_finder = JsonEndFinder()
+        is_complete = self._end_finder.feed(part.encode("utf-8", "surrogatepass"))
+        self.is_incomplete = not is_complete

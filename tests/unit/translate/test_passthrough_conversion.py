@@ -111,8 +111,8 @@ def test_half_a_call_is_no_call() -> None:
         to_message([*_start(**_CALL), _HALF, _end("tool_use")])
 
 
-@pytest.mark.parametrize("stop_reason", ["max_tokens", "model_context_window_exceeded"])
-def test_the_token_limit_may_cut_a_call(stop_reason: str) -> None:
+@pytest.mark.parametrize("stop_reason", ["max_tokens", "model_context_window_exceeded", "refusal"])
+def test_a_limit_or_a_refusal_may_cut_a_call(stop_reason: str) -> None:
     message = to_message([*_start(**_CALL), _HALF, _end(stop_reason)])
     assert message["content"][0]["input"] == {"a": 1}
 

@@ -21,7 +21,11 @@ from anthropic_proxy.gateway.streams.base import (
 )
 from anthropic_proxy.translate import passthrough
 from anthropic_proxy.translate.event_repair import EventRepairer
-from anthropic_proxy.translate.passthrough_conversion import to_events, to_message
+from anthropic_proxy.translate.passthrough_conversion import (
+    ToolInputChecker,
+    to_events,
+    to_message,
+)
 from anthropic_proxy.translate.upstream_failure import UpstreamIdentity
 from anthropic_proxy.upstream.http_client import UpstreamResponse
 from anthropic_proxy.wire.anthropic import events
@@ -34,6 +38,7 @@ _EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
 
 # Text of the model cannot match these, because the data of an event contains no line break.
 _CONTENT_START = re.compile(rb"(?:^|[\r\n])event: ?(?:content_block|message_delta|message_stop)")
+_MESSAGE_DELTA = re.compile(rb"(?:^|(?<=[\r\n]))event: ?message_(?:delta|stop)")
 _MESSAGE_END = re.compile(rb"(?:^|[\r\n])event: ?message_stop[\r\n]")
 _ERROR_NAME = re.compile(rb"(?:^|[\r\n])event: ?error[\r\n]")
 _DONE = re.compile(rb"(?:^|(?<=[\r\n]))data: ?\[DONE\]")
@@ -81,6 +86,7 @@ class PassthroughStream(EventStream[bytes]):
         self._repairer: EventRepairer | None = EventRepairer(identity)
         # True if the upstream has sent the stop reason: only the end of the message may follow.
         self._has_stop_reason = False
+        self._tool_inputs = ToolInputChecker()
         self._partial_event = bytearray()
         # The few events that contain usage.
         self._usage_events = bytearray()
@@ -271,11 +277,31 @@ class PassthroughStream(EventStream[bytes]):
             self._finish_message()
 
     def _forward_events(self, complete_events: bytes) -> None:
-        """Forward events, and collect the data that is recorded of them."""
+        """Forward events. An incomplete tool call ends the response. Raises ApiError."""
+        input_error = self._find_input_error(complete_events)
+        if input_error is not None:
+            message_delta = _MESSAGE_DELTA.search(complete_events)
+            end = message_delta.start() if message_delta else 0
+            complete_events = complete_events[:end]
         self._output += complete_events
+        self._record_events(complete_events)
+        if input_error is not None:
+            self._end_with_error(input_error, b"")
+
+    def _find_input_error(self, complete_events: bytes) -> ApiError | None:
+        """Return the error if the message ends with these events after an incomplete tool call."""
+        stop_reason = None
         if not self._has_stop_reason and b"message_delta" in complete_events:
             _, stop_reason = passthrough.parse_stream_usage(complete_events)
             self._has_stop_reason = stop_reason is not None
+        if not self.tool_calls and b"tool_use" not in complete_events:
+            return None
+        self._tool_inputs.add(complete_events)
+        is_end = stop_reason is not None or (self._is_finished and not self._has_stop_reason)
+        return self._tool_inputs.find_error(stop_reason) if is_end else None
+
+    def _record_events(self, complete_events: bytes) -> None:
+        """Collect the data that is recorded of events."""
         # Text of the model cannot match, because its quotes are escaped.
         if b'"usage"' in complete_events and len(self._usage_events) < MAX_EVENT_BYTES:
             self._usage_events += complete_events

@@ -18,8 +18,9 @@ from anthropic_proxy.translate.apis import APIS
 from anthropic_proxy.translate.response.stream import StreamTranslator
 from anthropic_proxy.translate.upstream_failure import UpstreamIdentity
 from anthropic_proxy.upstream.http_client import UpstreamResponse
+from anthropic_proxy.wire.anthropic import events
 from anthropic_proxy.wire.json_codec import dumps
-from anthropic_proxy.wire.sse import SSEDecoder
+from anthropic_proxy.wire.sse import SSEDecoder, encode_event
 from tests.support.response_specs import answer_spec
 from tests.support.scaling import assert_linear_cpu
 
@@ -167,9 +168,22 @@ _USAGE = (
 )
 
 
+_CALL_START = encode_event(events.block_start(0, {"type": "tool_use", "input": {}}))
+_ARGUMENTS = encode_event(
+    {
+        "type": "content_block_delta",
+        "index": 0,
+        "delta": {"type": "input_json_delta", "partial_json": '{"a":["\\\\'},
+    }
+)
+
+
 @pytest.mark.parametrize(
     "reads",
     [
+        pytest.param(
+            lambda size: iter([_CALL_START, *[_ARGUMENTS] * size]), id="the-input-of-a-tool-call"
+        ),
         pytest.param(
             lambda size: (b": x" * 20 + b"\n\n" for _ in range(size)),
             id="comments-before-any-content",

@@ -268,6 +268,90 @@ def test_an_incomplete_message_is_an_error(
         assert b"message_stop" not in passed.replace(b"event: message_stop\\n", b"")
 
 
+def _call_stream(parts: list[str], stop_reason: str | None, *, with_block_stop: bool) -> bytes:
+    """Return a stream with a text and a tool call whose input has these parts."""
+    block = {"type": "tool_use", "id": "toolu_1", "name": "Bash", "input": {}}
+    stream_events = [events.block_start(1, block)]
+    for part in parts:
+        delta = {"type": "input_json_delta", "partial_json": part}
+        stream_events.append({"type": "content_block_delta", "index": 1, "delta": delta})
+    if with_block_stop:
+        stream_events.append(events.block_stop(1))
+    if stop_reason != "none":
+        stream_events.append(
+            events.message_delta({"stop_reason": stop_reason}, {"output_tokens": 1})
+        )
+    stream_events.append(events.message_stop())
+    return b"".join(_EVENTS[:-2]) + b"".join(map(encode_event, stream_events))
+
+
+# The SDKs would run the tool with a part of the input.
+_HALF_INPUTS = [
+    ['{"command":"rm -rf build && mk'],
+    ['{"comm', 'and":"rm -rf ', "build && mk"],
+    ['{"command":"ls"'],
+    ['{"command":"ls \\"'],
+    ['{"command":"ls","options":[{"a":1}'],
+    ['{"command":'],
+    ["{"],
+    ["", " ", '{"command":"ls'],
+]
+_COMPLETE_INPUTS = [
+    [],
+    [""],
+    ["", "{}"],
+    ['{"command":"ls \\"}{', '"}'],
+    ['{"command":"ls', '"}', "\n"],
+    ['{"command":"\ud83d"}'],
+    # The SDKs reject these, or read them completely.
+    ["ls -la"],
+    ["null"],
+    ['"{\\"command\\":\\"ls\\"}"'],
+]
+
+
+@pytest.mark.parametrize("split", [whole, byte_by_byte, random_splits])
+@pytest.mark.parametrize("stop_reason", ["tool_use", "end_turn", None, "none"])
+@pytest.mark.parametrize("with_block_stop", [True, False])
+@pytest.mark.parametrize("parts", _HALF_INPUTS)
+def test_an_incomplete_tool_call_is_an_error(
+    parts: list[str], with_block_stop: bool, stop_reason: str | None, split: Any
+) -> None:
+    raw = _call_stream(parts, stop_reason, with_block_stop=with_block_stop)
+    passed = _passed(split(raw), _ClosingResponse)
+    forwarded, _, error = passed.rpartition(b"event: error")
+    assert raw.startswith(forwarded)
+    assert loads(error.partition(b"data: ")[2])["error"]["message"] == (
+        "The upstream sent an incomplete tool call"
+    )
+    assert b'"stop_reason":"' not in forwarded
+    with pytest.raises(ApiError, match="incomplete tool call"):
+        _collected(split(raw), _ClosingResponse)
+
+
+@pytest.mark.parametrize("split", [whole, byte_by_byte, random_splits])
+@pytest.mark.parametrize(
+    ("parts", "stop_reason"),
+    [(parts, "tool_use") for parts in _COMPLETE_INPUTS]
+    + [
+        (parts, stop_reason)
+        for parts in _HALF_INPUTS
+        for stop_reason in ("max_tokens", "model_context_window_exceeded", "refusal")
+    ],
+)
+def test_other_tool_calls_are_forwarded(parts: list[str], stop_reason: str, split: Any) -> None:
+    raw = _call_stream(parts, stop_reason, with_block_stop=True)
+    assert _passed(split(raw)) == raw
+
+
+def test_an_incomplete_call_before_a_complete_one_is_an_error() -> None:
+    raw = _call_stream(['{"command":"rm'], "tool_use", with_block_stop=True)
+    other = _call_stream(['{"command":"ls"}'], "tool_use", with_block_stop=True)
+    beginning, call = b"".join(_EVENTS[:-2]), other[len(b"".join(_EVENTS[:-2])) :]
+    half = raw[len(beginning) :].partition(b"event: message_delta")[0]
+    assert b"incomplete tool call" in _passed([beginning + half, call], _ClosingResponse)
+
+
 # Errors in other forms than that of the API, with the text and the status.
 _ERRORS = [
     (b'event: error\ndata: {"code":0,"msg":"died","success":true}\n\n', 500),
