@@ -144,7 +144,8 @@ RESPONSE_BLOCKS: Mapping[str, str] = {
         "it, if there is nothing else"
     ),
     "tool_use": (
-        "`tool_calls`, the deprecated `function_call`, and calls that the model wrote as text; "
+        "`tool_calls` (also without `function`, or with `parameters`), the deprecated "
+        "`function_call`, and calls that the model wrote as text; "
         "invalid arguments are repaired if that is unambiguous, else the block contains them as "
         "`INVALID_JSON`; each document in the arguments of a call becomes a call"
     ),

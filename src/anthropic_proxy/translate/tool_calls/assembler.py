@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
 
 from anthropic_proxy.translate.tool_calls.arguments import ToolArguments
 from anthropic_proxy.translate.tool_calls.custom_input import to_arguments
@@ -106,9 +105,10 @@ class ToolCallAssembler:
             return self._feed_custom_call(fragment, custom, new_id)
         function = fragment.get("function")
         if not isinstance(function, dict):
-            function = {}
+            # A flat call, like those of the Responses API and the Messages API.
+            function = fragment
         name = string_or_empty(function.get("name"))
-        piece = _to_argument_text(function.get("arguments"))
+        piece = _get_argument_text(function)
         call = self._find_call(fragment, name, piece) or self._start_call(fragment, new_id())
         self._last_call = call
         if not call.name:
@@ -325,9 +325,11 @@ def _is_empty(fragment: JsonObject) -> bool:
     return not any(value for name, value in fragment.items() if name not in _FRAME_FIELDS)
 
 
-def _to_argument_text(arguments: Any) -> str:
+def _get_argument_text(function: JsonObject) -> str:
+    arguments = function.get("arguments")
     if arguments is None:
-        return ""
+        # An empty object may precede the arguments, as in the Messages API.
+        arguments = function.get("parameters") or function.get("input") or ""
     if isinstance(arguments, str):
         return arguments
     # Some servers send an object.

@@ -141,6 +141,49 @@ def test_empty_calls_are_dropped() -> None:
     assert [call.upstream_id for call in assembler.calls] == ["z", "w"]
 
 
+_LS = {"command": "ls"}
+_LS_TEXT = '{"command":"ls"}'
+
+
+@pytest.mark.parametrize(
+    ("fragments", "arguments"),
+    [
+        ([{"index": 0, "id": "x", "name": "Bash", "arguments": _LS_TEXT}], _LS_TEXT),
+        ([{"id": "x", "type": "function", "name": "Bash", "arguments": _LS}], _LS_TEXT),
+        ([{"id": "x", "type": "tool_use", "name": "Bash", "input": _LS}], _LS_TEXT),
+        ([{"id": "x", "name": "Bash", "function": None, "parameters": _LS}], _LS_TEXT),
+        ([{"id": "x", "function": {"name": "Bash", "parameters": _LS}}], _LS_TEXT),
+        ([{"id": "x", "function": {"name": "Bash", "parameters": _LS_TEXT}}], _LS_TEXT),
+        ([{"id": "x", "function": {"name": "Bash", "input": _LS}}], _LS_TEXT),
+        ([{"id": "x", "function": {"name": "Bash", "parameters": {}}}], ""),
+        # `arguments` is the field of the API.
+        (
+            [{"id": "x", "function": {"name": "Bash", "arguments": _LS_TEXT, "input": {"a": 1}}}],
+            _LS_TEXT,
+        ),
+        ([{"id": "x", "function": {"name": "Bash", "arguments": "", "parameters": {"a": 1}}}], ""),
+        (
+            [
+                {"index": 0, "id": "x", "name": "Bash", "input": {}},
+                {"index": 0, "arguments": _LS_TEXT[:8]},
+                {"index": 0, "arguments": _LS_TEXT[8:]},
+            ],
+            _LS_TEXT,
+        ),
+    ],
+)
+def test_calls_in_other_forms(fragments: list[dict[str, Any]], arguments: str) -> None:
+    """Without their arguments, these calls would run with an empty input, or be lost."""
+    assembler = ToolCallAssembler()
+    for each in fragments:
+        assembler.feed(each, lambda: "new")
+    assembler.close(lambda: "new")
+    assembler.drop_empty_calls()
+    [call] = assembler.calls
+    written = call.arguments.take() + call.arguments.finish(truncated=False)
+    assert (call.name, written) == ("Bash", arguments)
+
+
 _EMPTY = {"name": "", "arguments": ""}
 
 
@@ -153,6 +196,8 @@ _EMPTY = {"name": "", "arguments": ""}
         ({"tool_calls": {"id": "x"}}, [{"id": "x"}]),
         ({"tool_calls": [None, 1]}, []),
         ({"tool_calls": "x"}, []),
+        ({"tool_calls": [{"index": 0, "id": "", **_EMPTY}]}, []),
+        ({"tool_calls": [{"type": "tool_use", "name": None, "input": {}}]}, []),
         ({"function_call": _EMPTY}, []),
         ({"function_call": {"name": "a"}}, [{"index": 0, "function": {"name": "a"}}]),
         (
