@@ -44,6 +44,7 @@ _ERROR_NAME = re.compile(rb"(?:^|[\r\n])event: ?error[\r\n]")
 _DONE = re.compile(rb"(?:^|(?<=[\r\n]))data: ?\[DONE\]")
 # Parts of each event that reports an error. Quotes in the text of the model are escaped.
 _ERROR_MARKS = (b'"error"', b"event: error", b"event:error")
+_UNNAMED_EVENT = b"\n\ndata:"
 # Text of the model cannot match, because its quotes are escaped.
 _TOOL_USE = re.compile(rb'"type": ?"tool_use"')
 # Occurs twice in each event of this type.
@@ -225,6 +226,10 @@ class PassthroughStream(EventStream[bytes]):
 
     def _forward(self, complete_events: bytes) -> None:
         """Forward events up to the one that ends the message. Raises ApiError."""
+        # Events without a name may be the body of an HTTP error, which is not in the API's format.
+        if complete_events.startswith(b"data:") or _UNNAMED_EVENT in complete_events:
+            self._forward_to_error(complete_events)
+            return
         for mark in _ERROR_MARKS:
             if mark in complete_events:
                 self._forward_to_error(complete_events)

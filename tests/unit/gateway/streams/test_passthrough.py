@@ -370,6 +370,11 @@ _ERRORS = [
     ),
     (b'data: {"type":"error","error":{"type":"overloaded_error","message":"died"}}\n\n', 529),
     (b'event: error\ndata: {"type":"error","error":{"type":"api_error","message":"died"}}', 500),
+    # FastAPI, vLLM, GLM.
+    (b'data: {"detail":"worker died"}\n\n', 500),
+    (b'data: {"detail":"worker died"}\n\ndata: [DONE]\n\n', 500),
+    (b'data: {"object":"error","message":"died","code":429}\n\n', 429),
+    (b'data: {"code":500,"msg":"died","success":false}\n\n', 500),
 ]
 
 
