@@ -158,8 +158,8 @@ def _incomplete_call_error() -> TruncatedError:
 class ToolInputChecker:
     """Finds tool calls with incomplete inputs in a stream that is forwarded.
 
-    The SDKs close an incomplete input, so a tool would run with a part of it: with
-    `rm -rf build && mkdir bui` instead of `rm -rf build && mkdir build`.
+    The SDKs close an incomplete input and drop its last member, so a tool would run without it:
+    with `{"path": "/data"}` instead of `{"path": "/data", "dry_run": true}`.
     """
 
     def __init__(self) -> None:

@@ -285,7 +285,7 @@ def _call_stream(parts: list[str], stop_reason: str | None, *, with_block_stop: 
     return b"".join(_EVENTS[:-2]) + b"".join(map(encode_event, stream_events))
 
 
-# The SDKs would run the tool with a part of the input.
+# With these, the SDKs would run the tool with a part of the input.
 _HALF_INPUTS = [
     ['{"command":"rm -rf build && mk'],
     ['{"comm', 'and":"rm -rf ', "build && mk"],
