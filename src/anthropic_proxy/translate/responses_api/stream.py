@@ -193,7 +193,8 @@ class ResponsesReader:
 
         The event repeats all items. Servers may number them differently than before, so items are
         used only if no item of their kind was sent. Reasoning precedes all other output, so it is
-        used only if nothing was sent. A call that was sent in part is found by its ids.
+        used only if nothing was sent. Calls and the last text that were sent in part are found by
+        their ids.
         """
         chunks: Chunks = []
         unsent_kinds = set()
@@ -213,10 +214,25 @@ class ResponsesReader:
                 if sent_call is not None:
                     sent_call.finish_call(item)
                     chunks += self._write_call(sent_call, item)
+            elif kind == "message":
+                chunks += self._write_rest_of_message(item)
         text = get_output_text(response)
         if self._last_message is None and text:
             item = {"type": "message", "content": text}
             chunks += self._finish_item({"output_index": -1, "item": item})
+        return chunks
+
+    def _write_rest_of_message(self, item_json: JsonObject) -> Chunks:
+        """Write the end of the text that was sent last, whose deltas are incomplete."""
+        sent_item = self._items.find_item({"item": item_json}, "message")
+        if sent_item is None or sent_item is not self._last_message:
+            return []
+        chunks: Chunks = []
+        for text_kind in TEXT_KINDS:
+            for part_index, text in enumerate(text_kind.list_part_texts(item_json)):
+                # Servers may number parts differently than before.
+                if (text_kind.part_type, part_index) in sent_item.sent_parts:
+                    chunks += self._write_rest(sent_item, text_kind, part_index, text)
         return chunks
 
     def _fail_response(self, event: JsonObject) -> Chunks:

@@ -542,3 +542,47 @@ def test_a_body_that_is_an_error_keeps_its_words() -> None:
     error = parse_chunk_error(completion, UpstreamIdentity("up:1"))
     assert error is not None
     assert error.message == "worker died"
+
+
+def _message_item(*texts: str, item_id: str = "m") -> Json:
+    content = [{"type": "output_text", "text": text} for text in texts]
+    return {"type": "message", "id": item_id, "content": content}
+
+
+def _text_delta(text: str, item_id: str = "m", content_index: int = 0) -> Json:
+    return {
+        "type": "response.output_text.delta",
+        "item_id": item_id,
+        "content_index": content_index,
+        "delta": text,
+    }
+
+
+@pytest.mark.parametrize(
+    ("events", "output", "text"),
+    [
+        ([_text_delta("Hel")], [_message_item("Hello")], "Hello"),
+        ([_text_delta("Hel")], [{**_message_item("Hello"), "id": None}], "Hello"),
+        ([_text_delta("Hello")], [_message_item("Hello")], "Hello"),
+        ([_text_delta("Hello"), _CALL_DONE], [_message_item("Hello!"), _CALL_ITEM], "Hello!"),
+        # What was sent has another form, or other numbers.
+        ([_text_delta("Hel")], [_message_item("Other")], "Hel"),
+        ([_text_delta("Hello")], [_message_item("Hel")], "Hello"),
+        ([_text_delta("Hello", content_index=1)], [_message_item("Hello")], "Hello"),
+        ([_text_delta("Hello")], [_message_item("Hello", item_id="other")], "Hello"),
+        (
+            [_text_delta("One", "a"), _text_delta("Two", "b")],
+            [_message_item("One more", item_id="a"), _message_item("Two", item_id="b")],
+            "One\n\nTwo",
+        ),
+    ],
+)
+def test_the_last_event_completes_a_text(events: list[Json], output: list[Json], text: str) -> None:
+    completed = {
+        "type": "response.completed",
+        "response": {"status": "completed", "output": output},
+    }
+    reader = ResponsesReader()
+    chunks = [chunk for event in [*events, completed] for chunk in reader.feed(event)]
+    written = [chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks]
+    assert "".join(written) == text
