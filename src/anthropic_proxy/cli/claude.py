@@ -3,7 +3,7 @@
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,6 +14,7 @@ from anthropic_proxy.cli.launch import claude_code
 from anthropic_proxy.cli.launch.discovery import (
     LOCAL_SERVERS,
     FoundUpstream,
+    complete_url,
     find_key_variable,
     find_upstreams,
 )
@@ -24,10 +25,12 @@ from anthropic_proxy.cli.launch.local_proxy import (
     configure_upstreams,
     find_daemon,
     read_probe_results,
+    reuse_configuration,
     run_local_proxy,
 )
 from anthropic_proxy.cli.launch.model_choice import ChoiceError, choose_model
 from anthropic_proxy.config.env_file import find_env_file, read_env_file
+from anthropic_proxy.config.messages import show_value
 from anthropic_proxy.config.settings import load_settings
 from anthropic_proxy.config.upstreams import load_routing
 from anthropic_proxy.demo.guard import ChildError
@@ -88,10 +91,18 @@ def claude(
             variables = claude_code.claude_variables(proxy.base_url, proxy.token, entry)
             environment = claude_code.claude_environment(variables, os.environ)
             with_mode = claude_code.add_permission_mode(arguments)
-            code = claude_code.run_claude(program, with_mode, environment)
+            code = _run_claude(program, with_mode, environment)
     except (ChildError, ChoiceError, ConfigError) as error:
         _fail(str(error))
     sys.exit(code)
+
+
+def _run_claude(program: str, arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Return the exit code of Claude Code. Raises ChildError if it does not start."""
+    try:
+        return claude_code.run_claude(program, arguments, environment)
+    except OSError as error:
+        raise ChildError(f"{program} does not start: {error.strerror}") from error
 
 
 @contextmanager
@@ -123,24 +134,27 @@ def _accepts(running: LocalProxy) -> bool:
 
 def choose_start(stack: ExitStack, upstream: str | None, config: Path | None) -> ProxyStart:
     """Return how to start the proxy: with its configuration, or with upstreams that are found."""
-    if upstream is None and _is_configured(config):
-        return ProxyStart(os.environ, config, _find_client_token(config))
-    upstreams = _find_upstreams() if upstream is None else [_read_upstream(upstream)]
     directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="anthropic-proxy-"))
+    if upstream is None:
+        env_file = find_env_file(config)
+        from_file = read_env_file(env_file)
+        configured = from_file | dict(os.environ)
+        if any(map(configured.get, _CONFIGURATION_VARIABLES)):
+            token = _find_client_token(config)
+            return reuse_configuration(os.environ, from_file, Path(directory), env_file, token)
+    upstreams = _find_upstreams() if upstream is None else [_read_upstream(upstream)]
     return configure_upstreams(upstreams, os.environ, Path(directory))
 
 
-def _is_configured(config: Path | None) -> bool:
-    configured = read_env_file(find_env_file(config)) | dict(os.environ)
-    return any(configured.get(name) for name in _CONFIGURATION_VARIABLES)
-
-
 def _read_upstream(text: str) -> FoundUpstream:
-    """Return the upstream at a URL, or at `host:port`."""
-    url = text if "://" in text else f"http://{text}"
+    """Return the upstream at a URL, or at `host:port`. Raises ChoiceError."""
+    try:
+        url = complete_url(text)
+    except ValueError as error:
+        raise ChoiceError(f"invalid --upstream: got {show_value(text)}, {error}") from error
     key_variable = find_key_variable(url, os.environ)
     # Next to another URL, UPSTREAM_API_KEY is the key of that upstream.
-    if not key_variable and not os.environ.get("UPSTREAM_BASE_URL"):
+    if not key_variable and not any(map(os.environ.get, _CONFIGURATION_VARIABLES)):
         key_variable = "UPSTREAM_API_KEY" if os.environ.get("UPSTREAM_API_KEY") else ""
     return FoundUpstream("upstream", url, key_variable, url)
 

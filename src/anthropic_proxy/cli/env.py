@@ -1,16 +1,25 @@
 """The command `anthropic-proxy env`: print the environment for an agent."""
 
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import PurePath
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import click
 
 from anthropic_proxy.cli.launch.claude_code import claude_variables
-from anthropic_proxy.cli.launch.local_proxy import ListError, LocalProxy, find_daemon
+from anthropic_proxy.cli.launch.discovery import complete_url
+from anthropic_proxy.cli.launch.local_proxy import (
+    LOOPBACK_HOSTS,
+    ListError,
+    LocalProxy,
+    find_daemon,
+)
 from anthropic_proxy.cli.launch.model_choice import ChoiceError, choose_model
+from anthropic_proxy.config.network_variables import exempt_from_proxies, proxy_addresses
 
 _NO_PROXY = """no proxy is running: start one with `anthropic-proxy --daemon`, or use --url.
   For Claude Code, `anthropic-proxy claude` does all of this."""
@@ -63,8 +72,12 @@ def _quote_fish(value: str) -> str:
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
+# PowerShell ends a string at typographic quotes too. Source: about_Quoting_Rules.
+_POWERSHELL_QUOTES = re.compile("['\u2018\u2019\u201a\u201b]")
+
+
 def _quote_powershell(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
+    return "'" + _POWERSHELL_QUOTES.sub(r"\g<0>\g<0>", value) + "'"
 
 
 # Returns the command that sets a variable.
@@ -121,18 +134,28 @@ def env(agent: str, shell: str | None, model: str | None, url: str | None) -> No
         entries = {}
     entry = _choose_entry(entries, model, is_required=_AGENTS[agent].needs_model)
     variables = _AGENTS[agent].variables(proxy.base_url, proxy.token, entry)
+    variables |= _exempt_from_proxies(proxy.base_url)
     shell = shell or _detect_shell(os.environ)
     for name, value in variables.items():
         click.echo(format_variable(shell, name, value))
 
 
+def _exempt_from_proxies(base_url: str) -> dict[str, str]:
+    """Return the variables that exempt a server on this machine from the user's HTTP proxy."""
+    host = urlsplit(base_url).hostname
+    if host not in LOOPBACK_HOSTS or not proxy_addresses(os.environ):
+        return {}
+    return exempt_from_proxies(os.environ, host)
+
+
 def _find_proxy(url: str | None, token: str) -> LocalProxy | None:
     if url is None:
         return find_daemon(token)
-    url = url if "://" in url else f"http://{url}"
-    if not url.startswith(("http://", "https://")):
-        raise click.BadParameter(f"got {url!r}, expected http://... or https://...")
-    return LocalProxy(url.rstrip("/").removesuffix("/v1"), token, log="")
+    try:
+        base_url = complete_url(url)
+    except ValueError as error:
+        raise click.BadParameter(f"got {url!r}, {error}", param_hint="--url") from error
+    return LocalProxy(base_url.rstrip("/").removesuffix("/v1"), token, log="")
 
 
 def _choose_entry(

@@ -25,6 +25,19 @@ def proxy_addresses(environment: Mapping[str, str]) -> dict[str, str]:
     return addresses
 
 
+def exempt_from_proxies(environment: Mapping[str, str], *hosts: str) -> dict[str, str]:
+    """Return the variables with which programs connect to hosts without an HTTP proxy.
+
+    They extend the exemptions in `environment`. Programs read one of the two names.
+    """
+    exempt = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
+    present = [each.strip() for each in exempt.split(",") if each.strip()]
+    if "*" not in present:
+        present += [host for host in hosts if host not in present]
+    value = ",".join(present)
+    return {"NO_PROXY": value, "no_proxy": value}
+
+
 def export_network_variables(environment: Mapping[str, str]) -> None:
     """Add the network variables of the `.env` file to the environment of the process.
 

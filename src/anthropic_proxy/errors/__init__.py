@@ -96,11 +96,15 @@ class ApiError(Exception):
         return dumps(self.body(request_id))
 
 
-class TruncatedError(ApiError):
-    """An upstream closed its response before it was complete."""
+class UnusableResponseError(ApiError):
+    """An upstream returned a status of success and a body that is not a usable response."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(500, message)
+    def __init__(self, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(500, message, headers)
+
+
+class TruncatedError(UnusableResponseError):
+    """An upstream closed its response before it was complete."""
 
 
 class PassthroughError(ApiError):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from anthropic_proxy.errors import ApiError, build_retry_headers
+from anthropic_proxy.errors import ApiError, UnusableResponseError, build_retry_headers
 from anthropic_proxy.providers.base_url import strip_version
 from anthropic_proxy.translate import error_wordings as wordings
 from anthropic_proxy.translate.context_overflow import is_context_overflow, parse_context_sizes
@@ -182,7 +182,7 @@ def html_page_error(upstream: UpstreamIdentity) -> ApiError:
         f"The upstream {upstream.name} returned an HTML page: it is not an OpenAI-compatible API. "
         "Check UPSTREAM_BASE_URL"
     )
-    return ApiError(500, text, _NO_RETRY_HEADERS)
+    return UnusableResponseError(text, _NO_RETRY_HEADERS)
 
 
 def not_a_completion_error(upstream: UpstreamIdentity) -> ApiError:
@@ -190,7 +190,7 @@ def not_a_completion_error(upstream: UpstreamIdentity) -> ApiError:
     text = (
         f"The upstream {upstream.name} returned status 200 and a body that is not a chat completion"
     )
-    return ApiError(500, text)
+    return UnusableResponseError(text)
 
 
 def to_api_error(failure: UpstreamFailure) -> UpstreamFailureError:

@@ -264,11 +264,13 @@ class UpstreamClient:
             self.state.cool_downs.start(model, time.monotonic(), seconds)
 
     def record_server_error(self, error: ApiError) -> None:
-        """Record that a response reported a failure of the server, whose cause is unknown.
+        """Record that a response showed a failure of the server, whose cause is unknown.
 
         Call this only if the request has another target.
         """
-        self.state.failure_reason = f"it returned status {error.upstream_status}"
+        self.state.failure_reason = "its responses were not usable"
+        if error.upstream_status is not None:
+            self.state.failure_reason = f"it returned status {error.upstream_status}"
         for breaker in self.state.breakers:
             breaker.record_server_error(time.monotonic())
 

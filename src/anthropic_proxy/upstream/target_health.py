@@ -9,7 +9,7 @@ import math
 
 from cachetools import LRUCache
 
-from anthropic_proxy.errors import ApiError, PassthroughError
+from anthropic_proxy.errors import ApiError, PassthroughError, UnusableResponseError
 from anthropic_proxy.translate.retry_delay import find_retry_delay
 from anthropic_proxy.translate.upstream_errors import UpstreamFailureError
 from anthropic_proxy.upstream.retry import can_fail_over, is_transient
@@ -44,10 +44,13 @@ class UnavailableError(ApiError):
 
 
 def is_server_error(error: ApiError) -> bool:
-    """Return whether a response of an upstream, or an event of it, reports a failure of the server.
+    """Return whether a response of an upstream, or an event of it, shows a failure of the server.
 
-    Failed connections and timeouts are not included: the permit of the request records them.
+    A body that is not a usable response shows one too: for example a login page, or nothing. Failed
+    connections and timeouts are not included: the permit of the request records them.
     """
+    if isinstance(error, UnusableResponseError):
+        return True
     if not isinstance(error, UpstreamFailureError | PassthroughError) or not can_fail_over(error):
         return False
     status = error.upstream_status or error.status

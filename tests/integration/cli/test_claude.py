@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -117,7 +118,11 @@ def test_the_configuration_selects_the_upstream(
         ({"UPSTREAM_API_KEY": "sk-mine"}, "Bearer sk-mine"),
         # These are keys of other upstreams, and must not be sent to this one.
         ({"UPSTREAM_BASE_URL": "http://127.0.0.1:1", "UPSTREAM_API_KEY": "sk-other"}, None),
+        ({"ANTHROPIC_PROXY_BASE_URL": "http://127.0.0.1:1", "UPSTREAM_API_KEY": "sk"}, None),
         ({"OPENROUTER_API_KEY": "sk-or"}, None),
+        # Settings that are for the models of other upstreams, or for a server for others.
+        ({"COMPLETION_MODEL": "other", "model_map": "qwen3:4b=other", "METRICS_PORT": "1"}, None),
+        ({"HTTP_PROXY": "http://127.0.0.1:1", "http_proxy": "http://127.0.0.1:1"}, None),
     ],
 )
 @pytest.mark.parametrize("lines", ["CONFIG_FILE=missing.yaml\n", "UPSTREAM_API_KEY=sk-file\n"])
@@ -133,6 +138,26 @@ def test_the_option_has_priority_over_the_configuration(
     result = _run(command, "--upstream", address, "--model", "qwen3:4b", **variables)
     assert result.returncode == 7, result
     assert upstream.authorizations == [key]
+    assert [body["model"] for body in upstream.bodies] == ["qwen3:4b"]
+
+
+def test_settings_of_a_server_for_others_do_not_apply(
+    command: Command, upstream: PageUpstream
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as used:
+        lines = {
+            "UPSTREAM_BASE_URL": _url(upstream),
+            "METRICS_PORT": used.getsockname()[1],
+            "TLS_CERT_FILE": "missing.pem",
+            "TLS_KEY_FILE": "missing.pem",
+            "UNIX_SOCKET": "proxy.sock",
+            "COMPLETION_MODEL": "configured",
+        }
+        text = "".join(f"{name}={value}\n" for name, value in lines.items())
+        (command.home / ".env").write_text(text)
+        result = _run(command, "--model", "qwen3:4b")
+    assert result.returncode == 7, result
+    assert [body["model"] for body in upstream.bodies] == ["configured"]
 
 
 def test_several_upstreams_are_found(command: Command, upstream: PageUpstream) -> None:
@@ -191,6 +216,7 @@ def test_the_running_daemon_is_used(command: Command, upstream: PageUpstream) ->
         ),
         ((), {"UPSTREAM_BASE_URL": "ftp://x"}, ["UPSTREAM_BASE_URL", "ftp"]),
         ((), {"CONFIG_FILE": "missing.yaml"}, ["missing.yaml"]),
+        (("--upstream", "ftp://x"), {}, ["✗ invalid --upstream", "ftp://x", "expected"]),
         (("--upstream", "{url}"), {}, ["choose a model with --model: gpt-6.1-terra, qwen/qwen3-"]),
     ],
 )
@@ -221,6 +247,14 @@ def test_the_installation_of_claude_code_is_explained(tmp_path: Path) -> None:
     assert result.returncode == 1
     assert result.stderr.startswith("✗ Claude Code is not installed")
     assert "npm install -g @anthropic-ai/claude-code" in result.stderr
+
+
+def test_a_program_that_does_not_start_is_reported(tmp_path: Path, upstream: PageUpstream) -> None:
+    _install(tmp_path, "#!/missing/interpreter\n")
+    result = _run(Command(tmp_path), "--upstream", _url(upstream), "--model", "m")
+    assert result.returncode == 1
+    assert "/claude does not start: No such file or directory" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])

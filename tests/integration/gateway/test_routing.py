@@ -269,8 +269,16 @@ ERROR_EVENT = streams([{"error": {"message": "crashed", "code": 500}}], done=Fal
         (_failing(500), {"keys": "k l"}),
         (NATIVE_ERROR, {"api": "messages"}),
         (ERROR_EVENT, {}),
+        (answers(b"<html>Log in</html>", headers={"content-type": "text/html"}), {}),
+        (answers({}), {}),
+        (answers(b""), {}),
+        (streams([{"choices": []}], done=False), {}),
+        (answers({}), {"api": "messages"}),
     ],
-    ids=["chat", "two keys", "native", "event"],
+    ids=[
+        *("chat", "two keys", "native", "event"),
+        *("page", "no completion", "no body", "no content", "no message"),
+    ],
 )
 def test_five_server_errors_in_a_row_open_the_circuit(
     tmp_path: Path, reply: Script, fields: dict[str, Any]

@@ -12,13 +12,15 @@ from anthropic_proxy.server import daemon
 from tests.support.scripted_upstream import ScriptedUpstream, answers
 
 _VALUES = ["plain", "with space", "it's", 'a "b" c', "$HOME `id` \\ %PATH%", "a\nb", "", "ä✓"]
+_PROXY_VARIABLES = ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 _LIST = {"data": [{"id": "qwen3:4b", "max_input_tokens": 65536}]}
 
 
 @pytest.fixture(autouse=True)
 def user_without_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY", "SHELL"):
+    for name in ("ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY", "SHELL", *_PROXY_VARIABLES):
         monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
     monkeypatch.setattr(daemon, "default_pid_files", lambda _: (tmp_path / "proxy.pid",))
 
 
@@ -38,6 +40,7 @@ def test_a_posix_shell_reads_each_value(value: str) -> None:
     [
         ("fish", "it's \\ $HOME", r"set -gx NAME 'it\'s \\ $HOME'"),
         ("powershell", "it's \\ $HOME", r"$env:NAME = 'it''s \ $HOME'"),
+        ("powershell", "a\u2018b\u2019; c", "$env:NAME = 'a\u2018\u2018b\u2019\u2019; c'"),
     ],
 )
 def test_other_shells_quote_values(shell: str, value: str, line: str) -> None:
@@ -57,6 +60,7 @@ def test_other_shells_quote_values(shell: str, value: str, line: str) -> None:
                 "export ANTHROPIC_DEFAULT_OPUS_MODEL='qwen3:4b'",
                 "export ANTHROPIC_DEFAULT_SONNET_MODEL='qwen3:4b'",
                 "export ANTHROPIC_DEFAULT_HAIKU_MODEL='qwen3:4b'",
+                "export ANTHROPIC_DEFAULT_FABLE_MODEL='qwen3:4b'",
                 "export CLAUDE_CODE_MAX_CONTEXT_TOKENS='65536'",
             ],
         ),
@@ -150,6 +154,24 @@ _ERROR = {
             (),
             "Error: no list of models from {url}: not a list: name a model with --model\n",
         ),
+        (
+            {"data": [{"id": "a"}, {"object": "model"}, "c", {"id": "b"}]},
+            200,
+            (),
+            "Error: choose a model with --model: a, b\n",
+        ),
+        # other servers than a proxy
+        (
+            {"detail": "x"},
+            401,
+            (),
+            "Error: no list of models from {url}: status 401: set ANTHROPIC",
+        ),
+        ({"error": "x"}, 403, (), "Error: no list of models from {url}: status 403: set ANTHROPIC"),
+        ([], 404, (), "Error: no list of models from {url}: status 404: name"),
+        (b"<html>", 404, (), "Error: no list of models from {url}: "),
+        ({"models": []}, 200, (), "Error: no list of models from {url}: not a list: name"),
+        ([1], 200, (), "Error: no list of models from {url}: not a list: name"),
     ],
 )
 def test_failures_are_explained(
@@ -159,7 +181,27 @@ def test_failures_are_explained(
         proxy.then(answers(body, status))
         result = _run_env("--url", proxy.url, *arguments)
         expected = error.format(url=proxy.url)
-    assert (result.exit_code, result.stdout, result.stderr) == (1, "", expected)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(expected)
+
+
+@pytest.mark.parametrize("url", ["ftp://127.0.0.1", "http://", "", "host:port"])
+def test_an_invalid_address_is_refused(url: str) -> None:
+    result = _run_env("--url", url, "--model", "m")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"Invalid value for --url: got {url!r}, " in result.stderr
+
+
+def test_an_http_proxy_of_the_user_gets_no_requests() -> None:
+    variables = {"HTTPS_PROXY": "http://proxy.invalid", "NO_PROXY": "a.invalid"}
+    with ScriptedUpstream() as proxy:
+        proxy.then(answers(_LIST))
+        result = _run_env("--url", proxy.url, "--agent", "sdk", **variables)
+    assert "export NO_PROXY='a.invalid,127.0.0.1'\n" in result.stdout
+    assert "export no_proxy='a.invalid,127.0.0.1'\n" in result.stdout
+    # a proxy on another host may need it
+    result = _run_env("--url", "http://proxy.invalid", "--agent", "sdk", **variables)
+    assert "NO_PROXY" not in result.stdout
 
 
 def test_a_failing_list_is_reported_if_the_model_is_known() -> None:
@@ -192,12 +234,6 @@ def test_the_url_may_lack_its_scheme_and_have_a_path(path: str) -> None:
         result = _run_env("--url", proxy.url.removeprefix("http://") + path)
         assert proxy.request().path == f"{path}/v1/models?limit=1000"
         assert f"export ANTHROPIC_BASE_URL='{proxy.url}{path}'" in result.stdout
-
-
-def test_other_schemes_are_rejected() -> None:
-    result = _run_env("--url", "ftp://127.0.0.1", "--model", "m")
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert "got 'ftp://127.0.0.1', expected http://... or https://..." in result.stderr
 
 
 def test_the_key_is_not_sent_to_an_https_url_in_clear_text() -> None:

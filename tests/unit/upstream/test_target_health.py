@@ -5,7 +5,12 @@ from typing import Any
 
 import pytest
 
-from anthropic_proxy.errors import ApiError, PassthroughError
+from anthropic_proxy.errors import (
+    ApiError,
+    PassthroughError,
+    TruncatedError,
+    UnusableResponseError,
+)
 from anthropic_proxy.translate.upstream_errors import to_api_error
 from anthropic_proxy.translate.upstream_failure import UpstreamFailure, UpstreamIdentity
 from anthropic_proxy.upstream.http_client import UpstreamError
@@ -77,6 +82,8 @@ _ERRORS: dict[str, tuple[ApiError, float | None, bool]] = {
     "native overload": (_native(529, "overloaded_error", {"retry-after": "30"}), 30, True),
     "server error": (_failure(500), None, True),
     "native server error": (_native(500, "api_error"), None, True),
+    "unusable response": (UnusableResponseError("returned an HTML page"), None, True),
+    "response without an end": (TruncatedError("ended the response"), None, True),
     "timeout of the server": (_failure(408), None, False),
     "unsupported method": (_failure(501), None, False),
     "image that is not supported": (_failure(500, "image input is not supported"), None, False),

@@ -12,7 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+from anthropic_proxy.config.network_variables import exempt_from_proxies
 from anthropic_proxy.wire.json_codec import loads
 
 INSTALL_HINT = """Claude Code is not installed, or `claude` is not on the PATH.
@@ -25,12 +27,17 @@ INSTALL_HINT = """Claude Code is not installed, or `claude` is not on the PATH.
 _INSTALL_PATHS = (".local/bin/claude", ".claude/local/claude")
 
 # Each of these selects another server than ANTHROPIC_BASE_URL, or conflicts with the key.
+# Tried with Claude Code 2.1.332.
 _CONFLICTING_VARIABLES = (
     "ANTHROPIC_API_KEY",
     "ANTHROPIC_SMALL_FAST_MODEL",
+    "ANTHROPIC_UNIX_SOCKET",
     "CLAUDE_CODE_OAUTH_TOKEN",
+    "CLAUDE_CODE_USE_ANTHROPIC_AWS",
+    "CLAUDE_CODE_USE_ANTHROPIC_GOOGLE_CLOUD",
     "CLAUDE_CODE_USE_BEDROCK",
     "CLAUDE_CODE_USE_FOUNDRY",
+    "CLAUDE_CODE_USE_MANTLE",
     "CLAUDE_CODE_USE_VERTEX",
 )
 
@@ -39,6 +46,7 @@ _MODEL_SLOTS = (
     "ANTHROPIC_DEFAULT_OPUS_MODEL",
     "ANTHROPIC_DEFAULT_SONNET_MODEL",
     "ANTHROPIC_DEFAULT_HAIKU_MODEL",
+    "ANTHROPIC_DEFAULT_FABLE_MODEL",
 )
 
 _PERMISSION_OPTIONS = (
@@ -61,7 +69,7 @@ def find_claude(environment: Mapping[str, str]) -> str | None:
         return on_path
     for path in _INSTALL_PATHS:
         candidate = Path(environment.get("HOME", ""), path)
-        if candidate.is_absolute() and os.access(candidate, os.X_OK):
+        if candidate.is_absolute() and candidate.is_file() and os.access(candidate, os.X_OK):
             return str(candidate)
     return None
 
@@ -89,12 +97,20 @@ def claude_environment(
     """Return the complete environment of Claude Code.
 
     Variables of the user for sizes and model slots have priority; other servers and keys have not.
+    An HTTP proxy of the user gets no requests: Claude Code sends it those for 127.0.0.1 too, with
+    the key and the conversation.
     """
     inherited = {
         name: value for name, value in environment.items() if name not in _CONFLICTING_VARIABLES
     }
     fixed = ("ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_MODEL")
-    return {**variables, **inherited, **{name: variables[name] for name in fixed}}
+    host = urlsplit(variables["ANTHROPIC_BASE_URL"]).hostname or ""
+    return {
+        **variables,
+        **inherited,
+        **{name: variables[name] for name in fixed},
+        **exempt_from_proxies(environment, host),
+    }
 
 
 def add_permission_mode(arguments: Sequence[str]) -> list[str]:
@@ -112,7 +128,7 @@ def add_permission_mode(arguments: Sequence[str]) -> list[str]:
 
 
 def find_overriding_settings(environment: Mapping[str, str]) -> list[str]:
-    """Return the variables that the user's settings of Claude Code set instead of this command.
+    """Return the variables in the user's settings of Claude Code that replace those of the command.
 
     Its `settings.json` has priority over the environment.
     """
@@ -124,8 +140,8 @@ def find_overriding_settings(environment: Mapping[str, str]) -> list[str]:
     variables = settings.get("env") if isinstance(settings, dict) else None
     if not isinstance(variables, dict):
         return []
-    names = ("ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY", "ANTHROPIC_MODEL")
-    return [name for name in names if name in variables]
+    names = ("ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_MODEL")
+    return [name for name in (*names, *_CONFLICTING_VARIABLES) if variables.get(name)]
 
 
 def run_claude(program: str, arguments: Sequence[str], environment: Mapping[str, str]) -> int:

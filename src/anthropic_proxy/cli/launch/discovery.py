@@ -80,19 +80,57 @@ def find_upstreams(
     return [*_find_keys(environment), *_find_local_servers(environment, local_servers)]
 
 
+def complete_url(text: str) -> str:
+    """Return the URL for `host:port` or a host. Hosts on the internet get https.
+
+    Raises ValueError for a text that is not a URL of a server.
+    """
+    parts = urlsplit(text if "://" in text else f"//{text}")
+    if not parts.hostname or parts.scheme not in {"", "http", "https"}:
+        raise ValueError("expected http://... or https://...")
+    if parts.scheme:
+        return text
+    is_on_internet = parts.port in {None, 443} and _is_domain(parts.hostname)
+    return f"https://{text}" if is_on_internet else f"http://{text}"
+
+
+def _is_domain(host: str) -> bool:
+    """Return whether a host is a domain name: neither an IP address nor a name such as `gpu`."""
+    return "." in host.strip(".") and ":" not in host and not host.replace(".", "").isdecimal()
+
+
 def find_key_variable(url: str, environment: Mapping[str, str]) -> str:
-    """Return the variable with the key of the service at `url`; empty if none is set."""
-    host = urlsplit(url).hostname
+    """Return the variable with the key of the service at `url`; empty if none is set.
+
+    The key is only for the origin of the service: not for its host without TLS, and not for the
+    service if a variable selects another server for the key.
+    """
+    origin = _parse_origin(url)
     for service in HOSTED_SERVICES:
-        if environment.get(service.key_variable) and host == urlsplit(service.url).hostname:
+        service_origin = _parse_origin(_find_service_url(service, environment))
+        if environment.get(service.key_variable) and origin == service_origin:
             return service.key_variable
     return ""
+
+
+def _find_service_url(service: HostedService, environment: Mapping[str, str]) -> str:
+    return environment.get(service.url_variable) or service.url
+
+
+def _parse_origin(url: str) -> tuple[str, str | None, int] | None:
+    """Return scheme, host and port; None if the URL is invalid."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        return None
+    return parts.scheme, parts.hostname, port
 
 
 def _find_keys(environment: Mapping[str, str]) -> Iterable[FoundUpstream]:
     for service in HOSTED_SERVICES:
         if environment.get(service.key_variable):
-            url = environment.get(service.url_variable) or service.url
+            url = _find_service_url(service, environment)
             yield FoundUpstream(service.name, url, service.key_variable, service.key_variable)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from anthropic_proxy.cli.launch.discovery import FoundUpstream
+from anthropic_proxy.config.network_variables import exempt_from_proxies
 from anthropic_proxy.demo.guard import ChildError, ChildProcess, run_child
 from anthropic_proxy.server import daemon
 from anthropic_proxy.wire.json_codec import JsonObject, dumps, loads, loads_object
@@ -23,6 +24,33 @@ _START_SECONDS = 60.0
 _LIST_SECONDS = 20.0
 # Logs of earlier sessions that are kept.
 _KEPT_LOGS = 10
+
+# Settings of a server for others. The proxy of an agent listens on a loopback port without TLS, and
+# several of them run at the same time.
+_SERVER_VARIABLES = frozenset(
+    {
+        "METRICS_PORT",
+        "TLS_CERT_FILE",
+        "TLS_CLIENT_CA_FILE",
+        "TLS_KEY_FILE",
+        "TLS_KEY_PASSWORD",
+        "UNIX_SOCKET",
+        "WORKERS",
+    }
+)
+# They name models of the configured upstream. OPENROUTER_API_KEY is its default key.
+_CONFIGURATION_VARIABLES = frozenset(
+    {
+        "ANTHROPIC_PROXY_BASE_URL",
+        "COMPLETION_MODEL",
+        "CONFIG_FILE",
+        "MODEL_ALIASES",
+        "MODEL_MAP",
+        "OPENROUTER_API_KEY",
+        "REASONING_MODEL",
+    }
+)
+LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 
 class ListError(Exception):
@@ -95,7 +123,11 @@ def configure_upstreams(
     names of variables with the keys, not the keys. Settings of another upstream do not count,
     because its key must not be sent to these ones.
     """
-    variables = {name: value for name, value in environment.items() if not _selects_upstream(name)}
+    variables = {}
+    for name, value in environment.items():
+        if not _configures_upstream(name) and name.upper() not in _SERVER_VARIABLES:
+            variables[name] = value
+    variables |= exempt_from_proxies(environment, *LOOPBACK_HOSTS)
     entries: dict[str, dict[str, str]] = {}
     for number, upstream in enumerate(upstreams, 1):
         entries[upstream.name] = {"url": upstream.url}
@@ -105,18 +137,44 @@ def configure_upstreams(
     path = directory / "upstreams.yaml"
     # JSON is YAML.
     path.write_bytes(dumps({"upstreams": entries}))
-    env_file = directory / ".env"
-    env_file.touch()
-    return ProxyStart({**variables, "CONFIG_FILE": str(path)}, env_file)
+    return ProxyStart({**variables, "CONFIG_FILE": str(path)}, _create_env_file(directory))
 
 
-def _selects_upstream(name: str) -> bool:
-    """Return whether a variable configures an upstream. OPENROUTER_API_KEY is its default key."""
-    return name.startswith("UPSTREAM_") or name in {
-        "ANTHROPIC_PROXY_BASE_URL",
-        "CONFIG_FILE",
-        "OPENROUTER_API_KEY",
-    }
+def reuse_configuration(
+    environment: Mapping[str, str],
+    from_file: Mapping[str, str],
+    directory: Path,
+    env_file: Path | None,
+    token: str,
+) -> ProxyStart:
+    """Return the start of a proxy with the upstreams and settings of another server.
+
+    from_file: the variables of `env_file`. If the file has settings of a server for others, its
+    variables are passed in the environment, next to an empty file in `directory`: an empty variable
+    would not replace one of the file.
+    """
+    if any(name.upper() in _SERVER_VARIABLES for name in from_file):
+        environment = {**from_file, **environment}
+        env_file = _create_env_file(directory)
+    variables = {}
+    for name, value in environment.items():
+        if name.upper() not in _SERVER_VARIABLES:
+            variables[name] = value
+    return ProxyStart(variables, env_file, token)
+
+
+def _create_env_file(directory: Path) -> Path:
+    """Create an empty `.env` file, so that the proxy reads no other one."""
+    path = directory / ".env"
+    path.touch()
+    return path
+
+
+def _configures_upstream(name: str) -> bool:
+    """Return whether a variable configures an upstream or its models."""
+    # Names of settings are case-insensitive.
+    upper = name.upper()
+    return upper.startswith("UPSTREAM_") or upper in _CONFIGURATION_VARIABLES
 
 
 @contextmanager

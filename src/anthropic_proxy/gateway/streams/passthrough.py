@@ -12,7 +12,12 @@ import math
 import re
 from collections.abc import Callable
 
-from anthropic_proxy.errors import ApiError, PassthroughError, TruncatedError
+from anthropic_proxy.errors import (
+    ApiError,
+    PassthroughError,
+    TruncatedError,
+    UnusableResponseError,
+)
 from anthropic_proxy.gateway.streams.base import (
     FIRST_CONTENT_SECONDS,
     USAGE_SECONDS,
@@ -174,7 +179,7 @@ class PassthroughStream(EventStream[bytes]):
         )
 
     def _create_error(self, text: str) -> ApiError:
-        return ApiError(500, f"The upstream {self._identity.name} {text}")
+        return UnusableResponseError(f"The upstream {self._identity.name} {text}")
 
     def _is_message_complete(self) -> bool:
         return self._has_stop_reason or self._ends_with_partial_event()

@@ -7,7 +7,7 @@ tool calls or sent a finish reason that no table contains.
 
 from typing import Any
 
-from anthropic_proxy.errors import ApiError
+from anthropic_proxy.errors import ApiError, UnusableResponseError
 from anthropic_proxy.translate.response.spec import ResponseSpec
 from anthropic_proxy.translate.response.usage import to_usage
 from anthropic_proxy.translate.upstream_failure import UpstreamIdentity
@@ -70,7 +70,7 @@ class UnreadResponse:
             f"The upstream {self._upstream.name} returned a response without text and tool calls "
             f'that the proxy can read (finish reason "{finish_reason}", {tokens} output tokens)'
         )
-        return ApiError(500, append_sample(text, bytes(self._beginning), self._upstream))
+        return UnusableResponseError(append_sample(text, bytes(self._beginning), self._upstream))
 
 
 def _count_visible_tokens(usage: JsonObject) -> int:

@@ -38,6 +38,7 @@ def test_all_slots_get_the_model_and_its_sizes(
             "ANTHROPIC_DEFAULT_OPUS_MODEL": "m",
             "ANTHROPIC_DEFAULT_SONNET_MODEL": "m",
             "ANTHROPIC_DEFAULT_HAIKU_MODEL": "m",
+            "ANTHROPIC_DEFAULT_FABLE_MODEL": "m",
         }
         | sizes
     )
@@ -52,6 +53,10 @@ def test_other_servers_and_keys_of_the_user_are_replaced() -> None:
         "CLAUDE_CODE_OAUTH_TOKEN": "login",
         "CLAUDE_CODE_USE_BEDROCK": "1",
         "CLAUDE_CODE_USE_VERTEX": "1",
+        "CLAUDE_CODE_USE_MANTLE": "1",
+        "CLAUDE_CODE_USE_ANTHROPIC_AWS": "1",
+        "CLAUDE_CODE_USE_ANTHROPIC_GOOGLE_CLOUD": "1",
+        "ANTHROPIC_UNIX_SOCKET": "/run/other.sock",
         "ANTHROPIC_MODEL": "claude-opus-5",
         # sizes and models for parts of the work are the user's choice
         "ANTHROPIC_DEFAULT_HAIKU_MODEL": "small",
@@ -63,7 +68,26 @@ def test_other_servers_and_keys_of_the_user_are_replaced() -> None:
         "ANTHROPIC_DEFAULT_HAIKU_MODEL": "small",
         "CLAUDE_CODE_MAX_OUTPUT_TOKENS": "7",
         "TERM": "xterm",
+        "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
     }
+
+
+@pytest.mark.parametrize(
+    ("user", "exempt"),
+    [
+        ({}, "127.0.0.1"),
+        ({"HTTPS_PROXY": "http://proxy.invalid"}, "127.0.0.1"),
+        ({"NO_PROXY": "a.invalid, b.invalid"}, "a.invalid,b.invalid,127.0.0.1"),
+        ({"no_proxy": "a.invalid"}, "a.invalid,127.0.0.1"),
+        ({"no_proxy": "127.0.0.1"}, "127.0.0.1"),
+        ({"NO_PROXY": "*"}, "*"),
+    ],
+)
+def test_an_http_proxy_gets_no_requests_for_this_machine(user: dict[str, str], exempt: str) -> None:
+    variables = claude_code.claude_variables(_URL, _TOKEN, {"id": "m"})
+    environment = claude_code.claude_environment(variables, user)
+    assert {environment["NO_PROXY"], environment["no_proxy"]} == {exempt}
 
 
 @pytest.mark.parametrize(

@@ -47,10 +47,48 @@ def test_keys_select_urls(environment: dict[str, str], urls: list[str]) -> None:
         ("http://127.0.0.1:11434", ""),
         ("https://api.openai.com", ""),
         ("https://openrouter.ai.example.com", ""),
+        ("https://openrouter.ai:443/api", "OPENROUTER_API_KEY"),
+        # without TLS, or another server on the host
+        ("http://openrouter.ai/api", ""),
+        ("https://openrouter.ai:8443", ""),
+        ("https://openrouter.ai:port", ""),
+        ("https://openrouter.ai@example.com", ""),
     ],
 )
 def test_a_key_belongs_to_the_host_of_its_service(url: str, variable: str) -> None:
     assert discovery.find_key_variable(url, {"OPENROUTER_API_KEY": "k"}) == variable
+
+
+def test_a_key_belongs_to_the_server_of_its_variable() -> None:
+    environment = {"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": "https://gateway.invalid/v1"}
+    assert discovery.find_key_variable("https://gateway.invalid", environment) == "OPENAI_API_KEY"
+    assert discovery.find_key_variable("https://api.openai.com", environment) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("http://localhost:11434", "http://localhost:11434"),
+        ("http://api.openai.com", "http://api.openai.com"),
+        ("localhost:11434", "http://localhost:11434"),
+        ("localhost", "http://localhost"),
+        ("gpu", "http://gpu"),
+        ("192.168.0.7", "http://192.168.0.7"),
+        ("[::1]:8080", "http://[::1]:8080"),
+        ("gpu.lan:8000", "http://gpu.lan:8000"),
+        ("api.openai.com", "https://api.openai.com"),
+        ("api.openai.com:443/v1", "https://api.openai.com:443/v1"),
+        ("openrouter.ai/api", "https://openrouter.ai/api"),
+    ],
+)
+def test_an_address_becomes_a_url(text: str, url: str) -> None:
+    assert discovery.complete_url(text) == url
+
+
+@pytest.mark.parametrize("text", ["", "http://", "ftp://a", "a:port", "http://[", ":80"])
+def test_other_texts_are_no_address(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        discovery.complete_url(text)
 
 
 # OLLAMA_HOST in the forms that Ollama's server accepts; {port} is the port of the test's server.
