@@ -65,6 +65,7 @@ NOT_RUN = {
 # Patterns of commands that cannot run in a test, and the reason.
 NOT_RUN_TEXTS = {
     r"\[-": "a synopsis of options",
+    r"\banthropic-proxy check\b": "needs a model; tests/integration/cli/test_check.py runs it",
     r"\banthropic-proxy demo\b": "needs a model; tests/integration/demo runs it",
 }
 
