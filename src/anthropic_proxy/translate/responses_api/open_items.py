@@ -30,6 +30,13 @@ CALL_KINDS = {
     "custom_tool_call": CallKind("custom", "input"),
 }
 
+# Calls that the client would have to run, of tools that the proxy does not offer: only fields that
+# the configuration adds to requests can offer them. Tools that the server itself runs, such as
+# `web_search_call`, need no translation. Source: platform.openai.com/docs/api-reference/responses.
+UNSUPPORTED_CALLS = frozenset(
+    {"apply_patch_call", "computer_call", "local_shell_call", "shell_call", "tool_call"}
+)
+
 
 @dataclass
 class SentPart:

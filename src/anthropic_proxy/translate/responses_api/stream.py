@@ -17,6 +17,7 @@ from anthropic_proxy.translate.reasoning.fields import DETAILS
 from anthropic_proxy.translate.responses_api import reasoning
 from anthropic_proxy.translate.responses_api.open_items import (
     CALL_KINDS,
+    UNSUPPORTED_CALLS,
     OpenItems,
     OutputItem,
     get_item,
@@ -123,6 +124,9 @@ class ResponsesReader:
     def _open_item(self, event: JsonObject) -> Chunks:
         item_json = get_item(event)
         item = self._items.open_item(event, get_item_kind(item_json))
+        if item.kind in UNSUPPORTED_CALLS:
+            text = f"The upstream sent a call that the proxy cannot translate: {item.kind}"
+            return [build_error_chunk({"message": text})]
         if item.kind in CALL_KINDS:
             return self._write_call(item, item_json)
         encrypted_item = self._last_encrypted_item
@@ -134,7 +138,10 @@ class ResponsesReader:
 
     def _finish_item(self, event: JsonObject) -> Chunks:
         item_json = get_item(event)
-        item = self._items.find_or_open(event, get_item_kind(item_json))
+        kind = get_item_kind(item_json)
+        if kind in UNSUPPORTED_CALLS and self._items.find_item(event, kind) is None:
+            return self._open_item(event)
+        item = self._items.find_or_open(event, kind)
         if item.kind in CALL_KINDS:
             item.finish_call(item_json)
             return self._write_call(item, item_json)
@@ -175,7 +182,8 @@ class ResponsesReader:
     def _finish_response(self, event: JsonObject) -> Chunks:
         """Finish the response.
 
-        A response whose calls are incomplete has no finish reason, as if its stream broke off.
+        A response whose calls are incomplete, or of which a call could not be identified, has no
+        finish reason, as if its stream broke off.
         """
         self.is_complete = True
         response = get_object(event, "response")
@@ -183,7 +191,10 @@ class ResponsesReader:
             return self._fail_response(event)
         chunks = self._write_unsent_items(response)
         finish_reason: str | None = get_finish_reason(event, has_calls=self._call_count > 0)
-        if self._items.has_half_call and not ends_early(finish_reason or ""):
+        items = _get_objects(response, "output")
+        call_count = sum(get_item_kind(item) in CALL_KINDS for item in items)
+        has_lost_call = call_count > self._call_count
+        if (self._items.has_half_call or has_lost_call) and not ends_early(finish_reason or ""):
             finish_reason = None
         chunks.append(build_finish_chunk(response, finish_reason))
         return chunks
@@ -194,9 +205,10 @@ class ResponsesReader:
         The event repeats all items. Servers may number them differently than before, so items are
         used only if no item of their kind was sent. Reasoning precedes all other output, so it is
         used only if nothing was sent. Calls and the last text that were sent in part are found by
-        their ids.
+        their ids. Other calls are new if all sent calls are found.
         """
         chunks: Chunks = []
+        knows_sent_calls = self._knows_sent_calls(response)
         unsent_kinds = set()
         if self._last_message is None:
             unsent_kinds.add("message")
@@ -214,6 +226,8 @@ class ResponsesReader:
                 if sent_call is not None:
                     sent_call.finish_call(item)
                     chunks += self._write_call(sent_call, item)
+                elif knows_sent_calls:
+                    chunks += self._finish_item({"item": item})
             elif kind == "message":
                 chunks += self._write_rest_of_message(item)
         text = get_output_text(response)
@@ -221,6 +235,19 @@ class ResponsesReader:
             item = {"type": "message", "content": text}
             chunks += self._finish_item({"output_index": -1, "item": item})
         return chunks
+
+    def _knows_sent_calls(self, response: JsonObject) -> bool:
+        """Return whether the ids of all sent calls are in the output of the last event.
+
+        Otherwise a call with another id may be one that was sent. It must not run twice.
+        """
+        known_calls = set()
+        for item in _get_objects(response, "output"):
+            kind = get_item_kind(item)
+            sent_call = self._items.find_item({"item": item}, kind) if kind in CALL_KINDS else None
+            if sent_call is not None:
+                known_calls.add(sent_call.call_index)
+        return len(known_calls) == self._call_count
 
     def _write_rest_of_message(self, item_json: JsonObject) -> Chunks:
         """Write the end of the text that was sent last, whose deltas are incomplete."""
