@@ -44,9 +44,11 @@ def decode_claude_id(model: str) -> str:
 
     A suffix for the context size is kept.
     """
+    if not model.startswith(_CLAUDE_ID_PREFIX):
+        return model
     base = strip_context_suffix(model)
     digits = base.removeprefix(_CLAUDE_ID_PREFIX)
-    if digits == base or not _HEXADECIMAL.fullmatch(digits):
+    if not _HEXADECIMAL.fullmatch(digits):
         return model
     try:
         name = bytes.fromhex(digits).decode("utf-8", "surrogatepass")

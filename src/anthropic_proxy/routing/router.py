@@ -158,6 +158,8 @@ class Routing:
     def _find_name_for_rules(self, requested: str) -> str:
         """Return the name without its suffix, unless a glob matches only the complete name."""
         model = self.resolve_model(requested)
+        if model == requested:
+            return model
         complete = decode_claude_id(requested)
         for rule in self.rules:
             if rule.names_model(complete) and not rule.names_model(model):

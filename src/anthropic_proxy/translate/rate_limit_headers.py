@@ -87,6 +87,8 @@ def _parse_reset_delay(reset: str, date: str) -> float | None:
 
 def _parse_reset(reset: str, now: float) -> float | None:
     """Return the time in seconds since the epoch, or None for an invalid value."""
+    if not reset:
+        return None
     if re.fullmatch(r"\d{1,13}(\.\d+)?", reset, re.ASCII):
         number = float(reset)
         if number >= _MILLISECONDS_SINCE:

@@ -238,22 +238,26 @@ def _count_reasoning(usage: JsonObject) -> int:
 
 def _find_count(usage: JsonObject, detail_names: Iterable[str], names: Iterable[str]) -> int:
     """Return the first count above zero, in the details or in the usage itself."""
-    for holder in (*(_get_object(usage, name) for name in detail_names), usage):
+    holders = []
+    for name in detail_names:
+        details = usage.get(name)
+        if details and isinstance(details, dict):
+            holders.append(details)
+    holders.append(usage)
+    for holder in holders:
         for name in names:
-            count = _get_count(holder, name)
-            if count:
-                return count
+            if name in holder:
+                count = _get_count(holder, name)
+                if count:
+                    return count
     return 0
-
-
-def _get_object(usage: JsonObject, name: str) -> JsonObject:
-    value = usage.get(name)
-    return value if isinstance(value, dict) else {}
 
 
 def _get_count(usage: JsonObject, name: str) -> int:
     """Return a count, or 0 for a value that is not a valid count."""
     value: Any = usage.get(name)
+    if value is None:
+        return 0
     if isinstance(value, str):
         match = _COUNT_TEXT.fullmatch(value)
         value = int(match[1]) if match else 0
