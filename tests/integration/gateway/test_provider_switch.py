@@ -6,6 +6,7 @@ encrypted reasoning, and one with the Messages API requires thinking as Anthropi
 
 import itertools
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -36,7 +37,7 @@ routes:
 """
 
 
-class StrictUpstream(ScriptedUpstream):
+class StrictUpstream(ScriptedUpstream, ABC):
     """An upstream that responds to each valid request with reasoning and a tool call."""
 
     api: str
@@ -80,17 +81,17 @@ class StrictUpstream(ScriptedUpstream):
 
     foreign_reasoning: str
 
+    @abstractmethod
     def find_reasoning(self, body: Json) -> list[str]:
         """Return the signatures and the encrypted reasoning of the history."""
-        raise NotImplementedError
 
+    @abstractmethod
     def check(self, body: Json) -> str:
         """Return the reason to refuse a request; empty if it is valid."""
-        raise NotImplementedError
 
+    @abstractmethod
     def respond(self, body: Json, label: str) -> Script:
         """Return a response. The label is unique, and marks its reasoning."""
-        raise NotImplementedError
 
 
 class MessagesUpstream(StrictUpstream):

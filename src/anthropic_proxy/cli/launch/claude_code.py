@@ -149,7 +149,8 @@ def run_claude(program: str, arguments: Sequence[str], environment: Mapping[str,
 
     Return its exit code, or 128 + n after signal n.
     """
-    process = subprocess.Popen([program, *arguments], env=dict(environment))  # noqa: S603 - see `find_claude`
+    command = [program, *arguments]
+    process = subprocess.Popen(command, env=dict(environment))  # noqa: S603 - see `find_claude`
     with _forwarded_signals(process):
         code = process.wait()
     return code if code >= 0 else 128 - code
